@@ -1,0 +1,2 @@
+//! The server that the load generator measures.
+fn main() {}
