@@ -1,0 +1,124 @@
+//! Headers whose values are lists: tokens, subprotocols, extensions (RFC 9110 §5.6, RFC 6455 §9.1).
+//! Does not know what the entries mean. Each byte is looked at once, whatever the peer wrote.
+
+use std::collections::BTreeSet;
+
+/// The header's value does not follow its grammar.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Whether `bytes` are a token (RFC 9110 §5.6.2).
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+}
+
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether one of the comma-separated entries is `token`, in whatever case.
+pub(super) fn contains<'a>(values: impl Iterator<Item = &'a [u8]>, token: &str) -> bool {
+    values
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .any(|entry| entry.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The subprotocols of `Sec-WebSocket-Protocol`, in order: tokens, none of them twice.
+pub(super) fn protocols<'a>(
+    values: impl Iterator<Item = &'a [u8]>,
+) -> Result<Vec<&'a str>, Malformed> {
+    let mut protocols = Vec::new();
+    // Ordered, not hashed: no randomness in this crate, and no quadratic search either.
+    let mut seen = BTreeSet::new();
+    for entry in values.flat_map(|value| value.split(|byte| *byte == b',')) {
+        let entry = entry.trim_ascii();
+        if !is_token(entry) || !seen.insert(entry) {
+            return Err(Malformed);
+        }
+        protocols.push(str::from_utf8(entry).map_err(|_| Malformed)?);
+    }
+    Ok(protocols)
+}
+
+/// Holds a value of `Sec-WebSocket-Extensions` against its grammar:
+///
+/// ```text
+/// list = extension *( "," extension )      extension = token *( ";" parameter )
+/// parameter = token [ "=" ( token / quoted token ) ]
+/// ```
+///
+/// permessage-deflate will read its parameters here; without it every extension is declined.
+pub(super) fn check_extensions(value: &[u8]) -> Result<(), Malformed> {
+    let mut scanner = Scanner { rest: value };
+    loop {
+        scanner.token()?;
+        while scanner.eat(b';') {
+            scanner.token()?;
+            if scanner.eat(b'=') {
+                scanner.parameter_value()?;
+            }
+        }
+        if scanner.rest.is_empty() {
+            return Ok(());
+        }
+        if !scanner.eat(b',') {
+            return Err(Malformed);
+        }
+    }
+}
+
+/// Reads a header's value from left to right. Between its steps optional whitespace is skipped.
+struct Scanner<'a> {
+    rest: &'a [u8],
+}
+
+impl Scanner<'_> {
+    fn skip_whitespace(&mut self) {
+        while let [b' ' | b'\t', rest @ ..] = self.rest {
+            self.rest = rest;
+        }
+    }
+
+    fn eat(&mut self, byte: u8) -> bool {
+        let found = self.rest.first() == Some(&byte);
+        if found {
+            self.rest = &self.rest[1..];
+        }
+        found
+    }
+
+    fn token(&mut self) -> Result<(), Malformed> {
+        self.skip_whitespace();
+        let len = self.rest.iter().take_while(|byte| is_token_byte(**byte)).count();
+        if len == 0 {
+            return Err(Malformed);
+        }
+        self.rest = &self.rest[len..];
+        self.skip_whitespace();
+        Ok(())
+    }
+
+    fn parameter_value(&mut self) -> Result<(), Malformed> {
+        self.skip_whitespace();
+        if !self.eat(b'"') {
+            return self.token();
+        }
+        // RFC 6455 §9.1: "When using the quoted-string syntax variant, the value after
+        // quoted-string unescaping MUST conform to the 'token' ABNF."
+        let mut len = 0;
+        loop {
+            match self.rest {
+                [b'"', rest @ ..] if len > 0 => {
+                    self.rest = rest;
+                    self.skip_whitespace();
+                    return Ok(());
+                }
+                [b'\\', byte, rest @ ..] | [byte, rest @ ..] if is_token_byte(*byte) => {
+                    self.rest = rest;
+                    len += 1;
+                }
+                _ => return Err(Malformed),
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The server's side of the opening handshake (RFC 6455 §4.2): a request verified and answered.
+//! Does not decide whom to let in or which subprotocol to speak; that is the application's.
+
+use super::head::HeadError;
+use super::{BuildError, HttpVersion, Version, accept_key, list, single};
+use super::{write_extra_headers, write_header};
+
+/// A request that is a WebSocket handshake, and what answering it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accept<'a> {
+    /// The value of the response's `Sec-WebSocket-Accept`, in ASCII.
+    pub key: [u8; 28],
+    /// The version the client speaks.
+    pub version: Version,
+    /// The subprotocols the client offers, the preferred one first. The response names one of them
+    /// or none.
+    pub protocols: Vec<&'a str>,
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The head itself is bad: 400 or 431.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// Another method than GET: 405.
+    #[error("a WebSocket handshake is a GET request")]
+    Method,
+    /// HTTP/1.0: 400.
+    #[error("a WebSocket handshake needs HTTP/1.1")]
+    HttpVersion,
+    /// An ordinary request that does not ask for an upgrade: 426.
+    #[error("only WebSocket connections are served here")]
+    UpgradeRequired,
+    /// An upgrade to something else: 400.
+    #[error("the Upgrade header does not ask for websocket")]
+    Upgrade,
+    /// `Sec-WebSocket-Key` is not 16 bytes in base64, is missing or there twice: 400.
+    #[error("the Sec-WebSocket-Key header is missing or invalid")]
+    Key,
+    /// `Sec-WebSocket-Version` is neither 13 nor 8: 400, with a list of both.
+    #[error("the Sec-WebSocket-Version header is missing or names an unsupported version")]
+    Version,
+    /// `Sec-WebSocket-Protocol` is not a list of different tokens: 400.
+    #[error("the Sec-WebSocket-Protocol header is invalid")]
+    Protocol,
+    /// `Sec-WebSocket-Extensions` does not follow its grammar: 400.
+    #[error("the Sec-WebSocket-Extensions header is invalid")]
+    Extensions,
+}
+
+impl HandshakeError {
+    /// The HTTP status of the response. Its body is the error's text.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Head(error) => error.status(),
+            Self::Method => 405,
+            Self::UpgradeRequired => 426,
+            _ => 400,
+        }
+    }
+
+    /// A header the response must have: what would have been accepted.
+    pub fn header(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Method => Some(("Allow", "GET")),
+            Self::UpgradeRequired => Some(("Upgrade", "websocket")),
+            // RFC 6455 §4.4: the server "MUST respond with […] |Sec-WebSocket-Version| header
+            // field(s)" that name the versions it is willing to use.
+            Self::Version => Some(("Sec-WebSocket-Version", "13, 8")),
+            _ => None,
+        }
+    }
+
+    /// The whole response, after which the connection is closed.
+    pub fn response(self) -> Vec<u8> {
+        let status = match self.status() {
+            405 => "405 Method Not Allowed",
+            426 => "426 Upgrade Required",
+            431 => "431 Request Header Fields Too Large",
+            _ => "400 Bad Request",
+        };
+        let connection = match self {
+            // RFC 9110 §7.8: who sends Upgrade also names it in Connection.
+            Self::UpgradeRequired => "close, Upgrade",
+            _ => "close",
+        };
+        let header = match self.header() {
+            Some((name, value)) => format!("{name}: {value}\r\n"),
+            None => String::new(),
+        };
+        let body = self.to_string();
+        format!(
+            "HTTP/1.1 {status}\r\nConnection: {connection}\r\n{header}\
+             Content-Type: text/html\r\nContent-Length: {length}\r\n\r\n{body}",
+            length = body.len(),
+        )
+        .into_bytes()
+    }
+}
+
+/// Verifies the head of a request. `header` yields the values of all headers of a name (which it
+/// is given in lower case).
+///
+/// For HTTP/1.x only: in HTTP/2 a WebSocket begins otherwise (RFC 8441).
+///
+/// # Errors
+///
+/// The first rule that is broken, in this order: method, HTTP version, upgrade, key, version,
+/// subprotocols, extensions.
+///
+/// # Example
+///
+/// With the `http` crate: `verify(method.as_str(), version, |name|
+/// headers.get_all(name).iter().map(HeaderValue::as_bytes))`.
+pub fn verify<'a, I>(
+    method: &str,
+    version: HttpVersion,
+    header: impl Fn(&'static str) -> I,
+) -> Result<Accept<'a>, HandshakeError>
+where
+    I: Iterator<Item = &'a [u8]>,
+{
+    if method != "GET" {
+        return Err(HandshakeError::Method);
+    }
+    if version != HttpVersion::Http11 {
+        return Err(HandshakeError::HttpVersion);
+    }
+    // RFC 9110 §7.8: an Upgrade header counts only if Connection names it.
+    if header("upgrade").next().is_none() || !list::contains(header("connection"), "upgrade") {
+        return Err(HandshakeError::UpgradeRequired);
+    }
+    if !list::contains(header("upgrade"), "websocket") {
+        return Err(HandshakeError::Upgrade);
+    }
+    let key = single(header("sec-websocket-key")).filter(|key| is_key(key));
+    let key = accept_key(key.ok_or(HandshakeError::Key)?);
+    let version = match single(header("sec-websocket-version")) {
+        Some(b"13") => Version::V13,
+        Some(b"8") => Version::V8,
+        _ => return Err(HandshakeError::Version),
+    };
+    let protocols =
+        list::protocols(header("sec-websocket-protocol")).map_err(|_| HandshakeError::Protocol)?;
+    // RFC 6455 §9.1: what does not follow the grammar fails the handshake. Extensions that are
+    // merely unknown are declined by leaving them out of the response.
+    for value in header("sec-websocket-extensions") {
+        list::check_extensions(value).map_err(|_| HandshakeError::Extensions)?;
+    }
+    Ok(Accept { key, version, protocols })
+}
+
+impl Accept<'_> {
+    /// The response that makes the connection a WebSocket. `protocol` is one of
+    /// [`protocols`](Self::protocols); `headers` are added.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] for a subprotocol that was not offered or a header that cannot be sent.
+    pub fn response(
+        &self,
+        protocol: Option<&str>,
+        headers: &[(&str, &str)],
+    ) -> Result<Vec<u8>, BuildError> {
+        let mut out = Vec::with_capacity(256);
+        out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+        out.extend_from_slice(b"Upgrade: websocket\r\nConnection: Upgrade\r\n");
+        out.extend_from_slice(b"Sec-WebSocket-Accept: ");
+        out.extend_from_slice(&self.key);
+        out.extend_from_slice(b"\r\n");
+        if let Some(protocol) = protocol {
+            if !self.protocols.contains(&protocol) {
+                return Err(BuildError::Protocol(protocol.to_owned()));
+            }
+            write_header(&mut out, "Sec-WebSocket-Protocol", protocol)?;
+        }
+        write_extra_headers(&mut out, headers.iter().copied())?;
+        out.extend_from_slice(b"\r\n");
+        Ok(out)
+    }
+}
+
+/// Whether this has the form of 16 bytes in base64.
+fn is_key(key: &[u8]) -> bool {
+    let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key[..22].iter().all(digit) && key[22..] == *b"=="
+}

@@ -1,0 +1,173 @@
+//! The address of a WebSocket server (RFC 6455 §3).
+//! Does not resolve or connect; names must be ASCII (an international one in its `xn--` form).
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// A `ws`, `wss`, `http` or `https` URL, taken apart.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url {
+    secure: bool,
+    host: String,
+    port: u16,
+    target: String,
+    authorization: Option<String>,
+}
+
+/// Why a URL cannot be connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UrlError {
+    /// Not `ws:`, `wss:`, `http:` or `https:`, or without `//`.
+    #[error("the URL must begin with ws://, wss://, http:// or https://")]
+    Scheme,
+    /// A fragment, which RFC 6455 §3 forbids.
+    #[error("the URL of a WebSocket has no fragment")]
+    Fragment,
+    /// No host, or one with characters that a host cannot have.
+    #[error("the URL's host is missing or invalid")]
+    Host,
+    /// A port that is not a number from 1 to 65535.
+    #[error("the URL's port is invalid")]
+    Port,
+    /// Control characters, spaces or non-ASCII characters that are not percent-encoded.
+    #[error("the URL has characters that must be percent-encoded")]
+    Character,
+    /// A user or password whose percent-encoding is wrong.
+    #[error("the URL's user or password is invalid")]
+    UserInfo,
+}
+
+impl Url {
+    /// Takes a URL apart.
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError`] says what is wrong with it.
+    pub fn parse(url: &str) -> Result<Self, UrlError> {
+        if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(UrlError::Character);
+        }
+        let (scheme, rest) = url.split_once("://").ok_or(UrlError::Scheme)?;
+        let secure = match scheme.to_ascii_lowercase().as_str() {
+            "ws" | "http" => false,
+            "wss" | "https" => true,
+            _ => return Err(UrlError::Scheme),
+        };
+        if rest.contains('#') {
+            return Err(UrlError::Fragment);
+        }
+        let authority_len = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(authority_len);
+        let (userinfo, address) = match authority.rsplit_once('@') {
+            Some((userinfo, address)) => (Some(userinfo), address),
+            None => (None, authority),
+        };
+        let (host, port) = split_address(address)?;
+        Ok(Self {
+            secure,
+            host: host.to_ascii_lowercase(),
+            port: port.unwrap_or(if secure { 443 } else { 80 }),
+            target: if path.starts_with('/') { path.to_owned() } else { format!("/{path}") },
+            authorization: userinfo.map(basic_authorization).transpose()?,
+        })
+    }
+
+    /// Whether the connection is encrypted.
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// The name or address to connect to; an IPv6 address without its brackets.
+    pub fn host(&self) -> &str {
+        self.host.trim_matches(['[', ']'])
+    }
+
+    /// The port to connect to. Default: 80, encrypted 443.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The value of the `Host` header, with the port if it is not the default.
+    pub fn host_header(&self) -> String {
+        match (self.secure, self.port) {
+            (false, 80) | (true, 443) => self.host.clone(),
+            _ => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// The value of the `Authorization` header that user and password ask for.
+    pub fn authorization(&self) -> Option<&str> {
+        self.authorization.as_deref()
+    }
+}
+
+impl fmt::Debug for Url {
+    /// Without the credentials.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.secure { "wss" } else { "ws" };
+        write!(formatter, "{scheme}://{}:{}{}", self.host, self.port, self.target)
+    }
+}
+
+fn split_address(address: &str) -> Result<(&str, Option<u16>), UrlError> {
+    // The colons of an IPv6 address stand before its closing bracket.
+    let host_len = match address.find(']') {
+        Some(bracket) => bracket + 1,
+        None => address.find(':').unwrap_or(address.len()),
+    };
+    let (host, port) = address.split_at(host_len);
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(is_name_byte),
+    };
+    if !is_host {
+        return Err(UrlError::Host);
+    }
+    let port = match port.strip_prefix(':') {
+        Some("") => None,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let port = digits.parse().ok().filter(|port| *port != 0);
+            Some(port.ok_or(UrlError::Port)?)
+        }
+        Some(_) => return Err(UrlError::Port),
+        None if port.is_empty() => None,
+        None => return Err(UrlError::Host),
+    };
+    Ok((host, port))
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
+}
+
+/// RFC 7617: user and password, percent-decoded, in base64.
+fn basic_authorization(userinfo: &str) -> Result<String, UrlError> {
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let mut credentials = percent_decode(user)?;
+    credentials.push(b':');
+    credentials.extend(percent_decode(password)?);
+    Ok(format!("Basic {}", STANDARD.encode(credentials)))
+}
+
+fn percent_decode(text: &str) -> Result<Vec<u8>, UrlError> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|digit| char::from(digit).to_digit(16));
+        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(UrlError::UserInfo) };
+        decoded.push((high << 4 | low) as u8);
+    }
+    Ok(decoded)
+}
