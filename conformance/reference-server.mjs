@@ -1,0 +1,225 @@
+// The test server of README.md on Node's official socket.io: what every other server is compared with.
+// Knows nothing of the tests; each handler does exactly what the contract's table says.
+
+import { createServer } from "node:http";
+import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
+import { Server } from "socket.io";
+
+const LOG_RECORDS_MAX = 10_000;
+
+const options = JSON.parse(process.env.SERVER_OPTIONS ?? "{}");
+const http = createServer(answerPlainRequest);
+const io = new Server(http, { ...options, serveClient: false });
+const log = [];
+
+for (const name of ["/", "/chat", "/admin", "/slow"]) {
+  io.of(name).on("connection", (socket) => serve(io.of(name), socket));
+}
+io.of("/admin").use(requireToken);
+io.of("/admin").use(refusePlainly);
+io.of("/slow").use(hangAWhile);
+
+// Node ends the process when a handler throws; the contract wants only that event to fail.
+process.on("uncaughtException", (error) => console.error("handler failed:", error.message));
+process.on("SIGTERM", shutDown);
+http.listen(Number(process.env.PORT), "127.0.0.1", () => console.log("listening"));
+
+async function requireToken(socket, next) {
+  await sleep(1);
+  const { token } = socket.handshake.auth;
+  if (token !== "letmein") {
+    const error = new Error("not authorized");
+    error.data = { code: "E_TOKEN", given: token ?? null };
+    return next(error);
+  }
+  socket.data.user = "admin";
+  next();
+}
+
+function refusePlainly(socket, next) {
+  next(socket.handshake.auth.plain ? new Error("plain refusal") : undefined);
+}
+
+async function hangAWhile(socket, next) {
+  const { early, room, delay = 100, refuse } = socket.handshake.auth;
+  record(socket, "middleware", { connected: socket.connected });
+  if (early !== undefined) socket.emit("early", early);
+  if (room !== undefined) socket.join(room);
+  await sleep(delay);
+  record(socket, "middleware-end");
+  next(refuse === undefined ? undefined : new Error(refuse));
+}
+
+/** Runs one connected socket: its record of lifecycle events and the handlers of the contract. */
+function serve(namespace, socket) {
+  record(socket, "connection", { rooms: roomsOf(socket) });
+  socket.on("disconnecting", (reason) => {
+    record(socket, "disconnecting", { reason, rooms: roomsOf(socket) });
+  });
+  socket.on("disconnect", (reason) => {
+    record(socket, "disconnect", { reason, rooms: roomsOf(socket) });
+  });
+  const { welcome } = socket.handshake.auth;
+  if (welcome !== undefined) socket.emit("welcome", welcome);
+
+  serveMessages(socket);
+  serveState(socket);
+  serveRooms(namespace, socket);
+  serveEndings(socket);
+}
+
+function serveMessages(socket) {
+  socket.on("echo", (...args) => {
+    const ack = takeAck(args);
+    if (ack) ack(...args);
+    else socket.emit("echo", ...args);
+  });
+  socket.on("7", (...args) => socket.emit("seven", ...args));
+  socket.on("silence", () => {});
+  socket.on("later", async (delay, ...args) => {
+    const ack = takeAck(args);
+    await sleep(delay);
+    ack?.(...args);
+  });
+  socket.on("twice", (...args) => {
+    socket.emit("twice", ...args);
+    socket.emit("twice", ...args);
+  });
+  socket.on("ask", (event, ...args) => {
+    const ack = takeAck(args);
+    socket.emit(event, ...args, (...answers) => ack?.(...answers));
+  });
+  socket.on("ask-timeout", (timeout, event, ...args) => {
+    const ack = takeAck(args);
+    socket.timeout(timeout).emit(event, ...args, (error, ...answers) => {
+      if (error) ack?.("timeout");
+      else ack?.("ok", ...answers);
+    });
+  });
+  socket.on("stream", async (event, count, padBytes, ack) => {
+    const pad = "x".repeat(padBytes);
+    for (let i = 0; i < count; i += 1) {
+      socket.emit(event, i, pad);
+      if (i % 10 === 9) await turn();
+    }
+    ack?.();
+  });
+  socket.on("volatile", (count, ...args) => {
+    for (let i = 0; i < count; i += 1) socket.volatile.emit("volatile", i, ...args);
+    socket.emit("volatile-end", count);
+  });
+}
+
+function serveState(socket) {
+  socket.on("record", (value) => record(socket, "record", { value }));
+  socket.on("whoami", (ack) => {
+    const { id, connected, data, conn, handshake, nsp } = socket;
+    const { auth, query } = handshake;
+    const transport = conn.transport.name;
+    ack({ id, namespace: nsp.name, connected, transport, rooms: roomsOf(socket), data, auth, query });
+  });
+  socket.on("data-set", (key, value, ack) => {
+    socket.data[key] = value;
+    ack?.();
+  });
+  socket.on("data-get", (key, ack) => ack(socket.data[key] ?? null));
+}
+
+function serveRooms(namespace, socket) {
+  socket.on("join", (rooms, ack) => {
+    socket.join(rooms);
+    ack?.(roomsOf(socket));
+  });
+  socket.on("leave", (room, ack) => {
+    socket.leave(room);
+    ack?.(roomsOf(socket));
+  });
+  socket.on("rooms", (ack) => ack(roomsOf(socket)));
+  socket.on("broadcast", (spec, ...args) => {
+    const ack = takeAck(args);
+    let operator = spec.from === "server" ? namespace.to([]) : socket.broadcast;
+    if (spec.to) operator = operator.to(spec.to);
+    if (spec.except) operator = operator.except(spec.except);
+    if (spec.volatile) operator = operator.volatile;
+    operator.emit(spec.event, ...args);
+    ack?.();
+  });
+  socket.on("operators", (first, second, ack) => {
+    const base = namespace.to(first);
+    const both = base.to(second);
+    const nobody = both.except([first, second]);
+    both.emit("operators", "both");
+    base.emit("operators", "first");
+    nobody.emit("operators", "nobody");
+    base.emit("operators", "first again");
+    ack?.();
+  });
+}
+
+function serveEndings(socket) {
+  socket.on("disconnect-me", (close, ...args) => {
+    takeAck(args);
+    socket.emit("bye", ...args);
+    socket.disconnect(close);
+  });
+  socket.on("disconnect-then-join", (room) => {
+    socket.disconnect();
+    socket.join(room);
+  });
+  socket.on("throw", (message) => {
+    throw new Error(message);
+  });
+  socket.on("emit-named", (name, ack) => {
+    try {
+      socket.emit(name);
+      ack("ok");
+    } catch {
+      ack("refused");
+    }
+  });
+}
+
+/** Takes the acknowledgement off the end of an event's arguments. */
+function takeAck(args) {
+  return typeof args.at(-1) === "function" ? args.pop() : undefined;
+}
+
+function roomsOf(socket) {
+  return [...socket.rooms].sort();
+}
+
+/** Only marked sockets are recorded, so that a churn of thousands leaves nothing behind. */
+function record(socket, event, details = {}) {
+  const { mark } = socket.handshake.auth;
+  if (typeof mark !== "string") return;
+  log.push({ mark, namespace: socket.nsp.name, id: socket.id, event, ...details });
+  if (log.length > LOG_RECORDS_MAX) log.shift();
+}
+
+function answerPlainRequest(request, response) {
+  const url = new URL(request.url, "http://localhost");
+  const mark = url.searchParams.get("mark");
+  if (url.pathname === "/stats") return answerJson(response, stats());
+  if (url.pathname === "/log") return answerJson(response, log.filter((r) => r.mark === mark));
+  response.writeHead(404).end();
+}
+
+function answerJson(response, value) {
+  response.writeHead(200, { "Content-Type": "application/json" }).end(JSON.stringify(value));
+}
+
+function stats() {
+  const namespaces = [...io._nsps.values()];
+  return {
+    pid: process.pid,
+    sessions: io.engine.clientsCount,
+    sockets: namespaces.reduce((sum, namespace) => sum + namespace.sockets.size, 0),
+    rooms: namespaces.reduce((sum, namespace) => sum + namespace.adapter.rooms.size, 0),
+  };
+}
+
+async function shutDown() {
+  // A WebSocket peer that never answers the close frame must not keep the process.
+  await Promise.race([io.close(), sleep(1_000)]);
+  process.exit(0);
+}
