@@ -118,9 +118,12 @@ export class Tcp {
     return tcp;
   }
 
-  /** Sends the upgrade request, with `extra` header lines, and `behind` it in the same write. */
-  upgrade({ query = {}, extra = [], behind = Buffer.alloc(0) } = {}) {
-    const search = new URLSearchParams({ EIO: "4", transport: "websocket", ...query });
+  /**
+   * Sends the upgrade request, with `extra` header lines, and `behind` it in the same write.
+   * `search` replaces the whole query string.
+   */
+  upgrade({ query = {}, search, extra = [], behind = Buffer.alloc(0) } = {}) {
+    search ??= new URLSearchParams({ EIO: "4", transport: "websocket", ...query });
     const head = [
       `GET ${PATH}?${search} HTTP/1.1`,
       `Host: 127.0.0.1:${this.socket.remotePort}`,
