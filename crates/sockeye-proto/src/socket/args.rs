@@ -1,0 +1,223 @@
+//! Arguments of events and acknowledgements: validated JSON that nobody has read yet, and the
+//! cursor that reads it. Does not know which packet they came in.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::binary::with_attachments;
+
+/// Arguments as they came: the JSON of the list's elements without its brackets, and the
+/// attachments that placeholders in it stand for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Args<'a> {
+    json: &'a str,
+    attachments: Vec<Bytes>,
+}
+
+/// [`Args`] that own their text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnedArgs {
+    json: Box<str>,
+    attachments: Vec<Bytes>,
+}
+
+impl<'a> Args<'a> {
+    /// `json` is valid: elements with commas between.
+    pub(super) fn new(json: &'a str, attachments: Vec<Bytes>) -> Self {
+        Self { json, attachments }
+    }
+
+    /// The elements' JSON, with commas between them.
+    pub fn raw(&self) -> &'a str {
+        self.json
+    }
+
+    /// The binary attachments, in the order of their placeholders' numbers.
+    pub fn attachments(&self) -> &[Bytes] {
+        &self.attachments
+    }
+
+    /// Reads them one by one.
+    pub fn cursor(&self) -> ArgsCursor<'_> {
+        ArgsCursor { rest: self.json, attachments: &self.attachments, index: 0 }
+    }
+
+    /// A copy that owns its text; the attachments are shared.
+    pub fn to_owned_args(&self) -> OwnedArgs {
+        self.clone().into_owned()
+    }
+
+    /// The same, owning its text.
+    pub fn into_owned(self) -> OwnedArgs {
+        OwnedArgs { json: self.json.into(), attachments: self.attachments }
+    }
+}
+
+impl OwnedArgs {
+    /// The elements' JSON, with commas between them.
+    pub fn raw(&self) -> &str {
+        &self.json
+    }
+
+    /// The binary attachments, in the order of their placeholders' numbers.
+    pub fn attachments(&self) -> &[Bytes] {
+        &self.attachments
+    }
+
+    /// Reads them one by one.
+    pub fn cursor(&self) -> ArgsCursor<'_> {
+        ArgsCursor { rest: &self.json, attachments: &self.attachments, index: 0 }
+    }
+}
+
+/// Reads arguments, one after the other or all that are left.
+#[derive(Clone, Debug)]
+pub struct ArgsCursor<'a> {
+    rest: &'a str,
+    attachments: &'a [Bytes],
+    /// How many have been read.
+    index: usize,
+}
+
+/// An argument is not of the expected type.
+#[derive(Debug)]
+pub struct ArgError {
+    index: Option<usize>,
+    error: serde_json::Error,
+}
+
+impl fmt::Display for ArgError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index {
+            Some(index) => write!(f, "argument {}: {}", index + 1, self.error),
+            None => write!(f, "arguments: {}", self.error),
+        }
+    }
+}
+
+impl std::error::Error for ArgError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl<'a> ArgsCursor<'a> {
+    /// Reads the next argument. A missing one is `null`, as `undefined` is in JavaScript.
+    ///
+    /// # Errors
+    /// It is not a `T`; the cursor is then behind it all the same.
+    #[expect(clippy::should_implement_trait, reason = "each argument has a type of its own")]
+    pub fn next<T: DeserializeOwned>(&mut self) -> Result<T, ArgError> {
+        let index = self.index;
+        self.index += 1;
+        let text = self.take();
+        let text = if text.is_empty() { "null" } else { text };
+        with_attachments(self.attachments, || serde_json::from_str(text))
+            .map_err(|error| ArgError { index: Some(index), error })
+    }
+
+    /// Reads all that are left as one list: a tuple, a `Vec<T>`.
+    ///
+    /// # Errors
+    /// They are not a `T`.
+    pub fn rest<T: DeserializeOwned>(&mut self) -> Result<T, ArgError> {
+        let list = format!("[{}]", std::mem::take(&mut self.rest));
+        with_attachments(self.attachments, || serde_json::from_str(&list))
+            .map_err(|error| ArgError { index: None, error })
+    }
+
+    /// All that are left, unread.
+    pub fn rest_owned(&mut self) -> OwnedArgs {
+        let json = std::mem::take(&mut self.rest).into();
+        OwnedArgs { json, attachments: self.attachments.to_vec() }
+    }
+
+    /// The text of the next argument; empty if there is none.
+    fn take(&mut self) -> &'a str {
+        let rest = self.rest;
+        let end = element_len(rest.as_bytes());
+        self.rest = rest.get(end + 1..).unwrap_or("");
+        rest[..end].trim_ascii()
+    }
+}
+
+/// How far the first element of a valid list reaches: up to a comma outside strings and brackets.
+fn element_len(json: &[u8]) -> usize {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(&byte) = json.get(at) {
+        match byte {
+            b'"' => at += string_len(&json[at..]) - 1,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => return at,
+            _ => {}
+        }
+        at += 1;
+    }
+    at
+}
+
+/// The length of the string that a valid JSON text begins with, its quotes included.
+pub(super) fn string_len(json: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(found) = memchr::memchr2(b'"', b'\\', &json[at..]) {
+        at += found + 1;
+        if json[at - 1] == b'"' {
+            return at;
+        }
+        at += 1;
+    }
+    json.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::Binary;
+
+    fn args(json: &str) -> Args<'_> {
+        Args::new(json, Vec::new())
+    }
+
+    #[test]
+    fn arguments_are_read_one_by_one() {
+        let args = args(r#""a, \"b\"" , {"x":[1,2,{"y":"}"}]},3"#);
+        let mut cursor = args.cursor();
+        assert_eq!(cursor.next::<String>().expect("text"), "a, \"b\"");
+        assert_eq!(cursor.next::<serde_json::Value>().expect("JSON")["x"][1], 2);
+        assert_eq!(cursor.next::<u8>().expect("a number"), 3);
+        assert_eq!(cursor.next::<Option<u8>>().expect("nothing"), None);
+        let error = cursor.next::<u8>().expect_err("nothing is no number");
+        assert!(error.to_string().starts_with("argument 5:"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_argument_is_passed_over() {
+        let args = args("\"a\",2");
+        let mut cursor = args.cursor();
+        assert!(cursor.next::<u8>().is_err());
+        assert_eq!(cursor.next::<u8>().expect("a number"), 2);
+    }
+
+    #[test]
+    fn the_rest_is_a_list() {
+        let args = args("1,\"a\",[2]");
+        let mut cursor = args.cursor();
+        assert_eq!(cursor.next::<u8>().expect("a number"), 1);
+        assert_eq!(cursor.clone().rest_owned().raw(), "\"a\",[2]");
+        assert_eq!(cursor.rest::<(String, Vec<u8>)>().expect("two"), ("a".into(), vec![2]));
+        assert_eq!(cursor.rest::<Vec<u8>>().expect("none"), Vec::<u8>::new());
+    }
+
+    #[test]
+    fn placeholders_are_attachments() {
+        let json = r#"{"_placeholder":true,"num":1},[{"num":0,"_placeholder":true}]"#;
+        let args = Args::new(json, vec![Bytes::from_static(b"zero"), Bytes::from_static(b"one")]);
+        let mut cursor = args.cursor();
+        assert_eq!(&*cursor.next::<Binary>().expect("binary"), b"one");
+        assert_eq!(&*cursor.next::<Vec<Binary>>().expect("a list")[0], b"zero");
+    }
+}

@@ -1,0 +1,198 @@
+//! Binary data inside JSON arguments: `{"_placeholder":true,"num":n}` stands for attachment `n`.
+//! Does not know packets; the attachments of the arguments being read are set around the reading.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+/// Binary data at any depth of an argument: JavaScript's `Buffer`, `ArrayBuffer` or `Uint8Array`.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use sockeye_proto::socket::Binary;
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Upload {
+///     name: String,
+///     content: Binary,
+/// }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Binary(pub Bytes);
+
+impl From<Vec<u8>> for Binary {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<Bytes> for Binary {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl std::ops::Deref for Binary {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Serialize for Binary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Binary {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BinaryVisitor)
+    }
+}
+
+thread_local! {
+    /// The attachments of the arguments that this thread reads now. `serde` has no other way to
+    /// hand something to a `Deserialize` deep inside a derived type.
+    static ATTACHMENTS: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `read` with these attachments behind the placeholders.
+pub(super) fn with_attachments<R>(attachments: &[Bytes], read: impl FnOnce() -> R) -> R {
+    struct Restore(Vec<Bytes>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ATTACHMENTS.set(std::mem::take(&mut self.0));
+        }
+    }
+    if attachments.is_empty() {
+        return read();
+    }
+    let _restore = Restore(ATTACHMENTS.replace(attachments.to_vec()));
+    read()
+}
+
+struct BinaryVisitor;
+
+impl<'de> Visitor<'de> for BinaryVisitor {
+    type Value = Binary;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("binary data")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Binary, A::Error> {
+        let mut num: Option<u64> = None;
+        let mut marked = false;
+        while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
+            match &*key {
+                "_placeholder" => marked = map.next_value()?,
+                "num" => num = Some(map.next_value()?),
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        let num = num.filter(|_| marked).and_then(|num| usize::try_from(num).ok());
+        let found = num.and_then(|num| ATTACHMENTS.with_borrow(|all| all.get(num).cloned()));
+        found.map(Binary).ok_or_else(|| de::Error::custom("expected binary data"))
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Binary, E> {
+        Ok(Binary(Bytes::copy_from_slice(bytes)))
+    }
+
+    fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Binary, E> {
+        Ok(Binary(bytes.into()))
+    }
+}
+
+/// Finds every placeholder of arguments that came with `count` attachments, and whether each
+/// names one of them.
+pub(super) fn check_placeholders(json: &str, count: usize) -> Result<(), serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    de::DeserializeSeed::deserialize(Check { count }, &mut deserializer)
+}
+
+#[derive(Clone, Copy)]
+struct Check {
+    count: usize,
+}
+
+impl<'de> de::DeserializeSeed<'de> for Check {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Check {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let (mut marked, mut num) = (false, Num::Missing);
+        while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
+            match &*key {
+                "_placeholder" => {
+                    let value: &serde_json::value::RawValue = map.next_value()?;
+                    marked = value.get() == "true";
+                    check_placeholders(value.get(), self.count).map_err(de::Error::custom)?;
+                }
+                "num" => {
+                    let value: &serde_json::value::RawValue = map.next_value()?;
+                    num = value.get().parse().map_or(Num::Other, Num::Index);
+                    check_placeholders(value.get(), self.count).map_err(de::Error::custom)?;
+                }
+                _ => map.next_value_seed(self)?,
+            }
+        }
+        match num {
+            Num::Index(num) if marked && num < self.count => Ok(()),
+            _ if !marked => Ok(()),
+            _ => Err(de::Error::custom("a placeholder names no attachment")),
+        }
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// What a placeholder's `num` is.
+enum Num {
+    Missing,
+    Index(usize),
+    Other,
+}

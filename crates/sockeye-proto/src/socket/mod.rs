@@ -1,0 +1,25 @@
+//! Socket.IO 5: packets and their JSON, attachments, namespaces on one connection.
+//! Knows Engine.IO only as text and binary messages; no runtime, clock or socket.
+//!
+//! * Reading: [`Multiplexer`] turns messages into [`Incoming`] packets, whose arguments stay raw
+//!   JSON until an [`ArgsCursor`] reads them as types.
+//! * Writing: [`EncodedPacket`] is encoded once, from anything that is [`EmitArgs`].
+//!
+//! Source: the Socket.IO protocol, revision 5, as the package `socket.io-parser` speaks it.
+//!
+//! The JSON packets are the only parser for now; another one (msgpack) belongs beside `packet`
+//! and [`EncodedPacket`].
+
+mod args;
+mod binary;
+mod emit;
+mod encoded;
+mod multiplexer;
+mod packet;
+
+pub use args::{ArgError, Args, ArgsCursor, OwnedArgs};
+pub use binary::Binary;
+pub use emit::{ArgsWriter, EmitArgs, EncodeError};
+pub use encoded::EncodedPacket;
+pub use multiplexer::{Event, Incoming, Multiplexer, MultiplexerLimits};
+pub use packet::{RESERVED_EVENTS, Violation};

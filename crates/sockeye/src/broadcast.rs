@@ -1,0 +1,188 @@
+//! Broadcasts: whom they reach, and the walk that pushes one encoded packet to all of them.
+//! Knows rooms and outboxes; does not call back into sockets to send.
+
+use std::sync::Arc;
+
+use sockeye_proto::SocketId;
+use sockeye_proto::socket::{EmitArgs, EncodedPacket};
+
+use crate::error::EmitError;
+use crate::gather;
+use crate::namespace::Namespace;
+use crate::rooms::{RoomName, Selection};
+use crate::socket::Socket;
+
+/// Whom an emit reaches. Made by [`Namespace::to`], [`Socket::to`] and their like; every method
+/// returns a changed copy, so one can be kept and used again.
+///
+/// A socket in several of the rooms gets the packet once; `except` wins over `to`.
+#[derive(Clone)]
+#[must_use = "nothing is sent before `emit`"]
+pub struct Broadcast {
+    namespace: Namespace,
+    selection: Selection,
+    volatile: bool,
+}
+
+impl std::fmt::Debug for Broadcast {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broadcast")
+            .field("namespace", &self.namespace.name())
+            .field("rooms", &self.selection.rooms)
+            .field("except", &self.selection.except)
+            .field("volatile", &self.volatile)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Broadcast {
+    pub(crate) fn new(namespace: Namespace) -> Self {
+        Self { namespace, selection: Selection::default(), volatile: false }
+    }
+
+    pub(crate) fn except_id(mut self, id: SocketId) -> Self {
+        self.selection.except_ids.push(id);
+        self
+    }
+
+    /// Adds rooms: the broadcast reaches the members of any of its rooms. A socket's id is the
+    /// name of a room with that socket in it.
+    pub fn to(mut self, rooms: impl IntoRooms) -> Self {
+        rooms.each(|room| self.selection.rooms.push(room));
+        self
+    }
+
+    /// Leaves out the members of these rooms.
+    pub fn except(mut self, rooms: impl IntoRooms) -> Self {
+        rooms.each(|room| self.selection.except.push(room));
+        self
+    }
+
+    /// Passes over every client that cannot take the packet this instant; see
+    /// [`Socket::volatile`].
+    pub fn volatile(mut self) -> Self {
+        self.volatile = true;
+        self
+    }
+
+    /// Sends an event. It is encoded once, however many it reaches.
+    ///
+    /// # Errors
+    /// The name is reserved or the arguments cannot be written. A client that is too slow is no
+    /// error here: its own outbox policy applies to it.
+    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
+        let packet = EncodedPacket::event(self.namespace.name(), None, event, &args)?;
+        gather::with_list(|list| {
+            self.namespace.rooms().for_each(&self.selection, |_, peer| {
+                peer.push_listed(&packet, self.volatile, list);
+            });
+        });
+        Ok(())
+    }
+
+    /// The sockets that it reaches.
+    pub fn sockets(&self) -> Vec<Socket> {
+        let ids = self.namespace.rooms().ids(&self.selection);
+        ids.iter().filter_map(|id| self.namespace.socket(id)).collect()
+    }
+
+    /// Makes every socket that it reaches join rooms.
+    pub fn sockets_join(&self, rooms: impl IntoRooms) {
+        let rooms = rooms.collect();
+        for socket in self.sockets() {
+            socket.join(&rooms[..]);
+        }
+    }
+
+    /// Makes every socket that it reaches leave rooms.
+    pub fn sockets_leave(&self, rooms: impl IntoRooms) {
+        let rooms = rooms.collect();
+        for socket in self.sockets() {
+            socket.leave(&rooms[..]);
+        }
+    }
+
+    /// Disconnects every socket that it reaches; see [`Socket::disconnect`].
+    pub fn disconnect_sockets(&self, close: bool) {
+        for socket in self.sockets() {
+            socket.disconnect(close);
+        }
+    }
+}
+
+/// One room or several: `"a"`, `String`, a [`SocketId`], arrays, slices and `Vec`s of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` names no rooms",
+    note = "a room is a `&str`, `String` or `SocketId`; several are an array, a slice or a `Vec`"
+)]
+pub trait IntoRooms {
+    /// Calls `take` with each.
+    fn each(self, take: impl FnMut(RoomName));
+
+    /// All of them.
+    fn collect(self) -> Vec<RoomName>
+    where
+        Self: Sized,
+    {
+        let mut rooms = Vec::new();
+        self.each(|room| rooms.push(room));
+        rooms
+    }
+}
+
+macro_rules! one_room {
+    ($($type:ty: $name:ident => $room:expr;)*) => {
+        $(impl IntoRooms for $type {
+            fn each(self, mut take: impl FnMut(RoomName)) {
+                let $name = self;
+                take($room);
+            }
+        })*
+    };
+}
+
+one_room! {
+    &str: name => Arc::from(name);
+    String: name => Arc::from(name);
+    &String: name => Arc::from(name.as_str());
+    RoomName: name => name;
+    &RoomName: name => name.clone();
+    SocketId: id => Arc::from(id.as_str());
+    &SocketId: id => Arc::from(id.as_str());
+}
+
+impl<T> IntoRooms for &[T]
+where
+    for<'a> &'a T: IntoRooms,
+{
+    fn each(self, mut take: impl FnMut(RoomName)) {
+        self.iter().for_each(|room| room.each(&mut take));
+    }
+}
+
+impl<T> IntoRooms for &Vec<T>
+where
+    for<'a> &'a T: IntoRooms,
+{
+    fn each(self, take: impl FnMut(RoomName)) {
+        self.as_slice().each(take);
+    }
+}
+
+impl<T: IntoRooms> IntoRooms for Vec<T> {
+    fn each(self, mut take: impl FnMut(RoomName)) {
+        self.into_iter().for_each(|room| room.each(&mut take));
+    }
+}
+
+impl<T: IntoRooms, const N: usize> IntoRooms for [T; N] {
+    fn each(self, mut take: impl FnMut(RoomName)) {
+        self.into_iter().for_each(|room| room.each(&mut take));
+    }
+}
+
+impl IntoRooms for &&str {
+    fn each(self, mut take: impl FnMut(RoomName)) {
+        take(Arc::from(*self));
+    }
+}

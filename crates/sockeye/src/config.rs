@@ -1,0 +1,115 @@
+//! Every option of the server: what it bounds, its unit, its default and what happens at the bound.
+//! Knows nothing of connections; they read it.
+
+use std::time::Duration;
+
+use sockeye_proto::engine::{Timing, Transport};
+use sockeye_proto::socket::MultiplexerLimits;
+use sockeye_ws::Limits;
+
+use crate::cors::Cors;
+
+/// What happens to a packet that would take an outbox beyond
+/// [`outbox_bytes_max`](crate::ServerBuilder::outbox_bytes_max).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutboxPolicy {
+    /// The connection is closed with [`DisconnectReason::ForcedClose`](crate::DisconnectReason):
+    /// the client reconnects and starts afresh instead of missing packets unnoticed.
+    #[default]
+    Disconnect,
+    /// The oldest waiting packets are dropped to make room. Packets of which the socket has taken
+    /// a part already stay.
+    DropOldest,
+    /// The new packet is refused: a direct `emit` returns
+    /// [`EmitError::OutboxFull`](crate::EmitError), a broadcast skips this receiver. The emitter
+    /// can wait with [`Socket::drained`](crate::Socket::drained).
+    Refuse,
+}
+
+/// The settings of a server; made by [`ServerBuilder`](crate::ServerBuilder), which documents them.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) path: String,
+    pub(crate) transports: Vec<Transport>,
+    pub(crate) allow_upgrades: bool,
+    pub(crate) cors: Cors,
+    pub(crate) ping_interval: Duration,
+    pub(crate) ping_timeout: Duration,
+    pub(crate) upgrade_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+    pub(crate) ack_timeout: Duration,
+    pub(crate) http_buffer_bytes_max: usize,
+    pub(crate) outbox_bytes_max: usize,
+    pub(crate) outbox_policy: OutboxPolicy,
+    pub(crate) events_waiting_max: usize,
+    pub(crate) connections_max: usize,
+    pub(crate) namespaces_max: usize,
+    pub(crate) rooms_max: usize,
+    pub(crate) attachments_max: usize,
+    pub(crate) fragments_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            path: "/socket.io/".into(),
+            transports: vec![Transport::Polling, Transport::WebSocket],
+            allow_upgrades: true,
+            cors: Cors::default(),
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            upgrade_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(45),
+            close_timeout: Duration::from_secs(30),
+            ack_timeout: Duration::from_secs(20),
+            http_buffer_bytes_max: 1_000_000,
+            outbox_bytes_max: 4 << 20,
+            outbox_policy: OutboxPolicy::default(),
+            events_waiting_max: 1024,
+            connections_max: 1_000_000,
+            namespaces_max: 64,
+            rooms_max: 10_000,
+            attachments_max: 10,
+            fragments_max: 16_384,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn allows(&self, transport: Transport) -> bool {
+        self.transports.contains(&transport)
+    }
+
+    /// The upgrades that the open packet offers to a session on `transport`.
+    pub(crate) fn upgrades(&self, transport: Transport) -> &'static [Transport] {
+        let possible = transport == Transport::Polling && self.allow_upgrades;
+        if possible && self.allows(Transport::WebSocket) { &[Transport::WebSocket] } else { &[] }
+    }
+
+    pub(crate) fn timing(&self) -> Timing {
+        Timing {
+            ping_interval: self.ping_interval,
+            ping_timeout: self.ping_timeout,
+            upgrade_timeout: self.upgrade_timeout,
+            close_timeout: self.close_timeout,
+        }
+    }
+
+    pub(crate) fn multiplexer_limits(&self) -> MultiplexerLimits {
+        MultiplexerLimits {
+            namespaces_max: self.namespaces_max,
+            attachments_max: self.attachments_max,
+            ..MultiplexerLimits::default()
+        }
+    }
+
+    pub(crate) fn websocket_limits(&self) -> Limits {
+        Limits {
+            message_bytes_max: self.http_buffer_bytes_max,
+            fragments_max: self.fragments_max,
+            close_timeout: self.close_timeout,
+            ..Limits::default()
+        }
+    }
+}

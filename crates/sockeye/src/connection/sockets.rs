@@ -1,0 +1,153 @@
+//! The sockets of one connection, by namespace: what Socket.IO packets do to them.
+//! Does not know transports; packets come read, answers go to the outbox.
+
+use std::sync::Arc;
+use std::task::Context;
+
+use sockeye_proto::SocketId;
+use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
+
+use super::peer::Peer;
+use super::slot::{Slot, Step};
+use crate::error::ConnectError;
+use crate::handshake::Handshake;
+use crate::reason::DisconnectReason;
+use crate::server::Server;
+use crate::socket::Socket;
+
+pub(super) struct Sockets {
+    server: Server,
+    peer: Arc<Peer>,
+    handshake: Arc<Handshake>,
+    slots: Vec<Slot>,
+    /// Namespaces whose CONNECT is refused at once; the multiplexer is told after the packet.
+    unknown: Vec<String>,
+}
+
+impl Sockets {
+    pub(super) fn new(server: Server, peer: Arc<Peer>, handshake: Arc<Handshake>) -> Self {
+        Self { server, peer, handshake, slots: Vec::new(), unknown: Vec::new() }
+    }
+
+    pub(super) fn handle(&mut self, incoming: Incoming<'_>, cx: &mut Context<'_>) {
+        match incoming {
+            Incoming::Event { namespace, id, event } => {
+                if let Some(slot) = self.slot(namespace) {
+                    slot.handle_event(&event.name, &event.args, id, cx);
+                }
+            }
+            Incoming::Ack { namespace, id, args } => {
+                if let Some(slot) = self.slot(namespace) {
+                    slot.socket.acknowledge(id, args.into_owned());
+                }
+            }
+            Incoming::Connect { namespace, auth } => self.connect(namespace, auth),
+            Incoming::Disconnect { namespace } => {
+                if let Some(slot) = self.slot(namespace) {
+                    slot.end(DisconnectReason::ClientNamespaceDisconnect);
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, name: &str, auth: Option<&str>) {
+        let Some(namespace) = self.server.namespace(name) else {
+            let error = ConnectError::new("Invalid namespace");
+            self.peer.push(EncodedPacket::connect_error(name, &error.to_json()), false);
+            self.unknown.push(name.to_owned());
+            return;
+        };
+        let id = self.server.new_socket_id();
+        let handshake = self.handshake.clone();
+        let socket = Socket::new(id, namespace, self.peer.clone(), handshake, auth);
+        self.slots.push(Slot::new(socket));
+    }
+
+    /// The live socket of a namespace; an earlier one may still be ending.
+    fn slot(&mut self, namespace: &str) -> Option<&mut Slot> {
+        self.slots
+            .iter_mut()
+            .find(|slot| !slot.is_ending() && slot.socket.namespace().name() == namespace)
+    }
+
+    /// Goes on with every middleware and handler that can go on. Returns whether a socket was
+    /// admitted.
+    pub(super) fn poll(&mut self, multiplexer: &mut Multiplexer, cx: &mut Context<'_>) -> bool {
+        for name in self.unknown.drain(..) {
+            multiplexer.handle_connect_refused(&name);
+        }
+        let mut admitted = false;
+        let mut at = 0;
+        while at < self.slots.len() {
+            let slot = &mut self.slots[at];
+            match slot.poll(cx) {
+                Step::Idle => at += 1,
+                Step::Admitted => {
+                    admitted = true;
+                    multiplexer.handle_connect_accepted(slot.socket.namespace().name());
+                    admit(slot, &self.peer);
+                }
+                Step::Refused(error) => {
+                    let name = slot.socket.namespace().name();
+                    self.peer.push(EncodedPacket::connect_error(name, &error.to_json()), false);
+                    multiplexer.handle_connect_refused(name);
+                    slot.socket.refuse();
+                    self.slots.remove(at);
+                }
+                Step::Gone => {
+                    self.slots.remove(at);
+                }
+            }
+        }
+        admitted
+    }
+
+    /// The application disconnects one socket.
+    pub(super) fn disconnect(&mut self, id: &SocketId, multiplexer: &mut Multiplexer) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.socket.id() == *id) {
+            multiplexer.handle_disconnect(slot.socket.namespace().name());
+            slot.end(DisconnectReason::ServerNamespaceDisconnect);
+        }
+    }
+
+    /// The application disconnects all of them; each client socket is told.
+    pub(super) fn disconnect_all(&mut self, multiplexer: &mut Multiplexer) {
+        for slot in self.slots.iter_mut().filter(|slot| !slot.is_ending()) {
+            let name = slot.socket.namespace().name();
+            if !slot.is_admitting() {
+                self.peer.push(EncodedPacket::disconnect(name), false);
+            }
+            multiplexer.handle_disconnect(name);
+            slot.end(DisconnectReason::ServerNamespaceDisconnect);
+        }
+    }
+
+    /// The connection ends.
+    pub(super) fn end_all(&mut self, reason: DisconnectReason) {
+        self.slots.iter_mut().for_each(|slot| slot.end(reason));
+    }
+
+    /// The connection is dropped: nothing more runs, and nothing is left behind.
+    pub(super) fn abandon_all(&mut self) {
+        self.slots.drain(..).for_each(|mut slot| slot.abandon());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The longest queue of waiting events.
+    pub(super) fn waiting_max(&self) -> usize {
+        self.slots.iter().map(Slot::waiting).max().unwrap_or(0)
+    }
+}
+
+/// The CONNECT packet goes first: what is broadcast from now on comes behind it.
+fn admit(slot: &mut Slot, peer: &Arc<Peer>) {
+    let socket = &slot.socket;
+    let json = format!("{{\"sid\":\"{}\"}}", socket.id());
+    peer.push(EncodedPacket::connect(socket.namespace().name(), &json), false);
+    socket.admit();
+    socket.namespace().insert(socket);
+    slot.open();
+}

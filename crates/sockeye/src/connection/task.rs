@@ -1,0 +1,642 @@
+//! The task of one connection. It alone reads; it owns the session and the sockets' handlers, and
+//! with them the connection's life. Does not know HTTP or the sockets' namespaces.
+//!
+//! A turn has five steps: commands, reading, sockets, time, writing. Nothing in it waits.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sockeye_proto::SessionId;
+use sockeye_proto::engine::{
+    self, CloseReason, Message, Output, Packet, Session, payload,
+};
+use sockeye_proto::socket::{EncodedPacket, Multiplexer};
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+use super::peer::{Command, GetAnswer, Peer, PostAnswer};
+use super::sockets::Sockets;
+use super::transport::{READ_BYTES_MAX, Transport};
+use crate::gather::Turn;
+use crate::handshake::Handshake;
+use crate::outbox::{Flushed, Link, Outbox};
+use crate::reason::DisconnectReason;
+use crate::server::Server;
+
+/// A peer that never stops sending gives way to others after so many reads.
+const READS_PER_TURN_MAX: usize = 16;
+
+thread_local! {
+    /// Shared by all connections of a thread: an idle connection has no read buffer.
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(Box::default());
+}
+
+/// What a connection begins with.
+pub(crate) struct Opening {
+    pub(crate) server: Server,
+    pub(crate) id: SessionId,
+    pub(crate) handshake: Arc<Handshake>,
+    /// The WebSocket, or `None` for long-polling.
+    pub(crate) transport: Option<Box<Transport>>,
+}
+
+pub(crate) struct Connection {
+    core: Core,
+    server: Server,
+    id: SessionId,
+    stage: Stage,
+    transport: Option<Box<Transport>>,
+    probe: Option<Box<Transport>>,
+    get: Option<oneshot::Sender<GetAnswer>>,
+    post: Option<oneshot::Sender<PostAnswer>>,
+    /// The first namespace must be joined by then.
+    connect_deadline: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    /// What the timer is set to.
+    armed: Instant,
+}
+
+/// What an incoming packet changes.
+struct Core {
+    peer: Arc<Peer>,
+    session: Session,
+    multiplexer: Multiplexer,
+    sockets: Sockets,
+}
+
+enum Stage {
+    Open,
+    /// The session has ended: handlers finish, the WebSocket closes, both at the latest then.
+    Ending { deadline: Instant },
+    Ended,
+}
+
+impl Connection {
+    /// Registers the session and makes its task's future, which the caller spawns.
+    pub(crate) fn open(opening: Opening) -> (Arc<Peer>, Self) {
+        let Opening { server, id, handshake, mut transport } = opening;
+        let config = server.config();
+        let (link, kind) = match &mut transport {
+            Some(transport) => (transport.link(), engine::Transport::WebSocket),
+            None => (Link::Polling { get: false }, engine::Transport::Polling),
+        };
+        let outbox = Outbox::new(link, config.outbox_bytes_max, config.outbox_policy);
+        let peer = Arc::new(Peer::new(outbox));
+        let now = now();
+        let open = engine::Open {
+            sid: &id,
+            upgrades: config.upgrades(kind),
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
+            max_payload: config.http_buffer_bytes_max,
+        };
+        peer.push(EncodedPacket::engine(&open.to_packet()), false);
+        server.register(id, peer.clone());
+        let sockets = Sockets::new(server.clone(), peer.clone(), handshake);
+        let session = Session::new(kind, config.timing(), now);
+        let multiplexer = Multiplexer::new(config.multiplexer_limits());
+        let connect_deadline = now + config.connect_timeout;
+        let connection = Self {
+            core: Core { peer: peer.clone(), session, multiplexer, sockets },
+            id,
+            stage: Stage::Open,
+            transport,
+            probe: None,
+            get: None,
+            post: None,
+            connect_deadline: Some(connect_deadline),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            armed: now,
+            server,
+        };
+        (peer, connection)
+    }
+
+    fn run_commands(&mut self, now: Instant, cx: &mut Context<'_>) {
+        for command in self.core.peer.take_commands() {
+            match command {
+                Command::Get(answer) => self.handle_get(answer, now),
+                Command::GetAborted => self.core.session.handle_get_aborted(),
+                Command::Post(answer) => self.handle_post(answer),
+                Command::PostBody(body) => self.handle_post_body(&body, now, cx),
+                Command::PostAborted { gone } => {
+                    self.post = None;
+                    if gone {
+                        self.core.session.handle_post_aborted();
+                    } else {
+                        self.core.session.handle_post_done();
+                    }
+                }
+                Command::PostRefused => {
+                    let error = CloseReason::TransportError;
+                    self.core.session.handle_transport_closed(error, "invalid content");
+                }
+                Command::Upgrade(transport) => self.handle_upgrade(transport, now),
+                Command::Disconnect { id, close } => {
+                    let Core { session, multiplexer, sockets, .. } = &mut self.core;
+                    sockets.disconnect(&id, multiplexer);
+                    if close {
+                        sockets.disconnect_all(multiplexer);
+                        session.handle_close(false, now);
+                    }
+                }
+                Command::Close(reason) => {
+                    self.core.sockets.end_all(reason);
+                    self.core.session.handle_close(false, now);
+                }
+            }
+            self.run_outputs(now, cx);
+        }
+    }
+
+    fn handle_get(&mut self, answer: oneshot::Sender<GetAnswer>, now: Instant) {
+        if self.core.session.handle_get(now) {
+            self.core.peer.outbox().set_get_waiting(true);
+            self.get = Some(answer);
+        } else {
+            // The client may be gone already.
+            let _ = answer.send(GetAnswer::Refused);
+        }
+    }
+
+    fn handle_post(&mut self, answer: oneshot::Sender<PostAnswer>) {
+        if self.core.session.handle_post() {
+            self.post = Some(answer);
+        } else {
+            let _ = answer.send(PostAnswer::Refused);
+        }
+    }
+
+    fn handle_post_body(&mut self, body: &Bytes, now: Instant, cx: &mut Context<'_>) {
+        if self.post.is_none() {
+            return;
+        }
+        for packet in payload::decode(body) {
+            match packet {
+                Ok(packet) => self.core.handle_packet(packet, now, cx),
+                Err(_) => {
+                    // The packets before it have been handled, and the POST is answered.
+                    self.core.session.handle_malformed(now);
+                    break;
+                }
+            }
+        }
+        self.core.session.handle_post_done();
+        if !self.is_paused() {
+            self.answer_post(PostAnswer::Handled);
+        }
+    }
+
+    fn answer_post(&mut self, with: PostAnswer) {
+        if let Some(answer) = self.post.take() {
+            let _ = answer.send(with);
+        }
+    }
+
+    fn handle_upgrade(&mut self, mut transport: Box<Transport>, now: Instant) {
+        if self.core.session.handle_upgrade_request(now) {
+            self.probe = Some(transport);
+        } else if let Some(frames) = transport.start_close(now) {
+            // One attempt: a fresh socket takes a close frame, or it is gone.
+            transport.unsent().extend_from_slice(&frames);
+            let _ = transport.poll_write(&mut Context::from_waker(std::task::Waker::noop()));
+        }
+    }
+
+    /// Too many events wait for handlers: nothing is read until they have gone on.
+    fn is_paused(&self) -> bool {
+        self.core.sockets.waiting_max() >= self.server.config().events_waiting_max
+    }
+
+    fn read(&mut self, now: Instant, cx: &mut Context<'_>) {
+        let mut buffer = READ_BUFFER.take();
+        if buffer.is_empty() {
+            buffer = vec![0; READ_BYTES_MAX].into_boxed_slice();
+        }
+        self.read_probe(&mut buffer, now, cx);
+        self.read_transport(&mut buffer, now, cx);
+        READ_BUFFER.replace(buffer);
+    }
+
+    fn read_transport(&mut self, buffer: &mut [u8], now: Instant, cx: &mut Context<'_>) {
+        for _ in 0..READS_PER_TURN_MAX {
+            let paused = self.is_paused();
+            self.core.session.set_paused(paused, now);
+            let Some(transport) = &mut self.transport else { return };
+            if paused {
+                return;
+            }
+            let count = match transport.poll_read(cx, buffer) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(count)) if count > 0 => count,
+                Poll::Ready(_) => {
+                    transport.machine.handle_eof();
+                    self.core.handle_transport_lost();
+                    self.lose_transport();
+                    return;
+                }
+            };
+            let mut events = transport.machine.handle_input(&mut buffer[..count], now);
+            while let Some(event) = events.next() {
+                self.core.handle_event(event, now, cx);
+            }
+            self.answer_transport();
+        }
+        cx.waker().wake_by_ref();
+    }
+
+    /// Sends the pongs and the close frame that the WebSocket machine owes. While the socket takes
+    /// nothing they stay in the machine, which bounds them.
+    fn answer_transport(&mut self) {
+        let Some(transport) = &mut self.transport else { return };
+        let outbox = self.core.peer.outbox();
+        if (transport.machine.is_closed() || !outbox.is_blocked())
+            && let Some(frames) = transport.machine.poll_transmit()
+        {
+            self.core.peer.push(EncodedPacket::frames(frames), false);
+        }
+    }
+
+    fn read_probe(&mut self, buffer: &mut [u8], now: Instant, cx: &mut Context<'_>) {
+        while let Some(probe) = &mut self.probe {
+            let count = match probe.poll_read(cx, buffer) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(count)) if count > 0 => count,
+                Poll::Ready(_) => {
+                    self.core.session.handle_probe_closed();
+                    self.run_outputs(now, cx);
+                    self.probe = None;
+                    return;
+                }
+            };
+            let mut events = probe.machine.handle_input(&mut buffer[..count], now);
+            while let Some(event) = events.next() {
+                // Behind the `5` the packets are the session's already.
+                if self.core.session.transport() == engine::Transport::WebSocket {
+                    self.core.handle_event(event, now, cx);
+                } else {
+                    self.core.handle_probe_event(event, now);
+                }
+            }
+            self.run_outputs(now, cx);
+        }
+    }
+
+    /// Does what the session asks for.
+    fn run_outputs(&mut self, now: Instant, cx: &mut Context<'_>) {
+        while let Some(output) = self.core.session.poll_output() {
+            match output {
+                Output::SendPing => self.push(&Packet::Ping("".into())),
+                Output::ReleasePoll => self.release_get(now),
+                Output::ProbeReply => {
+                    if let Some(probe) = &mut self.probe {
+                        let reply = EncodedPacket::engine(&Packet::Pong("probe".into()));
+                        probe.unsent().extend_from_slice(reply.wire());
+                    }
+                }
+                Output::ProbeFailed => self.close_probe(now, cx),
+                Output::Upgraded => {
+                    self.release_get(now);
+                    self.transport = self.probe.take();
+                    if let Some(transport) = &mut self.transport {
+                        self.core.peer.outbox().relink(transport.link());
+                    }
+                }
+                Output::Closed => self.begin_end(now),
+            }
+        }
+    }
+
+    fn push(&self, packet: &Packet<'_>) {
+        self.core.peer.push(EncodedPacket::engine(packet), false);
+    }
+
+    /// Answers a waiting GET with a noop, or with what waits.
+    fn release_get(&mut self, now: Instant) {
+        if self.get.is_some() {
+            if self.core.peer.outbox().is_empty() {
+                self.push(&Packet::Noop);
+            }
+            self.answer_get(now);
+        }
+    }
+
+    fn answer_get(&mut self, now: Instant) {
+        if self.get.is_none() {
+            return;
+        }
+        if let Some(payload) = self.core.peer.outbox().take_payload()
+            && let Some(answer) = self.get.take()
+        {
+            self.core.peer.outbox().set_get_waiting(false);
+            // A client that has gone is found out by its aborted GET.
+            let _ = answer.send(GetAnswer::Payload(payload));
+            self.core.session.handle_get_answered(now);
+            self.core.peer.notify_drained();
+        }
+    }
+
+    /// The probing WebSocket is closed as far as that goes at once; the session lives on.
+    fn close_probe(&mut self, now: Instant, cx: &mut Context<'_>) {
+        if let Some(mut probe) = self.probe.take()
+            && let Some(frames) = probe.start_close(now)
+        {
+            probe.unsent().extend_from_slice(&frames);
+            let _ = probe.poll_write(cx);
+        }
+    }
+
+    /// The session has ended: sockets end, requests are answered, the WebSocket begins to close.
+    fn begin_end(&mut self, now: Instant) {
+        if !matches!(self.stage, Stage::Open) {
+            return;
+        }
+        let reason = self.core.session.closed().map_or(CloseReason::ForcedClose, |(reason, _)| reason);
+        self.stage = Stage::Ending { deadline: now + self.server.config().close_timeout };
+        self.server.unregister(&self.id);
+        self.core.sockets.end_all(reason.into());
+        self.probe = None;
+        self.answer_post(PostAnswer::Refused);
+        let outbox = self.core.peer.outbox();
+        if let Some(transport) = &mut self.transport {
+            let frames = transport.start_close(now).map(EncodedPacket::frames);
+            outbox.end(frames, reason == CloseReason::PingTimeout);
+        } else {
+            // The client that said close itself is told nothing more than that its GET is over.
+            let by_client = reason == CloseReason::TransportClose;
+            let last = if by_client { Packet::Noop } else { Packet::Close };
+            outbox.end(Some(EncodedPacket::engine(&last)), false);
+            self.answer_get(now);
+            outbox.close();
+        }
+    }
+
+    fn lose_transport(&mut self) {
+        self.transport = None;
+        self.core.peer.outbox().close();
+        self.core.peer.notify_drained();
+    }
+
+    fn poll_time(&mut self, now: Instant, cx: &mut Context<'_>) {
+        while let Some(deadline) = self.next_deadline() {
+            if deadline <= now {
+                self.handle_timeout(now, cx);
+                continue;
+            }
+            if deadline != self.armed {
+                self.armed = deadline;
+                self.timer.as_mut().reset(deadline.into());
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            // The timer's clock has passed the deadline since this turn began.
+            self.armed = now;
+            cx.waker().wake_by_ref();
+            return;
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let machine = self.transport.as_ref().and_then(|t| t.machine.poll_timeout());
+        let stage = match self.stage {
+            Stage::Ending { deadline } => Some(deadline),
+            _ => None,
+        };
+        let session = self.core.session.poll_timeout();
+        [session, machine, stage, self.connect_deadline].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant, cx: &mut Context<'_>) {
+        if self.connect_deadline.is_some_and(|deadline| deadline <= now) {
+            self.connect_deadline = None;
+            self.core.session.handle_close(true, now);
+        }
+        if self.core.session.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            self.core.session.handle_timeout(now);
+        }
+        if let Some(transport) = &mut self.transport
+            && transport.machine.handle_timeout(now).is_some()
+        {
+            self.core.handle_transport_lost();
+            self.lose_transport();
+        }
+        if matches!(self.stage, Stage::Ending { deadline } if deadline <= now) {
+            self.lose_transport();
+            self.core.sockets.abandon_all();
+            self.stage = Stage::Ended;
+        }
+        self.run_outputs(now, cx);
+    }
+
+    fn write(&mut self, now: Instant, cx: &mut Context<'_>) {
+        if let Some(probe) = &mut self.probe
+            && let Poll::Ready(Err(_)) = probe.poll_write(cx)
+        {
+            self.core.session.handle_probe_closed();
+            self.run_outputs(now, cx);
+        }
+        loop {
+            match self.core.peer.outbox().flush() {
+                Flushed::Empty => return,
+                Flushed::WakeTask if self.transport.is_none() => return self.answer_get(now),
+                Flushed::WakeTask => {
+                    let Some(transport) = &mut self.transport else { return };
+                    self.core.peer.outbox().take_wire(transport.unsent());
+                    if !self.write_boxed(cx) {
+                        return;
+                    }
+                }
+                Flushed::Blocked => {
+                    if !self.poll_writable(cx) {
+                        return;
+                    }
+                }
+                Flushed::Broken | Flushed::Overflowed => {
+                    if matches!(self.stage, Stage::Open) {
+                        self.handle_unwritable(now, cx);
+                    } else {
+                        self.lose_transport();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The socket is broken, or its peer so slow that it must go.
+    fn handle_unwritable(&mut self, now: Instant, cx: &mut Context<'_>) {
+        if self.core.peer.outbox().is_polling() {
+            self.core.session.handle_close(true, now);
+        } else if self.core.peer.outbox().flush() == Flushed::Broken {
+            self.core.handle_transport_lost();
+        } else {
+            let slow = "the outbox is full";
+            self.core.session.handle_transport_closed(CloseReason::ForcedClose, slow);
+        }
+        // A peer that takes nothing takes no close frame.
+        self.lose_transport();
+        self.run_outputs(now, cx);
+    }
+
+    /// Whether to go on flushing.
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> bool {
+        let outbox = self.core.peer.outbox();
+        let ready = outbox.with_socket(|socket| socket.as_ref().poll_write_ready(cx));
+        match ready {
+            Some(Poll::Pending) => false,
+            Some(Poll::Ready(_)) => {
+                outbox.unblock();
+                self.core.peer.notify_drained();
+                true
+            }
+            None => self.write_boxed(cx),
+        }
+    }
+
+    fn write_boxed(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(transport) = &mut self.transport else { return false };
+        match transport.poll_write(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(())) => {
+                self.core.peer.outbox().unblock();
+                self.core.peer.notify_drained();
+                true
+            }
+            Poll::Ready(Err(_)) => {
+                self.core.handle_transport_lost();
+                self.lose_transport();
+                cx.waker().wake_by_ref();
+                false
+            }
+        }
+    }
+
+    /// Whether everything that this connection held is gone.
+    fn poll_ended(&mut self) -> bool {
+        if let Stage::Ending { .. } = self.stage {
+            let outbox = self.core.peer.outbox();
+            let closed = match &self.transport {
+                Some(transport) => transport.machine.is_closed() && outbox.is_empty(),
+                None => true,
+            };
+            if closed {
+                self.lose_transport();
+            }
+            if closed && self.core.sockets.is_empty() {
+                self.stage = Stage::Ended;
+            }
+        }
+        matches!(self.stage, Stage::Ended)
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = self.get_mut();
+        let peer = me.core.peer.clone();
+        peer.waker().register(cx.waker());
+        let _turn = Turn::begin(&peer);
+        let now = now();
+        me.run_commands(now, cx);
+        me.read(now, cx);
+        me.run_outputs(now, cx);
+        let Core { sockets, multiplexer, .. } = &mut me.core;
+        if sockets.poll(multiplexer, cx) {
+            me.connect_deadline = None;
+        }
+        if me.post.is_some() && !me.core.session.is_posting() && !me.is_paused() {
+            me.answer_post(PostAnswer::Handled);
+        }
+        me.finish_close(now, cx);
+        me.poll_time(now, cx);
+        me.write(now, cx);
+        if me.poll_ended() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Connection {
+    /// A close that was asked for is carried out: over WebSocket at once, as the close frame
+    /// leaves behind what waits; over long-polling with the next GET.
+    fn finish_close(&mut self, now: Instant, cx: &mut Context<'_>) {
+        if self.core.session.is_closing() && (self.transport.is_some() || self.get.is_some()) {
+            self.core.session.handle_flushed(now);
+            self.run_outputs(now, cx);
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// Also when the runtime ends under it.
+    fn drop(&mut self) {
+        self.server.unregister(&self.id);
+        self.core.sockets.abandon_all();
+        self.core.peer.outbox().close();
+        self.core.peer.notify_drained();
+        drop(self.core.peer.waker().take());
+        drop(self.core.peer.take_commands());
+    }
+}
+
+impl Core {
+    fn handle_event(&mut self, event: sockeye_ws::Event<'_>, now: Instant, cx: &mut Context<'_>) {
+        use sockeye_ws::Event;
+        match event {
+            Event::Text(text) => match Packet::from_text(text) {
+                Ok(packet) => self.handle_packet(packet, now, cx),
+                Err(_) => self.session.handle_malformed(now),
+            },
+            Event::Binary(data) => self.handle_packet(Packet::from_binary(data), now, cx),
+            Event::Ping(_) | Event::Pong(_) => {}
+            Event::Closed(closed) if closed.error.is_some() => self
+                .session
+                .handle_transport_closed(CloseReason::TransportError, "WebSocket protocol error"),
+            Event::Closed(_) => self.handle_transport_lost(),
+        }
+    }
+
+    fn handle_probe_event(&mut self, event: sockeye_ws::Event<'_>, now: Instant) {
+        use sockeye_ws::Event;
+        match event {
+            Event::Text(text) => match Packet::from_text(text) {
+                Ok(packet) => self.session.handle_probe_packet(packet, now),
+                Err(_) => self.session.handle_probe_closed(),
+            },
+            Event::Binary(data) => self.session.handle_probe_packet(Packet::from_binary(data), now),
+            Event::Ping(_) | Event::Pong(_) => {}
+            Event::Closed(_) => self.session.handle_probe_closed(),
+        }
+    }
+
+    fn handle_packet(&mut self, packet: Packet<'_>, now: Instant, cx: &mut Context<'_>) {
+        let Some(message) = self.session.handle_packet(packet, now) else { return };
+        let incoming = match &message {
+            Message::Text(text) => self.multiplexer.handle_text(text),
+            Message::Binary(data) => self.multiplexer.handle_binary(Bytes::copy_from_slice(data)),
+        };
+        match incoming {
+            Ok(Some(incoming)) => self.sockets.handle(incoming, cx),
+            Ok(None) => {}
+            Err(violation) => {
+                tracing::debug!(%violation, "the client broke the protocol");
+                self.session.handle_close(true, now);
+            }
+        }
+    }
+
+    fn handle_transport_lost(&mut self) {
+        self.session.handle_transport_closed(CloseReason::TransportClose, "the stream ended");
+    }
+}
+
+/// The runtime's clock, which tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

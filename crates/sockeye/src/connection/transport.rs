@@ -1,0 +1,146 @@
+//! A WebSocket as the connection's task drives it: a stream, and the RFC 6455 machine over it.
+//! Knows neither Engine.IO packets nor the outbox that writes to it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use sockeye_ws::{CloseCode, Limits, Role};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::outbox::Link;
+
+/// How many bytes one read takes at the most.
+pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// A stream that is not a plain TCP socket.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+enum Io {
+    /// The writing half moves to the outbox when the transport is the session's.
+    Tcp { read: OwnedReadHalf, write: Option<OwnedWriteHalf> },
+    Boxed(Box<dyn Stream>),
+}
+
+/// A WebSocket of a session, or one that probes to become it.
+pub(crate) struct Transport {
+    io: Io,
+    /// Came with the handshake, before anything is read from the stream.
+    early: Bytes,
+    pub(crate) machine: sockeye_ws::Connection,
+    /// What the task itself has to write: all of a boxed stream's bytes, or a probe's answers.
+    unsent: Vec<u8>,
+}
+
+impl Transport {
+    /// Takes the connection back from hyper: the bare TCP socket where it is one, so that neither
+    /// hyper's buffers nor a virtual call stay in the way.
+    pub(crate) fn new(upgraded: Upgraded, limits: Limits) -> Self {
+        type Tcp = TokioIo<TcpStream>;
+        use hyper_util::server::conn::auto::upgrade::downcast;
+        let (io, early) = match downcast::<Tcp>(upgraded) {
+            Ok(parts) => (tcp(parts.io), parts.read_buf),
+            // Served by hyper's http1 connection itself, without hyper-util's.
+            Err(upgraded) => match upgraded.downcast::<Tcp>() {
+                Ok(parts) => (tcp(parts.io), parts.read_buf),
+                Err(upgraded) => (Io::Boxed(Box::new(TokioIo::new(upgraded))), Bytes::new()),
+            },
+        };
+        // An empty buffer may still own 8 KiB.
+        let early = if early.is_empty() { Bytes::new() } else { early };
+        let machine = sockeye_ws::Connection::new(Role::Server, limits);
+        Self { io, early, machine, unsent: Vec::new() }
+    }
+
+    /// Where packets leave, once the transport is the session's.
+    pub(crate) fn link(&mut self) -> Link {
+        match &mut self.io {
+            Io::Tcp { write, .. } => write.take().map_or(Link::Closed, Link::Direct),
+            Io::Boxed(_) => Link::Task,
+        }
+    }
+
+    /// The peer's address, where the stream has one.
+    pub(crate) fn address(&self) -> Option<std::net::SocketAddr> {
+        match &self.io {
+            Io::Tcp { read, .. } => read.peer_addr().ok(),
+            Io::Boxed(_) => None,
+        }
+    }
+
+    /// Reads into `buffer`; 0 is the end of the stream.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if !self.early.is_empty() {
+            let count = self.early.len().min(buffer.len());
+            self.early.copy_to_slice(&mut buffer[..count]);
+            if self.early.is_empty() {
+                self.early = Bytes::new();
+            }
+            return Poll::Ready(Ok(count));
+        }
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(match &mut self.io {
+            Io::Tcp { read, .. } => Pin::new(read).poll_read(cx, &mut buffer),
+            Io::Boxed(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+        })?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// The buffer of [`poll_write`](Self::poll_write).
+    pub(crate) fn unsent(&mut self) -> &mut Vec<u8> {
+        &mut self.unsent
+    }
+
+    /// Writes `unsent`; ready when nothing is left.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut done = 0;
+        let result = loop {
+            if done == self.unsent.len() {
+                break Poll::Ready(Ok(()));
+            }
+            let rest = &self.unsent[done..];
+            let wrote = match &mut self.io {
+                Io::Tcp { write: Some(write), .. } => Pin::new(write).poll_write(cx, rest),
+                Io::Boxed(stream) => Pin::new(stream).poll_write(cx, rest),
+                // The outbox has the writing half; nothing is written here any more.
+                Io::Tcp { write: None, .. } => Poll::Ready(Ok(rest.len())),
+            };
+            match wrote {
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => done += count,
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        if done == self.unsent.len() {
+            self.unsent = Vec::new();
+        } else {
+            self.unsent.drain(..done);
+        }
+        match (result, &mut self.io) {
+            (Poll::Ready(Ok(())), Io::Boxed(stream)) => Pin::new(stream).poll_flush(cx),
+            (result, _) => result,
+        }
+    }
+
+    /// Queues a close frame without a code, and the answers the machine owes.
+    pub(crate) fn start_close(&mut self, now: std::time::Instant) -> Option<Vec<u8>> {
+        self.machine.close(None::<CloseCode>, "", now).expect("no code and no reason are valid");
+        self.machine.poll_transmit()
+    }
+}
+
+fn tcp(io: TokioIo<TcpStream>) -> Io {
+    let (read, write) = io.into_inner().into_split();
+    Io::Tcp { read, write: Some(write) }
+}

@@ -1,0 +1,221 @@
+//! A namespace: its sockets, rooms, middlewares and handlers.
+//! Does not know connections; sockets come admitted by their connection's task.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use sockeye_proto::SocketId;
+use sockeye_proto::socket::EmitArgs;
+
+use crate::broadcast::{Broadcast, IntoRooms};
+use crate::config::Config;
+use crate::error::{ConnectError, EmitError, HandlerError};
+use crate::extensions::Extensions;
+use crate::extract::{OnConnect, OnDisconnect, OnEvent, Parts};
+use crate::handler::{Erased, Handler, IntoAdmission, IntoReply, Middleware};
+use crate::handlers::Handlers;
+use crate::rooms::Rooms;
+use crate::socket::Socket;
+
+/// What all namespaces of a server share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) state: Extensions,
+    pub(crate) on_error: RwLock<Option<ErrorHook>>,
+}
+
+/// Sees every handler's failure: the socket, the event's name, the error.
+pub(crate) type ErrorHook = Arc<dyn Fn(&Socket, &str, &HandlerError) + Send + Sync>;
+
+/// A namespace of a server. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Namespace(Arc<Inner>);
+
+struct Inner {
+    name: Arc<str>,
+    shared: Arc<Shared>,
+    rooms: Rooms,
+    sockets: RwLock<HashMap<SocketId, Socket>>,
+    middlewares: RwLock<Vec<Arc<dyn Middleware>>>,
+    handlers: RwLock<Handlers>,
+    acks: AtomicU64,
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespace").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+impl Namespace {
+    pub(crate) fn new(name: Arc<str>, shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Inner {
+            name,
+            shared,
+            rooms: Rooms::new(),
+            sockets: RwLock::default(),
+            middlewares: RwLock::default(),
+            handlers: RwLock::default(),
+            acks: AtomicU64::new(0),
+        }))
+    }
+
+    /// Its name, with the leading slash.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Runs before a socket is admitted, after the middlewares added earlier; the first that
+    /// refuses ends the chain. A chain that has begun does not see middlewares added later.
+    pub fn middleware<H, M>(&self, middleware: H)
+    where
+        H: Handler<OnConnect, M>,
+        H::Output: IntoAdmission,
+        M: 'static,
+    {
+        self.0.middlewares.write().push(Arc::new(Erased::<H, M>::new(middleware)));
+    }
+
+    /// Runs for each admitted socket, after the client has been told. The socket's events wait
+    /// until it is done, so none is missed by listeners that it adds.
+    pub fn on_connection<H, M>(&self, handler: H)
+    where
+        H: Handler<OnConnect, M, Output = ()>,
+        M: 'static,
+    {
+        self.0.handlers.write().on_connection(handler);
+    }
+
+    /// Listens to an event of every socket. It costs no memory per socket; a handler that a
+    /// socket has for itself ([`Socket::on`]) comes before it.
+    pub fn on<H, M>(&self, event: impl Into<Cow<'static, str>>, handler: H)
+    where
+        H: Handler<OnEvent, M>,
+        H::Output: IntoReply,
+        M: 'static,
+    {
+        self.0.handlers.write().on(event.into(), handler);
+    }
+
+    /// As [`Socket::on_disconnecting`], for every socket that has no handler of its own.
+    pub fn on_disconnecting<H, M>(&self, handler: H)
+    where
+        H: Handler<OnDisconnect, M, Output = ()>,
+        M: 'static,
+    {
+        self.0.handlers.write().on_disconnecting(handler);
+    }
+
+    /// As [`Socket::on_disconnect`], for every socket that has no handler of its own.
+    pub fn on_disconnect<H, M>(&self, handler: H)
+    where
+        H: Handler<OnDisconnect, M, Output = ()>,
+        M: 'static,
+    {
+        self.0.handlers.write().on_disconnect(handler);
+    }
+
+    /// To everyone in the namespace.
+    pub fn broadcast(&self) -> Broadcast {
+        Broadcast::new(self.clone())
+    }
+
+    /// To everyone in the rooms. A socket's id is the name of a room with that socket in it.
+    pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.broadcast().to(rooms)
+    }
+
+    /// To everyone but those in the rooms.
+    pub fn except(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.broadcast().except(rooms)
+    }
+
+    /// Sends an event to everyone.
+    ///
+    /// # Errors
+    /// As [`Broadcast::emit`].
+    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
+        self.broadcast().emit(event, args)
+    }
+
+    /// The connected socket with this id.
+    pub fn socket(&self, id: &SocketId) -> Option<Socket> {
+        self.0.sockets.read().get(id).cloned()
+    }
+
+    /// All connected sockets.
+    pub fn sockets(&self) -> Vec<Socket> {
+        self.0.sockets.read().values().cloned().collect()
+    }
+
+    /// How many sockets are connected.
+    pub fn socket_count(&self) -> usize {
+        self.0.sockets.read().len()
+    }
+
+    /// How many rooms there are, those of socket ids not counted.
+    pub fn room_count(&self) -> usize {
+        self.0.rooms.len()
+    }
+
+    pub(crate) fn name_shared(&self) -> Arc<str> {
+        self.0.name.clone()
+    }
+
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.0.rooms
+    }
+
+    pub(crate) fn handlers(&self) -> &RwLock<Handlers> {
+        &self.0.handlers
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.shared.config
+    }
+
+    pub(crate) fn state(&self) -> &Extensions {
+        &self.0.shared.state
+    }
+
+    /// Counted for the whole namespace, so that one packet can ask many sockets.
+    pub(crate) fn next_ack_id(&self) -> u64 {
+        self.0.acks.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn report(&self, socket: &Socket, event: &str, error: &HandlerError) {
+        let hook = self.0.shared.on_error.read().clone();
+        match hook {
+            Some(hook) => hook(socket, event, error),
+            None => tracing::warn!(socket = %socket.id(), event, %error, "a handler failed"),
+        }
+    }
+
+    /// The middlewares there are now, one after the other; `None` if there are none.
+    pub(crate) fn admission(
+        &self,
+        socket: &Socket,
+    ) -> Option<impl Future<Output = Result<(), ConnectError>> + Send + 'static + use<>> {
+        let middlewares = self.0.middlewares.read().clone();
+        let socket = socket.clone();
+        (!middlewares.is_empty()).then(|| async move {
+            for middleware in middlewares {
+                let admission = middleware.call(&mut Parts::connect(&socket))?;
+                admission.await?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn insert(&self, socket: &Socket) {
+        self.0.sockets.write().insert(socket.id(), socket.clone());
+    }
+
+    pub(crate) fn remove(&self, id: &SocketId) {
+        self.0.sockets.write().remove(id);
+    }
+}

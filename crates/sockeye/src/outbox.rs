@@ -1,0 +1,441 @@
+//! The writing side of a connection: what waits to be sent, and the way it leaves.
+//! Does not know what the packets mean, nor namespaces and rooms.
+//!
+//! Whoever emits pushes under a small lock. What is pushed in one turn of the event loop is
+//! gathered and leaves in one write (see [`crate::gather`]). An outbox holds a buffer only while
+//! packets wait.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use sockeye_proto::socket::EncodedPacket;
+use tokio::net::tcp::OwnedWriteHalf;
+
+use crate::config::OutboxPolicy;
+
+/// Packets up to this many bytes in all are copied together, so that one plain `write` takes
+/// them; larger ones are handed to the kernel where they are.
+const GATHER_BYTES_MAX: usize = 64 * 1024;
+/// How many pieces one vectored write names.
+const SLICES_MAX: usize = 64;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How packets leave.
+pub(crate) enum Link {
+    /// Long-polling: packets wait until a GET takes them. `get` says whether one waits.
+    Polling { get: bool },
+    /// Whoever has the bytes writes them to the socket.
+    Direct(OwnedWriteHalf),
+    /// A stream that only the connection's task can write (TLS, a foreign one).
+    Task,
+    /// Nothing leaves any more.
+    Closed,
+}
+
+/// What became of a pushed packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It waits, and something is already on its way to send it.
+    Queued,
+    /// It waits; the outbox must be listed for the flush of this turn.
+    First,
+    /// It waits; the connection's task must be woken to send it.
+    WakeTask,
+    /// Volatile, and the peer cannot take it now.
+    Dropped,
+    /// Refused by [`OutboxPolicy::Refuse`].
+    Full,
+    /// [`OutboxPolicy::Disconnect`]: the connection must go. Its task must be woken.
+    Overflowed,
+    /// The connection is gone.
+    Closed,
+}
+
+/// What a flush left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// Nothing waits.
+    Empty,
+    /// The socket takes no more; the connection's task must wait for it.
+    Blocked,
+    /// The connection's own task must do it.
+    WakeTask,
+    /// The socket is broken; the task must see to it.
+    Broken,
+    /// [`OutboxPolicy::Disconnect`]: the peer is too slow.
+    Overflowed,
+}
+
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    bytes_max: usize,
+    policy: OutboxPolicy,
+}
+
+struct State {
+    link: Link,
+    waiting: SmallVec<[EncodedPacket; 2]>,
+    /// How much of `waiting[0]` the socket has taken.
+    taken: usize,
+    /// All bytes of `waiting`.
+    bytes: usize,
+    /// A flush is on its way: listed on a thread, or the task is woken.
+    scheduled: bool,
+    /// The socket took less than it was given.
+    blocked: bool,
+    overflowed: bool,
+    broken: bool,
+    /// The connection is ending: what waits still leaves, nothing is added.
+    ended: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(link: Link, bytes_max: usize, policy: OutboxPolicy) -> Self {
+        let state = State {
+            link,
+            waiting: SmallVec::new(),
+            taken: 0,
+            bytes: 0,
+            scheduled: false,
+            blocked: false,
+            overflowed: false,
+            broken: false,
+            ended: false,
+        };
+        Self { state: Mutex::new(state), bytes_max, policy }
+    }
+
+    /// Adds a packet. `in_turn` says that the caller is the connection's own task, which flushes
+    /// when its turn ends.
+    pub(crate) fn push(&self, packet: EncodedPacket, volatile: bool, in_turn: bool) -> Pushed {
+        let mut state = self.state.lock();
+        if state.ended {
+            return Pushed::Closed;
+        }
+        if volatile && !state.is_writable() {
+            return Pushed::Dropped;
+        }
+        let bytes = packet.wire().len();
+        // One packet always fits, however large: its own size is bounded elsewhere.
+        if state.bytes + bytes > self.bytes_max && !state.waiting.is_empty() {
+            match self.policy {
+                OutboxPolicy::Refuse => return Pushed::Full,
+                OutboxPolicy::DropOldest => state.drop_oldest(self.bytes_max, bytes),
+                OutboxPolicy::Disconnect => {
+                    let told = std::mem::replace(&mut state.overflowed, true);
+                    return if told { Pushed::Closed } else { Pushed::Overflowed };
+                }
+            }
+        }
+        state.bytes += bytes;
+        state.waiting.push(packet);
+        if in_turn || state.scheduled || state.blocked {
+            return Pushed::Queued;
+        }
+        match state.link {
+            Link::Polling { get: false } => Pushed::Queued,
+            Link::Direct(_) => {
+                state.scheduled = true;
+                Pushed::First
+            }
+            _ => {
+                state.scheduled = true;
+                Pushed::WakeTask
+            }
+        }
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    pub(crate) fn flush(&self) -> Flushed {
+        let mut state = self.state.lock();
+        state.scheduled = false;
+        if state.broken {
+            return Flushed::Broken;
+        }
+        if state.overflowed {
+            return Flushed::Overflowed;
+        }
+        match state.link {
+            _ if state.waiting.is_empty() => Flushed::Empty,
+            _ if state.blocked => Flushed::Blocked,
+            Link::Direct(_) => state.write_directly(),
+            Link::Polling { get: false } => Flushed::Empty,
+            Link::Closed => Flushed::Empty,
+            Link::Polling { get: true } | Link::Task => Flushed::WakeTask,
+        }
+    }
+
+    /// The socket takes bytes again: goes on writing.
+    pub(crate) fn unblock(&self) -> Flushed {
+        self.state.lock().blocked = false;
+        self.flush()
+    }
+
+    /// Runs `write` on the socket of a [`Link::Direct`] (to ask for readiness).
+    pub(crate) fn with_socket<R>(&self, run: impl FnOnce(&OwnedWriteHalf) -> R) -> Option<R> {
+        match &self.state.lock().link {
+            Link::Direct(socket) => Some(run(socket)),
+            _ => None,
+        }
+    }
+
+    /// [`Link::Task`]: copies what waits into `out`, for the task to write. Until
+    /// [`unblock`](Self::unblock) the stream counts as busy.
+    pub(crate) fn take_wire(&self, out: &mut Vec<u8>) {
+        let mut state = self.state.lock();
+        state.blocked = true;
+        for packet in &state.waiting {
+            out.extend_from_slice(packet.wire());
+        }
+        state.clear();
+    }
+
+    /// [`Link::Polling`]: the body of a GET's answer, or `None` if nothing waits.
+    pub(crate) fn take_payload(&self) -> Option<Vec<u8>> {
+        let mut state = self.state.lock();
+        state.scheduled = false;
+        let len: usize = state.waiting.iter().map(|packet| packet.payload_len() + 1).sum();
+        if len == 0 {
+            return None;
+        }
+        let mut body = Vec::with_capacity(len);
+        for packet in &state.waiting {
+            if !body.is_empty() {
+                body.push(sockeye_proto::engine::payload::SEPARATOR);
+            }
+            packet.write_payload(&mut body);
+        }
+        state.clear();
+        Some(body)
+    }
+
+    /// Says whether a GET waits, which makes the polling transport writable.
+    pub(crate) fn set_get_waiting(&self, waiting: bool) {
+        if let Link::Polling { get } = &mut self.state.lock().link {
+            *get = waiting;
+        }
+    }
+
+    /// Changes the way out; what waits leaves by the new one.
+    pub(crate) fn relink(&self, link: Link) {
+        let mut state = self.state.lock();
+        if !matches!(state.link, Link::Closed) {
+            state.link = link;
+            state.blocked = false;
+        }
+    }
+
+    /// The connection is ending: nothing more is taken, `last` leaves behind what waits. With
+    /// `discard` what waits is dropped, but for a packet of which a part has left.
+    pub(crate) fn end(&self, last: Option<EncodedPacket>, discard: bool) {
+        let mut state = self.state.lock();
+        state.ended = true;
+        if discard {
+            state.drop_oldest(0, 0);
+        }
+        if let Some(last) = last {
+            state.bytes += last.wire().len();
+            state.waiting.push(last);
+        }
+    }
+
+    /// Frees what waits. The socket's writing half goes with it.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.clear();
+        state.ended = true;
+        state.overflowed = false;
+        state.broken = false;
+        state.link = Link::Closed;
+    }
+
+    pub(crate) fn is_polling(&self) -> bool {
+        matches!(self.state.lock().link, Link::Polling { .. })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().waiting.is_empty()
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.state.lock().blocked
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+}
+
+impl State {
+    /// Node's sense of a volatile packet: it goes only if the transport could take it this
+    /// instant, so nothing may be waiting before it.
+    fn is_writable(&self) -> bool {
+        let open = match self.link {
+            Link::Polling { get } => get,
+            Link::Direct(_) | Link::Task => !self.blocked,
+            Link::Closed => false,
+        };
+        open && self.waiting.is_empty()
+    }
+
+    fn drop_oldest(&mut self, bytes_max: usize, needed: usize) {
+        let first = usize::from(self.taken > 0);
+        let mut end = first;
+        while end < self.waiting.len() && self.bytes + needed > bytes_max {
+            self.bytes -= self.waiting[end].wire().len();
+            end += 1;
+        }
+        self.waiting.drain(first..end);
+    }
+
+    fn clear(&mut self) {
+        self.waiting = SmallVec::new();
+        self.taken = 0;
+        self.bytes = 0;
+    }
+
+    fn write_directly(&mut self) -> Flushed {
+        while !self.waiting.is_empty() {
+            let Link::Direct(socket) = &self.link else { return Flushed::Empty };
+            let (given, wrote) = write_some(socket, &self.waiting, self.taken);
+            match wrote {
+                Ok(count) => {
+                    self.advance(count);
+                    if count < given {
+                        self.blocked = true;
+                        return Flushed::Blocked;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return Flushed::Blocked;
+                }
+                Err(_) => {
+                    self.broken = true;
+                    self.clear();
+                    return Flushed::Broken;
+                }
+            }
+        }
+        Flushed::Empty
+    }
+
+    /// The socket has taken `count` more bytes.
+    fn advance(&mut self, count: usize) {
+        self.taken += count;
+        let mut done = 0;
+        while done < self.waiting.len() && self.taken >= self.waiting[done].wire().len() {
+            let len = self.waiting[done].wire().len();
+            self.taken -= len;
+            self.bytes -= len;
+            done += 1;
+        }
+        if done == self.waiting.len() {
+            self.clear();
+        } else {
+            self.waiting.drain(..done);
+        }
+    }
+}
+
+/// One write of as much as is sensible; how many bytes were offered, and how many were taken.
+fn write_some(
+    socket: &OwnedWriteHalf,
+    waiting: &[EncodedPacket],
+    taken: usize,
+) -> (usize, io::Result<usize>) {
+    let first = &waiting[0].wire()[taken..];
+    if waiting.len() == 1 {
+        return (first.len(), socket.try_write(first));
+    }
+    if first.len() + waiting[1].wire().len() > GATHER_BYTES_MAX {
+        let mut slices: SmallVec<[IoSlice<'_>; SLICES_MAX]> = SmallVec::new();
+        slices.push(IoSlice::new(first));
+        slices.extend(waiting[1..].iter().take(SLICES_MAX - 1).map(|p| IoSlice::new(p.wire())));
+        let given = slices.iter().map(|slice| slice.len()).sum();
+        return (given, socket.try_write_vectored(&slices));
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        scratch.extend_from_slice(first);
+        for packet in &waiting[1..] {
+            if scratch.len() + packet.wire().len() > GATHER_BYTES_MAX {
+                break;
+            }
+            scratch.extend_from_slice(packet.wire());
+        }
+        (scratch.len(), socket.try_write(scratch))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(size: usize) -> EncodedPacket {
+        EncodedPacket::event_raw("/", None, "e", &format!("\"{}\"", "x".repeat(size)), &[])
+    }
+
+    fn polling(bytes_max: usize, policy: OutboxPolicy) -> Outbox {
+        Outbox::new(Link::Polling { get: false }, bytes_max, policy)
+    }
+
+    #[test]
+    fn volatile_goes_only_when_a_get_waits_and_nothing_is_before_it() {
+        let outbox = polling(1000, OutboxPolicy::Disconnect);
+        assert_eq!(outbox.push(packet(1), true, false), Pushed::Dropped);
+        outbox.set_get_waiting(true);
+        assert_eq!(outbox.push(packet(1), true, false), Pushed::WakeTask);
+        assert_eq!(outbox.push(packet(1), true, false), Pushed::Dropped, "two in a row");
+        assert_eq!(outbox.push(packet(1), false, false), Pushed::Queued);
+    }
+
+    #[test]
+    fn a_full_outbox_follows_its_policy() {
+        let refuse = polling(250, OutboxPolicy::Refuse);
+        assert_eq!(refuse.push(packet(200), false, false), Pushed::Queued);
+        assert_eq!(refuse.push(packet(100), false, false), Pushed::Full);
+
+        let disconnect = polling(250, OutboxPolicy::Disconnect);
+        disconnect.push(packet(200), false, false);
+        assert_eq!(disconnect.push(packet(100), false, false), Pushed::Overflowed);
+        assert_eq!(disconnect.flush(), Flushed::Overflowed);
+
+        let drop_oldest = polling(250, OutboxPolicy::DropOldest);
+        drop_oldest.push(packet(200), false, false);
+        assert_eq!(drop_oldest.push(packet(100), false, false), Pushed::Queued);
+        let body = drop_oldest.take_payload().expect("the newer packet");
+        assert!(body.len() < 150, "only the newer packet is left: {} bytes", body.len());
+    }
+
+    #[test]
+    fn one_packet_fits_however_large() {
+        let outbox = polling(10, OutboxPolicy::Disconnect);
+        assert_eq!(outbox.push(packet(5000), false, false), Pushed::Queued);
+    }
+
+    #[test]
+    fn a_closed_outbox_holds_nothing() {
+        let outbox = polling(1000, OutboxPolicy::Disconnect);
+        outbox.push(packet(10), false, false);
+        outbox.close();
+        assert_eq!(outbox.bytes(), 0);
+        assert_eq!(outbox.push(packet(1), false, false), Pushed::Closed);
+    }
+
+    #[test]
+    fn a_payload_joins_packets_with_the_separator() {
+        let outbox = polling(1000, OutboxPolicy::Disconnect);
+        outbox.push(EncodedPacket::event_raw("/", None, "a", "1", &[]), false, false);
+        outbox.push(EncodedPacket::event_raw("/", None, "b", "", &[]), false, false);
+        let body = outbox.take_payload().expect("two packets");
+        assert_eq!(body, b"42[\"a\",1]\x1e42[\"b\"]");
+        assert_eq!(outbox.take_payload(), None);
+    }
+}

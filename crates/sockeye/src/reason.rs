@@ -1,0 +1,61 @@
+//! Why a socket was disconnected, in the official strings.
+
+use std::fmt;
+
+use sockeye_proto::engine::CloseReason;
+
+/// Why a socket left its namespace. [`as_str`](Self::as_str) is the string that Node's
+/// `disconnect` event carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DisconnectReason {
+    /// The connection broke, or broke the transport's rules (`transport error`).
+    TransportError,
+    /// The client closed the connection or it was cut (`transport close`).
+    TransportClose,
+    /// The server closed the connection: a protocol violation, a full outbox (`forced close`).
+    ForcedClose,
+    /// No pong came within `ping_timeout` (`ping timeout`).
+    PingTimeout,
+    /// A packet could not be read (`parse error`).
+    ParseError,
+    /// [`Server::shutdown`](crate::Server::shutdown) (`server shutting down`).
+    ServerShuttingDown,
+    /// The client left the namespace (`client namespace disconnect`).
+    ClientNamespaceDisconnect,
+    /// [`Socket::disconnect`](crate::Socket::disconnect) (`server namespace disconnect`).
+    ServerNamespaceDisconnect,
+}
+
+impl DisconnectReason {
+    /// The official string.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TransportError => CloseReason::TransportError.as_str(),
+            Self::TransportClose => CloseReason::TransportClose.as_str(),
+            Self::ForcedClose => CloseReason::ForcedClose.as_str(),
+            Self::PingTimeout => CloseReason::PingTimeout.as_str(),
+            Self::ParseError => CloseReason::ParseError.as_str(),
+            Self::ServerShuttingDown => "server shutting down",
+            Self::ClientNamespaceDisconnect => "client namespace disconnect",
+            Self::ServerNamespaceDisconnect => "server namespace disconnect",
+        }
+    }
+}
+
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<CloseReason> for DisconnectReason {
+    fn from(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::TransportError => Self::TransportError,
+            CloseReason::TransportClose => Self::TransportClose,
+            CloseReason::ForcedClose => Self::ForcedClose,
+            CloseReason::PingTimeout => Self::PingTimeout,
+            CloseReason::ParseError => Self::ParseError,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Rooms of one namespace: who is in which, and the walk over the members of a broadcast.
+//! Does not know sockets or namespaces; a member is an id and the connection to send to.
+//!
+//! Every socket is in the room of its own id. That room is not stored: a name that is a member's
+//! id stands for it, which saves a map per idle socket.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use parking_lot::RwLock;
+use smallvec::SmallVec;
+use sockeye_proto::SocketId;
+
+use crate::connection::Peer;
+
+/// The name of a room; a cheap clone.
+pub type RoomName = Arc<str>;
+
+const SHARDS: usize = 16;
+
+struct Member {
+    peer: Arc<Peer>,
+    /// Whether the member is (still) in the room of its own id.
+    in_own_room: bool,
+}
+
+type Room = IndexMap<SocketId, Arc<Peer>>;
+type Shard = RwLock<std::collections::HashMap<RoomName, Room>>;
+
+pub(crate) struct Rooms {
+    members: RwLock<IndexMap<SocketId, Member>>,
+    shards: [Shard; SHARDS],
+    hasher: RandomState,
+}
+
+/// Whom a broadcast reaches: members of any of `rooms` (of the namespace, if there are none),
+/// less those in `except` or `except_ids`.
+#[derive(Clone, Default)]
+pub(crate) struct Selection {
+    pub(crate) rooms: SmallVec<[RoomName; 1]>,
+    pub(crate) except: SmallVec<[RoomName; 1]>,
+    pub(crate) except_ids: SmallVec<[SocketId; 1]>,
+}
+
+impl Rooms {
+    pub(crate) fn new() -> Self {
+        Self {
+            members: RwLock::default(),
+            shards: std::array::from_fn(|_| Shard::default()),
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn shard(&self, room: &str) -> &Shard {
+        // The upper bits: the maps behind use the lower ones.
+        &self.shards[(self.hasher.hash_one(room) >> 60) as usize % SHARDS]
+    }
+
+    /// A socket has connected: it is in the namespace and in the room of its id.
+    pub(crate) fn add(&self, id: SocketId, peer: Arc<Peer>) {
+        self.members.write().insert(id, Member { peer, in_own_room: true });
+    }
+
+    /// A socket is gone, from the namespace and from `rooms`.
+    pub(crate) fn remove(&self, id: &SocketId, rooms: impl IntoIterator<Item = RoomName>) {
+        self.members.write().swap_remove(id);
+        for room in rooms {
+            self.leave(id, &room);
+        }
+    }
+
+    /// Returns whether the socket was not in the room before.
+    pub(crate) fn join(&self, id: SocketId, peer: &Arc<Peer>, room: &RoomName) -> bool {
+        if id.as_str() == &**room {
+            if let Some(member) = self.members.write().get_mut(&id) {
+                return !std::mem::replace(&mut member.in_own_room, true);
+            }
+            return false;
+        }
+        let mut shard = self.shard(room).write();
+        shard.entry(room.clone()).or_default().insert(id, peer.clone()).is_none()
+    }
+
+    /// Returns whether the socket was in the room. The last one to leave takes the room along.
+    pub(crate) fn leave(&self, id: &SocketId, room: &str) -> bool {
+        if id.as_str() == room {
+            if let Some(member) = self.members.write().get_mut(id) {
+                return std::mem::replace(&mut member.in_own_room, false);
+            }
+            return false;
+        }
+        let mut shard = self.shard(room).write();
+        let Some(members) = shard.get_mut(room) else { return false };
+        let was_in = members.swap_remove(id).is_some();
+        if members.is_empty() {
+            shard.remove(room);
+        }
+        was_in
+    }
+
+    /// The ids of the sockets that a selection reaches, in no particular order.
+    pub(crate) fn ids(&self, selection: &Selection) -> Vec<SocketId> {
+        let mut ids = Vec::new();
+        self.for_each(selection, |id, _| ids.push(*id));
+        ids
+    }
+
+    /// How many named rooms there are, own-id rooms not counted.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    /// Visits every socket of the selection once.
+    pub(crate) fn for_each(
+        &self,
+        selection: &Selection,
+        mut visit: impl FnMut(&SocketId, &Arc<Peer>),
+    ) {
+        let excluded = self.excluded(selection);
+        let mut visit = |id: &SocketId, peer: &Arc<Peer>| {
+            let named = selection.except_ids.contains(id);
+            if !named && !excluded.as_ref().is_some_and(|excluded| excluded.contains(id)) {
+                visit(id, peer);
+            }
+        };
+        match selection.rooms.as_slice() {
+            [] => self.members.read().iter().for_each(|(id, member)| visit(id, &member.peer)),
+            [room] => self.for_each_in(room, &mut visit),
+            rooms => {
+                // A socket in several of the rooms is reached once.
+                let mut seen = HashSet::new();
+                for room in rooms {
+                    self.for_each_in(room, |id, peer| {
+                        if seen.insert(*id) {
+                            visit(id, peer);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    fn excluded(&self, selection: &Selection) -> Option<HashSet<SocketId>> {
+        if selection.except.is_empty() {
+            return None;
+        }
+        let mut excluded = HashSet::new();
+        for room in &selection.except {
+            self.for_each_in(room, |id, _| {
+                excluded.insert(*id);
+            });
+        }
+        Some(excluded)
+    }
+
+    fn for_each_in(&self, room: &str, mut visit: impl FnMut(&SocketId, &Arc<Peer>)) {
+        if let Some(members) = self.shard(room).read().get(room) {
+            members.iter().for_each(|(id, peer)| visit(id, peer));
+        }
+        if let Some(own) = SocketId::parse(room)
+            && let Some(member) = self.members.read().get(&own)
+            && member.in_own_room
+        {
+            visit(&own, &member.peer);
+        }
+    }
+}
