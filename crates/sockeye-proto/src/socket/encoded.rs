@@ -1,0 +1,326 @@
+//! A packet, encoded once for any number of receivers: one shared buffer that goes to a WebSocket
+//! as it is, and that the long-polling form is made of. Does not know who receives it.
+//!
+//! A later compressed variant (permessage-deflate without context takeover) is shared the same
+//! way: it belongs into [`Inner`], made on first need.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use sockeye_ws::frame::{Opcode, write_header};
+
+use super::emit::{ArgsWriter, EmitArgs, EncodeError};
+use super::packet::{RESERVED_EVENTS, kind};
+use crate::engine;
+
+/// The longest header of an unmasked frame.
+const HEADER_BYTES_MAX: usize = 10;
+
+/// One packet, ready to be sent to anyone. A clone is one atomic increment.
+///
+/// ```
+/// use sockeye_proto::socket::EncodedPacket;
+///
+/// let packet = EncodedPacket::event("/chat", None, "greeting", &("hello", 1))?;
+/// assert_eq!(packet.text(), r#"2/chat,["greeting","hello",1]"#);
+/// # Ok::<(), sockeye_proto::socket::EncodeError>(())
+/// ```
+#[derive(Clone)]
+pub struct EncodedPacket(Arc<Inner>);
+
+struct Inner {
+    buffer: Vec<u8>,
+    /// The WebSocket frames, whole: what one write sends.
+    wire: Range<usize>,
+    /// The Engine.IO text packet within them.
+    text: Range<usize>,
+    /// The payloads of the binary frames within them.
+    attachments: Vec<Range<usize>>,
+}
+
+impl EncodedPacket {
+    /// An event, with an acknowledgement id if one is wanted.
+    ///
+    /// # Errors
+    /// The name is reserved, or an argument cannot be JSON.
+    pub fn event(
+        namespace: &str,
+        id: Option<u64>,
+        event: &str,
+        args: &(impl EmitArgs + ?Sized),
+    ) -> Result<Self, EncodeError> {
+        if RESERVED_EVENTS.contains(&event) {
+            return Err(EncodeError::Reserved(event.to_owned()));
+        }
+        Self::with_args(kind::EVENT, namespace, id, Some(event), args)
+    }
+
+    /// An event whose arguments are JSON already: elements with commas between, whose
+    /// placeholders count from 0.
+    pub fn event_raw(
+        namespace: &str,
+        id: Option<u64>,
+        event: &str,
+        args_json: &str,
+        attachments: &[Bytes],
+    ) -> Self {
+        Self::with_args(kind::EVENT, namespace, id, Some(event), &Raw(args_json, attachments))
+            .expect("JSON as it is can be written")
+    }
+
+    /// An acknowledgement.
+    ///
+    /// # Errors
+    /// An argument cannot be JSON.
+    pub fn ack(
+        namespace: &str,
+        id: u64,
+        args: &(impl EmitArgs + ?Sized),
+    ) -> Result<Self, EncodeError> {
+        Self::with_args(kind::ACK, namespace, Some(id), None, args)
+    }
+
+    /// An acknowledgement whose arguments are JSON already.
+    pub fn ack_raw(namespace: &str, id: u64, args_json: &str, attachments: &[Bytes]) -> Self {
+        Self::with_args(kind::ACK, namespace, Some(id), None, &Raw(args_json, attachments))
+            .expect("JSON as it is can be written")
+    }
+
+    /// Tells a client that it is connected to a namespace: `json` is `{"sid":…}`.
+    pub fn connect(namespace: &str, json: &str) -> Self {
+        Self::with_json(kind::CONNECT, namespace, json)
+    }
+
+    /// Refuses a connection to a namespace: `json` is `{"message":…}`.
+    pub fn connect_error(namespace: &str, json: &str) -> Self {
+        Self::with_json(kind::CONNECT_ERROR, namespace, json)
+    }
+
+    /// Tells a client that it is disconnected from a namespace.
+    pub fn disconnect(namespace: &str) -> Self {
+        Self::with_json(kind::DISCONNECT, namespace, "")
+    }
+
+    /// An Engine.IO packet of its own: open, ping, noop, close …
+    pub fn engine(packet: &engine::Packet<'_>) -> Self {
+        let mut buffer = new_buffer();
+        packet.encode_text(&mut buffer);
+        finish(buffer, &[])
+    }
+
+    /// Whole WebSocket frames, such as a pong or a close frame. They have no long-polling form.
+    pub fn frames(frames: Vec<u8>) -> Self {
+        let wire = 0..frames.len();
+        Self(Arc::new(Inner { buffer: frames, wire, text: 0..0, attachments: Vec::new() }))
+    }
+
+    /// All WebSocket frames of it, as a server sends them: the text, then each attachment.
+    #[inline]
+    pub fn wire(&self) -> &[u8] {
+        &self.0.buffer[self.0.wire.clone()]
+    }
+
+    /// The length of the long-polling form in bytes.
+    pub fn payload_len(&self) -> usize {
+        let separator_and_b = 2;
+        let binary = |range: &Range<usize>| range.len().div_ceil(3) * 4 + separator_and_b;
+        self.0.text.len() + self.0.attachments.iter().map(binary).sum::<usize>()
+    }
+
+    /// Appends the long-polling form: the text, and behind separators each attachment as
+    /// `b` and base64.
+    pub fn write_payload(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.buffer[self.0.text.clone()]);
+        for attachment in self.attachments() {
+            out.extend_from_slice(&[engine::payload::SEPARATOR, b'b']);
+            let start = out.len();
+            out.resize(start + attachment.len().div_ceil(3) * 4, 0);
+            STANDARD
+                .encode_slice(attachment, &mut out[start..])
+                .expect("the room is as long as base64 with padding is");
+        }
+    }
+
+    /// The Socket.IO packet's text, without Engine.IO's `4`.
+    pub fn text(&self) -> &str {
+        let text = self.0.buffer.get(self.0.text.start + 1..self.0.text.end).unwrap_or_default();
+        std::str::from_utf8(text).expect("a packet's text is UTF-8")
+    }
+
+    /// The binary attachments.
+    pub fn attachments(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.attachments.iter().map(|range| &self.0.buffer[range.clone()])
+    }
+
+    fn with_args(
+        packet: u8,
+        namespace: &str,
+        id: Option<u64>,
+        event: Option<&str>,
+        args: &(impl EmitArgs + ?Sized),
+    ) -> Result<Self, EncodeError> {
+        let mut buffer = new_buffer();
+        write_prefix(&mut buffer, &[b'4', packet], namespace, id);
+        let json = buffer.len();
+        buffer.push(b'[');
+        if let Some(event) = event {
+            write_name(&mut buffer, event);
+        }
+        let mut attachments = Vec::new();
+        args.write(&mut ArgsWriter::new(&mut buffer, &mut attachments, event.is_some()))?;
+        buffer.push(b']');
+        if !attachments.is_empty() {
+            // Only now is it known to be a binary packet, whose prefix tells how many follow.
+            let mut binary = new_buffer();
+            let kind = [b'4', packet + kind::TO_BINARY];
+            let mut count = itoa::Buffer::new();
+            let prefix = [&kind, count.format(attachments.len()).as_bytes(), b"-"].concat();
+            write_prefix(&mut binary, &prefix, namespace, id);
+            binary.extend_from_slice(&buffer[json..]);
+            buffer = binary;
+        }
+        Ok(finish(buffer, &attachments))
+    }
+
+    fn with_json(packet: u8, namespace: &str, json: &str) -> Self {
+        let mut buffer = new_buffer();
+        write_prefix(&mut buffer, &[b'4', packet], namespace, None);
+        buffer.extend_from_slice(json.as_bytes());
+        finish(buffer, &[])
+    }
+}
+
+impl fmt::Debug for EncodedPacket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(&self.0.buffer[self.0.text.clone()]);
+        write!(f, "EncodedPacket({text:?}, {} attachments)", self.0.attachments.len())
+    }
+}
+
+/// A buffer with room for the frame header in front and for a small packet.
+fn new_buffer() -> Vec<u8> {
+    let mut buffer = Vec::with_capacity(128);
+    buffer.resize(HEADER_BYTES_MAX, 0);
+    buffer
+}
+
+fn write_prefix(out: &mut Vec<u8>, kind: &[u8], namespace: &str, id: Option<u64>) {
+    out.extend_from_slice(kind);
+    if namespace != "/" {
+        out.extend_from_slice(namespace.as_bytes());
+        out.push(b',');
+    }
+    if let Some(id) = id {
+        out.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
+    }
+}
+
+/// Most names need no escapes.
+fn write_name(out: &mut Vec<u8>, name: &str) {
+    if name.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        out.push(b'"');
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'"');
+    } else {
+        serde_json::to_writer(out, name).expect("text can be written to memory as JSON");
+    }
+}
+
+/// Puts the frame header in front of the text, and the attachments' frames behind it.
+fn finish(mut buffer: Vec<u8>, attachments: &[Bytes]) -> EncodedPacket {
+    let text = HEADER_BYTES_MAX..buffer.len();
+    write_header(&mut buffer, Opcode::Text, text.len());
+    let header_len = buffer.len() - text.end;
+    let start = HEADER_BYTES_MAX - header_len;
+    buffer.copy_within(text.end.., start);
+    buffer.truncate(text.end);
+    let attachments = attachments
+        .iter()
+        .map(|attachment| {
+            write_header(&mut buffer, Opcode::Binary, attachment.len());
+            let start = buffer.len();
+            buffer.extend_from_slice(attachment);
+            start..buffer.len()
+        })
+        .collect();
+    let wire = start..buffer.len();
+    EncodedPacket(Arc::new(Inner { buffer, wire, text, attachments }))
+}
+
+/// Arguments that are JSON already.
+struct Raw<'a>(&'a str, &'a [Bytes]);
+
+impl EmitArgs for Raw<'_> {
+    fn write(&self, out: &mut ArgsWriter<'_>) -> Result<(), EncodeError> {
+        out.raw(self.0, self.1);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::Binary;
+
+    #[test]
+    fn packets_have_the_official_form() {
+        let event = EncodedPacket::event("/", Some(12), "a \"b\"", &("x", 1, [true])).expect("JSON");
+        assert_eq!(event.text(), r#"212["a \"b\"","x",1,[true]]"#);
+        let none = EncodedPacket::event("/admin", None, "e", &()).expect("JSON");
+        assert_eq!(none.text(), r#"2/admin,["e"]"#);
+        assert_eq!(EncodedPacket::ack("/", 7, &()).expect("JSON").text(), "37[]");
+        assert_eq!(EncodedPacket::ack("/a", 7, &"x").expect("JSON").text(), r#"3/a,7["x"]"#);
+        assert_eq!(EncodedPacket::connect("/", r#"{"sid":"s"}"#).text(), r#"0{"sid":"s"}"#);
+        assert_eq!(EncodedPacket::disconnect("/a").text(), "1/a,");
+    }
+
+    #[test]
+    fn wire_and_payload_carry_the_same() {
+        let data = (Binary::from(vec![1, 2]), "x", vec![Binary::from(Vec::new())]);
+        let packet = EncodedPacket::event("/", None, "e", &data).expect("JSON");
+        let text = concat!(
+            r#"52-["e",{"_placeholder":true,"num":0},"x","#,
+            r#"[{"_placeholder":true,"num":1}]]"#
+        );
+        assert_eq!(packet.text(), text);
+        let mut payload = Vec::new();
+        packet.write_payload(&mut payload);
+        assert_eq!(payload, format!("4{text}\x1ebAQI=\x1eb").into_bytes());
+        assert_eq!(payload.len(), packet.payload_len());
+        let wire = packet.wire();
+        assert_eq!(wire[0], 0x81);
+        assert!(wire.ends_with(&[0x82, 2, 1, 2, 0x82, 0]));
+    }
+
+    #[test]
+    fn frame_headers_grow_with_the_text() {
+        for (len, header) in [(10, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let overhead = r#"42["e",""]"#.len();
+            let Some(fill) = usize::checked_sub(len, overhead) else { continue };
+            let packet = EncodedPacket::event("/", None, "e", &"x".repeat(fill)).expect("JSON");
+            assert_eq!(packet.wire().len(), header + len);
+            assert!(packet.wire().ends_with(b"x\"]") || fill == 0);
+        }
+    }
+
+    #[test]
+    fn reserved_names_are_refused() {
+        for name in RESERVED_EVENTS {
+            let error = EncodedPacket::event("/", None, name, &()).expect_err("reserved");
+            assert!(matches!(error, EncodeError::Reserved(_)));
+        }
+    }
+
+    #[test]
+    fn h41_encoding_leaves_the_callers_data_alone() {
+        let data = vec![Binary::from(vec![1])];
+        let first = EncodedPacket::event("/", None, "e", &data).expect("JSON");
+        let second = EncodedPacket::event("/", None, "e", &data).expect("JSON");
+        assert_eq!(first.wire(), second.wire());
+        assert_eq!(data, vec![Binary::from(vec![1])]);
+    }
+}

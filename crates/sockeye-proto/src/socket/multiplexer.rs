@@ -1,0 +1,376 @@
+//! The namespaces of one connection and the packets that come for them: which are legal now, and
+//! when a packet with attachments is whole. Does not answer; the driver does.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::args::Args;
+use super::binary::check_placeholders;
+use super::packet::{self, Parts, Violation, kind};
+
+/// What a peer may make a [`Multiplexer`] hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MultiplexerLimits {
+    /// Bounds the namespaces of one connection, joined or being joined. One more is
+    /// [`Violation::TooManyNamespaces`]. Default: 64.
+    pub namespaces_max: usize,
+    /// Bounds the attachments of one packet. More are [`Violation::TooManyAttachments`]; none of
+    /// them is waited for. Each attachment's size is bounded by the transport. Default: 10.
+    pub attachments_max: usize,
+}
+
+impl Default for MultiplexerLimits {
+    fn default() -> Self {
+        Self { namespaces_max: 64, attachments_max: 10 }
+    }
+}
+
+/// A packet for the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming<'a> {
+    /// The client wants to join a namespace. The driver decides and says so with
+    /// [`Multiplexer::handle_connect_accepted`] or [`Multiplexer::handle_connect_refused`].
+    Connect {
+        /// The namespace, with its slash.
+        namespace: &'a str,
+        /// The JSON object it gives to identify itself.
+        auth: Option<&'a str>,
+    },
+    /// The client has left a namespace.
+    Disconnect {
+        /// The namespace.
+        namespace: &'a str,
+    },
+    /// An event.
+    Event {
+        /// The namespace.
+        namespace: &'a str,
+        /// The acknowledgement it asks for.
+        id: Option<u64>,
+        /// Its name and arguments.
+        event: Event<'a>,
+    },
+    /// The answer to an event of ours.
+    Ack {
+        /// The namespace.
+        namespace: &'a str,
+        /// Which event it answers.
+        id: u64,
+        /// Its arguments.
+        args: Args<'a>,
+    },
+}
+
+/// An event that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// Its name; a number's digits where the name is a number.
+    pub name: Cow<'a, str>,
+    /// Its arguments.
+    pub args: Args<'a>,
+}
+
+/// What is known of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The driver has not decided yet.
+    Connecting,
+    Connected,
+    /// We have disconnected it. What the client sent before it heard of that is passed over.
+    Left,
+}
+
+/// The server's side of a connection's Socket.IO packets.
+///
+/// ```text
+///              CONNECT                 accepted
+///   (unknown) ─────────► Connecting ─────────────► Connected
+///       ▲                    │ refused                │   │ we disconnect
+///       ├────────────────────┘                        │   ▼
+///       └─────────────────────────────────────────────┘  Left ──CONNECT──► Connecting
+///                       DISCONNECT
+/// ```
+#[derive(Debug)]
+pub struct Multiplexer {
+    limits: MultiplexerLimits,
+    namespaces: Vec<(Box<str>, State)>,
+    /// A packet whose attachments are not all here, or the last that became whole.
+    binary: Option<Box<Binary>>,
+}
+
+#[derive(Debug)]
+struct Binary {
+    text: String,
+    expected: usize,
+    attachments: Vec<Bytes>,
+}
+
+impl Binary {
+    fn is_whole(&self) -> bool {
+        self.attachments.len() == self.expected
+    }
+}
+
+impl Multiplexer {
+    /// Nothing is joined.
+    pub fn new(limits: MultiplexerLimits) -> Self {
+        Self { limits, namespaces: Vec::new(), binary: None }
+    }
+
+    /// A text message came. `None`: the packet's attachments are outstanding, or it means nothing.
+    ///
+    /// # Errors
+    /// The client broke the protocol; the connection must be closed.
+    pub fn handle_text<'a>(&mut self, text: &'a str) -> Result<Option<Incoming<'a>>, Violation> {
+        if self.binary.as_ref().is_some_and(|binary| !binary.is_whole()) {
+            return Err(Violation::TextWhileReconstructing);
+        }
+        self.binary = None;
+        let parts = packet::split(text, self.limits.attachments_max)?;
+        if parts.attachments > 0 {
+            check_placeholders(parts.json, parts.attachments)
+                .map_err(|error| placeholder_violation(&error))?;
+            // All that can be wrong with it is found before anything is waited for.
+            read(&parts, Vec::new())?;
+            self.binary = Some(Box::new(Binary {
+                text: text.to_owned(),
+                expected: parts.attachments,
+                attachments: Vec::new(),
+            }));
+            return Ok(None);
+        }
+        let Some(incoming) = read(&parts, Vec::new())? else {
+            self.check_state(parts.namespace)?;
+            return Ok(None);
+        };
+        self.admit(incoming)
+    }
+
+    /// A binary message came. `None`: more attachments are outstanding.
+    ///
+    /// # Errors
+    /// The client broke the protocol; the connection must be closed.
+    pub fn handle_binary(&mut self, data: Bytes) -> Result<Option<Incoming<'_>>, Violation> {
+        let Some(binary) = &mut self.binary else { return Err(Violation::StrayBinary) };
+        if binary.is_whole() {
+            return Err(Violation::StrayBinary);
+        }
+        binary.attachments.push(data);
+        if !binary.is_whole() {
+            return Ok(None);
+        }
+        let attachments = std::mem::take(&mut binary.attachments);
+        binary.expected = 0;
+        let Self { namespaces, binary, limits } = self;
+        let text = binary.as_ref().map_or("", |binary| &binary.text);
+        let parts = packet::split(text, limits.attachments_max)?;
+        match read(&parts, attachments)? {
+            Some(incoming) => admit(namespaces, *limits, incoming),
+            None => Ok(None),
+        }
+    }
+
+    /// The driver lets the client into a namespace.
+    pub fn handle_connect_accepted(&mut self, namespace: &str) {
+        if let Some(state) = find(&mut self.namespaces, namespace) {
+            *state = State::Connected;
+        }
+    }
+
+    /// The driver refuses the client; it may try again.
+    pub fn handle_connect_refused(&mut self, namespace: &str) {
+        self.namespaces.retain(|(name, _)| **name != *namespace);
+    }
+
+    /// The driver has disconnected the client from a namespace.
+    pub fn handle_disconnect(&mut self, namespace: &str) {
+        if let Some(state) = find(&mut self.namespaces, namespace) {
+            *state = State::Left;
+        }
+    }
+
+    /// Whether no namespace is joined or being joined.
+    pub fn is_empty(&self) -> bool {
+        self.namespaces.iter().all(|(_, state)| *state == State::Left)
+    }
+
+    fn admit<'a>(&mut self, incoming: Incoming<'a>) -> Result<Option<Incoming<'a>>, Violation> {
+        admit(&mut self.namespaces, self.limits, incoming)
+    }
+
+    fn check_state(&mut self, namespace: &str) -> Result<(), Violation> {
+        match find(&mut self.namespaces, namespace) {
+            Some(State::Connected | State::Left) => Ok(()),
+            _ => Err(Violation::NotConnected),
+        }
+    }
+}
+
+type Namespaces = Vec<(Box<str>, State)>;
+
+fn find<'n>(namespaces: &'n mut Namespaces, namespace: &str) -> Option<&'n mut State> {
+    namespaces.iter_mut().find(|(name, _)| **name == *namespace).map(|(_, state)| state)
+}
+
+/// Whether a packet is legal in the state of its namespace.
+fn admit<'a>(
+    namespaces: &mut Namespaces,
+    limits: MultiplexerLimits,
+    incoming: Incoming<'a>,
+) -> Result<Option<Incoming<'a>>, Violation> {
+    let namespace = match incoming {
+        Incoming::Connect { namespace, .. } => {
+            match find(namespaces, namespace) {
+                Some(state @ State::Left) => *state = State::Connecting,
+                Some(_) => return Err(Violation::AlreadyConnected),
+                None => {
+                    if namespaces.len() >= limits.namespaces_max {
+                        namespaces.retain(|(_, state)| *state != State::Left);
+                    }
+                    if namespaces.len() >= limits.namespaces_max {
+                        return Err(Violation::TooManyNamespaces);
+                    }
+                    namespaces.push((namespace.into(), State::Connecting));
+                }
+            }
+            return Ok(Some(incoming));
+        }
+        Incoming::Disconnect { namespace }
+        | Incoming::Event { namespace, .. }
+        | Incoming::Ack { namespace, .. } => namespace,
+    };
+    match find(namespaces, namespace) {
+        Some(State::Connected) => {}
+        Some(State::Left) => return Ok(None),
+        Some(State::Connecting) | None => return Err(Violation::NotConnected),
+    }
+    if let Incoming::Disconnect { .. } = incoming {
+        namespaces.retain(|(name, _)| **name != *namespace);
+    }
+    Ok(Some(incoming))
+}
+
+/// Reads the JSON that the packet's type asks for.
+fn read<'a>(
+    parts: &Parts<'a>,
+    attachments: Vec<Bytes>,
+) -> Result<Option<Incoming<'a>>, Violation> {
+    let Parts { namespace, id, json, .. } = *parts;
+    match parts.kind {
+        kind::CONNECT => {
+            Ok(Some(Incoming::Connect { namespace, auth: packet::read_auth(json)? }))
+        }
+        kind::DISCONNECT if json.is_empty() => Ok(Some(Incoming::Disconnect { namespace })),
+        kind::DISCONNECT => Err(Violation::InvalidPayload),
+        kind::EVENT | kind::BINARY_EVENT => {
+            let Some((name, args)) = packet::read_event(json)? else { return Ok(None) };
+            let event = Event { name, args: Args::new(args, attachments) };
+            Ok(Some(Incoming::Event { namespace, id, event }))
+        }
+        kind::ACK | kind::BINARY_ACK => {
+            let args = Args::new(packet::read_list(json)?, attachments);
+            // Without an id it answers nothing.
+            Ok(id.map(|id| Incoming::Ack { namespace, id, args }))
+        }
+        kind::CONNECT_ERROR => Err(Violation::ConnectErrorFromClient),
+        _ => Err(Violation::UnknownType),
+    }
+}
+
+fn placeholder_violation(error: &serde_json::Error) -> Violation {
+    if error.is_data() { Violation::IllegalPlaceholder } else { Violation::InvalidPayload }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined() -> Multiplexer {
+        let mut multiplexer = Multiplexer::new(MultiplexerLimits::default());
+        multiplexer.handle_text("0").expect("CONNECT");
+        multiplexer.handle_connect_accepted("/");
+        multiplexer
+    }
+
+    fn violation(multiplexer: &mut Multiplexer, text: &str) -> Violation {
+        multiplexer.handle_text(text).expect_err(text)
+    }
+
+    #[test]
+    fn h36_what_is_illegal_now() {
+        assert_eq!(violation(&mut joined(), "0"), Violation::AlreadyConnected);
+        assert_eq!(violation(&mut joined(), "2/other,[\"e\"]"), Violation::NotConnected);
+        assert_eq!(violation(&mut joined(), "3/other,1[]"), Violation::NotConnected);
+        assert_eq!(violation(&mut joined(), "1/other,"), Violation::NotConnected);
+        // CVE-2024-38355: a packet only servers send.
+        let error = violation(&mut joined(), "4{\"message\":\"x\"}");
+        assert_eq!(error, Violation::ConnectErrorFromClient);
+        let mut connecting = Multiplexer::new(MultiplexerLimits::default());
+        connecting.handle_text("0").expect("CONNECT");
+        assert_eq!(violation(&mut connecting, "2[\"e\"]"), Violation::NotConnected);
+    }
+
+    #[test]
+    fn h38_an_event_without_json_means_nothing() {
+        assert_eq!(joined().handle_text("2"), Ok(None));
+        assert_eq!(violation(&mut joined(), "21.5[\"e\"]"), Violation::InvalidPayload);
+    }
+
+    #[test]
+    fn h39_attachments() {
+        let mut multiplexer = joined();
+        let text = r#"52-["e",{"_placeholder":true,"num":1},{"_placeholder":true,"num":0}]"#;
+        assert_eq!(multiplexer.handle_text(text), Ok(None));
+        assert_eq!(multiplexer.handle_binary(Bytes::from_static(b"a")), Ok(None));
+        let Ok(Some(Incoming::Event { event, .. })) =
+            multiplexer.handle_binary(Bytes::from_static(b"b"))
+        else {
+            panic!("the packet is whole");
+        };
+        assert_eq!(event.args.attachments(), [&b"a"[..], b"b"]);
+        assert_eq!(multiplexer.handle_binary(Bytes::new()), Err(Violation::StrayBinary));
+
+        let mut waiting = joined();
+        waiting.handle_text(r#"51-["e",{"_placeholder":true,"num":0}]"#).expect("a binary packet");
+        assert_eq!(violation(&mut waiting, "2[\"e\"]"), Violation::TextWhileReconstructing);
+        assert_eq!(joined().handle_binary(Bytes::new()), Err(Violation::StrayBinary));
+    }
+
+    #[test]
+    fn cve_2022_2421_placeholder_numbers() {
+        for num in ["1", "-1", "0.5", "\"0\"", "\"splice\"", "null", "{}", "99999999999999999999"] {
+            let text = format!(r#"51-["e",{{"_placeholder":true,"num":{num}}}]"#);
+            assert_eq!(violation(&mut joined(), &text), Violation::IllegalPlaceholder, "{num}");
+        }
+        let text = r#"51-["e",{"_placeholder":true}]"#;
+        assert_eq!(violation(&mut joined(), text), Violation::IllegalPlaceholder);
+    }
+
+    #[test]
+    fn cve_2026_33151_attachments_are_counted_before_they_come() {
+        let text = "5451000000-[\"e\"]";
+        assert_eq!(violation(&mut joined(), text), Violation::TooManyAttachments);
+    }
+
+    #[test]
+    fn a_namespace_we_left_is_passed_over() {
+        let mut multiplexer = joined();
+        multiplexer.handle_disconnect("/");
+        assert!(multiplexer.is_empty());
+        assert_eq!(multiplexer.handle_text("2[\"late\"]"), Ok(None));
+        assert_eq!(multiplexer.handle_text("1"), Ok(None));
+        assert!(matches!(multiplexer.handle_text("0"), Ok(Some(Incoming::Connect { .. }))));
+    }
+
+    #[test]
+    fn namespaces_are_bounded() {
+        let limits = MultiplexerLimits { namespaces_max: 2, ..MultiplexerLimits::default() };
+        let mut multiplexer = Multiplexer::new(limits);
+        multiplexer.handle_text("0/a,").expect("one");
+        multiplexer.handle_text("0/b,").expect("two");
+        assert_eq!(violation(&mut multiplexer, "0/c,"), Violation::TooManyNamespaces);
+        multiplexer.handle_connect_refused("/b");
+        multiplexer.handle_text("0/c,").expect("a refused one does not count");
+    }
+}
