@@ -1,0 +1,95 @@
+//! Ids of sessions (secret) and of sockets (public): 20 characters of base64url, as Node's are.
+//! Does not know where the entropy comes from.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// The length of every id. Node's sharded Redis adapter and sticky balancers rely on it.
+const LEN: usize = 20;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; LEN]);
+
+        impl $name {
+            /// Makes an id of 120 random bits.
+            pub fn from_entropy(entropy: [u8; 15]) -> Self {
+                let mut text = [0; LEN];
+                URL_SAFE_NO_PAD
+                    .encode_slice(entropy, &mut text)
+                    .expect("15 bytes are 20 characters");
+                Self(text)
+            }
+
+            /// Reads an id: 20 characters of `A-Z a-z 0-9 - _`.
+            pub fn parse(text: &str) -> Option<Self> {
+                let bytes: [u8; LEN] = text.as_bytes().try_into().ok()?;
+                let valid = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+                bytes.iter().all(valid).then_some(Self(bytes))
+            }
+
+            /// Its 20 characters.
+            pub fn as_str(&self) -> &str {
+                std::str::from_utf8(&self.0).expect("an id is ASCII")
+            }
+        }
+    };
+}
+
+id! {
+    /// The id of an Engine.IO session. Who knows it can act as the client: it is never shown to
+    /// others, and `Debug` prints only its beginning.
+    SessionId
+}
+
+id! {
+    /// The public id of a socket, fresh for each namespace.
+    SocketId
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({}…)", &self.as_str()[..4])
+    }
+}
+
+impl fmt::Debug for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SocketId({self})")
+    }
+}
+
+impl fmt::Display for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_twenty_characters() {
+        let id = SocketId::from_entropy([0xff; 15]);
+        assert_eq!(id.as_str().len(), 20);
+        assert_eq!(SocketId::parse(id.as_str()), Some(id));
+    }
+
+    #[test]
+    fn h01_h03_what_is_no_id() {
+        for text in ["", "__proto__", "constructor", "abcdefghijklmnopqrs!", "abcdefghijklmnopqrstu"] {
+            assert_eq!(SessionId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_session_id_is_not_printed() {
+        let id = SessionId::from_entropy([7; 15]);
+        assert!(!format!("{id:?}").contains(id.as_str()));
+    }
+}
