@@ -65,7 +65,7 @@ impl<'a> Packet<'a> {
     #[inline]
     pub fn from_text(text: Cow<'a, str>) -> Result<Self, PacketError> {
         let Some(&kind) = text.as_bytes().first() else { return Err(PacketError::UnknownType) };
-        let data = |text| match text {
+        let data = |text: Cow<'a, str>| match text {
             Cow::Borrowed(text) => Cow::Borrowed(&text[1..]),
             Cow::Owned(mut text) => {
                 String::remove(&mut text, 0);

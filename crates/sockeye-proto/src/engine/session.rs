@@ -1,0 +1,403 @@
+//! An Engine.IO session: heartbeat, upgrade, and its end, over whichever transport.
+//! Does not know bytes, sockets or what waits to be sent; the driver does what
+//! [`Session::poll_output`] says.
+//!
+//! ```text
+//!   ┌────────┐ handle_close(false) ┌─────────┐ handle_flushed, close_timeout
+//!   │  Open  ├────────────────────►│ Closing ├──────────────┐
+//!   └───┬────┘                     └────┬────┘              ▼
+//!       │ transport lost, ping timeout, │              ┌────────┐
+//!       └─ broken rule, `1`, discard ───┴─────────────►│ Closed │
+//!                                                      └────────┘
+//!   Upgrade, while Open:
+//!   Idle ──request──► Opened ──`2probe`──► Probing ──`5`──► Done
+//!    ▲                  │                    │
+//!    └── another packet, close, upgrade_timeout
+//! ```
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::Transport;
+use super::packet::{Message, Packet};
+
+/// While a WebSocket probes, a waiting GET is answered so often, so that the client can pause its
+/// polling.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Why a session has ended, in the official strings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// `transport error`
+    TransportError,
+    /// `transport close`
+    TransportClose,
+    /// `forced close`
+    ForcedClose,
+    /// `ping timeout`
+    PingTimeout,
+    /// `parse error`
+    ParseError,
+}
+
+impl CloseReason {
+    /// The official string.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TransportError => "transport error",
+            Self::TransportClose => "transport close",
+            Self::ForcedClose => "forced close",
+            Self::PingTimeout => "ping timeout",
+            Self::ParseError => "parse error",
+        }
+    }
+}
+
+/// A session's times.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// From the opening, or a pong, to the next ping.
+    pub ping_interval: Duration,
+    /// From a ping to the pong.
+    pub ping_timeout: Duration,
+    /// From an upgrade's request to its `5`.
+    pub upgrade_timeout: Duration,
+    /// From the wish to close to a GET that takes the close packet.
+    pub close_timeout: Duration,
+}
+
+/// What the driver must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a ping over the session's transport.
+    SendPing,
+    /// Answer a waiting GET, with a noop if nothing waits to be sent.
+    ReleasePoll,
+    /// Send `3probe` over the probing WebSocket.
+    ProbeReply,
+    /// Close the probing WebSocket; the session goes on.
+    ProbeFailed,
+    /// The probing WebSocket is the session's transport now.
+    Upgraded,
+    /// The session has ended: the last output.
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Open,
+    Closing { deadline: Instant },
+    Closed { reason: CloseReason, detail: &'static str },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Heartbeat {
+    /// The next ping is due then.
+    Ping { at: Instant },
+    /// A pong is due by then; `extended` once by another packet.
+    Pong { by: Instant, extended: bool },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Upgrade {
+    Idle,
+    /// The WebSocket is open and has not said `2probe`.
+    Opened { deadline: Instant },
+    Probing { deadline: Instant, release: Instant },
+    Done,
+}
+
+/// The machine; see the [module](self).
+#[derive(Debug)]
+pub struct Session {
+    timing: Timing,
+    state: State,
+    heartbeat: Heartbeat,
+    upgrade: Upgrade,
+    transport: Transport,
+    has_get: bool,
+    has_post: bool,
+    is_paused: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl Session {
+    /// A session that has just been opened.
+    pub fn new(transport: Transport, timing: Timing, now: Instant) -> Self {
+        Self {
+            timing,
+            state: State::Open,
+            heartbeat: Heartbeat::Ping { at: now + timing.ping_interval },
+            upgrade: Upgrade::Idle,
+            transport,
+            has_get: false,
+            has_post: false,
+            is_paused: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// What carries the session now.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Whether a close has been asked for and waits to be delivered.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing { .. })
+    }
+
+    /// Why the session has ended, if it has.
+    pub fn closed(&self) -> Option<(CloseReason, &'static str)> {
+        match self.state {
+            State::Closed { reason, detail } => Some((reason, detail)),
+            _ => None,
+        }
+    }
+
+    /// Whether a POST is open.
+    pub fn is_posting(&self) -> bool {
+        self.has_post
+    }
+
+    /// What the driver must do next.
+    #[inline]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        let output = self.outputs.pop_front();
+        if output.is_some() && self.outputs.is_empty() {
+            // An idle session owns no queue.
+            self.outputs = VecDeque::new();
+        }
+        output
+    }
+
+    /// A packet came over the session's transport. Hands a message back.
+    #[inline]
+    pub fn handle_packet<'a>(&mut self, packet: Packet<'a>, now: Instant) -> Option<Message<'a>> {
+        if !matches!(self.state, State::Open) {
+            return None;
+        }
+        match packet {
+            Packet::Message(message) => {
+                self.extend(now);
+                return Some(message);
+            }
+            Packet::Pong(_) => {
+                self.heartbeat = Heartbeat::Ping { at: now + self.timing.ping_interval };
+            }
+            Packet::Ping(_) => {
+                self.end(CloseReason::TransportError, "invalid heartbeat direction");
+            }
+            Packet::Close if self.transport == Transport::Polling => {
+                self.end(CloseReason::TransportClose, "the client closed the session");
+            }
+            // A WebSocket is closed by its own close frame.
+            Packet::Close | Packet::Open(_) | Packet::Upgrade | Packet::Noop => self.extend(now),
+        }
+        None
+    }
+
+    /// Something came that is no packet.
+    pub fn handle_malformed(&mut self, _now: Instant) {
+        self.end(CloseReason::ParseError, "a packet could not be read");
+    }
+
+    /// The session's transport is gone.
+    pub fn handle_transport_closed(&mut self, reason: CloseReason, detail: &'static str) {
+        self.end(reason, detail);
+    }
+
+    /// A GET came. False: another one is open, which ends the session.
+    pub fn handle_get(&mut self, _now: Instant) -> bool {
+        self.may_request() && {
+            let overlap = std::mem::replace(&mut self.has_get, true);
+            if overlap {
+                self.end(CloseReason::TransportError, "overlap from client");
+            }
+            !overlap
+        }
+    }
+
+    /// The GET has been answered.
+    pub fn handle_get_answered(&mut self, _now: Instant) {
+        self.has_get = false;
+    }
+
+    /// The client of an unanswered GET has gone.
+    pub fn handle_get_aborted(&mut self) {
+        if std::mem::take(&mut self.has_get) && self.transport == Transport::Polling {
+            self.end(CloseReason::TransportError, "poll connection closed prematurely");
+        }
+    }
+
+    /// A POST has begun. False: another one is open, which ends the session.
+    pub fn handle_post(&mut self) -> bool {
+        self.may_request() && {
+            let overlap = std::mem::replace(&mut self.has_post, true);
+            if overlap {
+                self.end(CloseReason::TransportError, "data request overlap from client");
+            }
+            !overlap
+        }
+    }
+
+    /// The POST's packets have been handled.
+    pub fn handle_post_done(&mut self) {
+        self.has_post = false;
+    }
+
+    /// The client of an unfinished POST has gone.
+    pub fn handle_post_aborted(&mut self) {
+        if std::mem::take(&mut self.has_post) && self.transport == Transport::Polling {
+            self.end(CloseReason::TransportError, "data request connection closed prematurely");
+        }
+    }
+
+    /// A WebSocket for this session is open. False: it is not wanted, and must be closed.
+    pub fn handle_upgrade_request(&mut self, now: Instant) -> bool {
+        let wanted = matches!((&self.state, &self.upgrade), (State::Open, Upgrade::Idle))
+            && self.transport == Transport::Polling;
+        if wanted {
+            self.upgrade = Upgrade::Opened { deadline: now + self.timing.upgrade_timeout };
+        }
+        wanted
+    }
+
+    /// A packet came over the probing WebSocket.
+    pub fn handle_probe_packet(&mut self, packet: Packet<'_>, now: Instant) {
+        match (self.upgrade, packet) {
+            (Upgrade::Opened { deadline }, Packet::Ping(data)) if data == "probe" => {
+                self.upgrade = Upgrade::Probing { deadline, release: now + RELEASE_INTERVAL };
+                self.outputs.push_back(Output::ProbeReply);
+            }
+            (Upgrade::Probing { .. }, Packet::Upgrade) if !self.is_closed() => {
+                self.upgrade = Upgrade::Done;
+                self.transport = Transport::WebSocket;
+                // A pong may have been on its way over the old transport.
+                if let Heartbeat::Pong { .. } = self.heartbeat {
+                    self.heartbeat = Heartbeat::Ping { at: now + self.timing.ping_interval };
+                }
+                self.outputs.push_back(Output::Upgraded);
+            }
+            _ => self.handle_probe_closed(),
+        }
+    }
+
+    /// The probing WebSocket is gone, or said what it must not.
+    pub fn handle_probe_closed(&mut self) {
+        if matches!(self.upgrade, Upgrade::Opened { .. } | Upgrade::Probing { .. }) {
+            self.upgrade = Upgrade::Idle;
+            self.outputs.push_back(Output::ProbeFailed);
+        }
+    }
+
+    /// The application ends the session. Unless it discards what waits, that is delivered first:
+    /// until [`handle_flushed`](Self::handle_flushed) says so, for at most
+    /// [`Timing::close_timeout`].
+    pub fn handle_close(&mut self, discard: bool, now: Instant) {
+        if discard {
+            self.end(CloseReason::ForcedClose, "closed by the server");
+        } else if matches!(self.state, State::Open) {
+            self.state = State::Closing { deadline: now + self.timing.close_timeout };
+        }
+    }
+
+    /// What waited for a closing session is delivered.
+    pub fn handle_flushed(&mut self, _now: Instant) {
+        if self.is_closing() {
+            self.end(CloseReason::ForcedClose, "closed by the server");
+        }
+    }
+
+    /// While the driver does not read, the pong it may have in its hands cannot be missed.
+    pub fn set_paused(&mut self, paused: bool, now: Instant) {
+        if std::mem::replace(&mut self.is_paused, paused)
+            && !paused
+            && let Heartbeat::Pong { by, .. } = &mut self.heartbeat
+        {
+            *by = now + self.timing.ping_timeout;
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    #[inline]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Closed { .. } => return None,
+            State::Closing { deadline } => return Some(deadline),
+            State::Open => {}
+        }
+        let heartbeat = match self.heartbeat {
+            Heartbeat::Ping { at } => Some(at),
+            Heartbeat::Pong { by, .. } => (!self.is_paused).then_some(by),
+        };
+        let upgrade = match self.upgrade {
+            Upgrade::Idle | Upgrade::Done => None,
+            Upgrade::Opened { deadline } => Some(deadline),
+            Upgrade::Probing { deadline, release } => Some(deadline.min(release)),
+        };
+        heartbeat.into_iter().chain(upgrade).min()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match self.state {
+            State::Closed { .. } => return,
+            State::Closing { deadline } => {
+                if deadline <= now {
+                    self.end(CloseReason::ForcedClose, "closed by the server");
+                }
+                return;
+            }
+            State::Open => {}
+        }
+        match self.upgrade {
+            Upgrade::Opened { deadline } | Upgrade::Probing { deadline, .. } if deadline <= now => {
+                self.handle_probe_closed();
+            }
+            Upgrade::Probing { deadline, release } if release <= now => {
+                self.upgrade = Upgrade::Probing { deadline, release: now + RELEASE_INTERVAL };
+                if self.has_get {
+                    self.outputs.push_back(Output::ReleasePoll);
+                }
+            }
+            _ => {}
+        }
+        match self.heartbeat {
+            Heartbeat::Ping { at } if at <= now => {
+                let by = now + self.timing.ping_timeout;
+                self.heartbeat = Heartbeat::Pong { by, extended: false };
+                self.outputs.push_back(Output::SendPing);
+            }
+            Heartbeat::Pong { by, .. } if by <= now && !self.is_paused => {
+                self.end(CloseReason::PingTimeout, "no pong in time");
+            }
+            _ => {}
+        }
+    }
+
+    /// The first packet that comes in place of the pong shows life, and gives it as long again.
+    #[inline]
+    fn extend(&mut self, now: Instant) {
+        if let Heartbeat::Pong { by, extended: extended @ false } = &mut self.heartbeat {
+            *extended = true;
+            *by = now + self.timing.ping_timeout;
+        }
+    }
+
+    fn may_request(&self) -> bool {
+        self.transport == Transport::Polling && !self.is_closed()
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed { .. })
+    }
+
+    fn end(&mut self, reason: CloseReason, detail: &'static str) {
+        if !self.is_closed() {
+            self.state = State::Closed { reason, detail };
+            self.handle_probe_closed();
+            self.outputs.push_back(Output::Closed);
+        }
+    }
+}
