@@ -7,7 +7,6 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;

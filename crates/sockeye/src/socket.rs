@@ -174,9 +174,8 @@ impl Socket {
         event: &str,
         args: impl EmitArgs,
     ) -> Result<T, AckError> {
-        let timeout = self.0.namespace.config().ack_timeout;
-        let answer = self.request(event, args, timeout)?.await?;
-        answer.cursor().next().map_err(|error| AckError::Data(error.to_string()))
+        let emitter = Emitter { socket: self, volatile: false, timeout: None };
+        emitter.emit_with_ack(event, args).await
     }
 
     /// The next emit waits for its acknowledgement for at most `timeout`.
@@ -287,24 +286,15 @@ impl Socket {
         }
     }
 
-    /// Emits with an acknowledgement; the future waits for it.
-    fn request(
-        &self,
-        event: &str,
-        args: impl EmitArgs,
-        timeout: Duration,
-    ) -> Result<impl Future<Output = Result<OwnedArgs, AckError>> + Send + use<>, EmitError> {
+    /// Emits with an acknowledgement.
+    fn request(&self, event: &str, args: &impl EmitArgs) -> Result<PendingAck, EmitError> {
         let id = self.0.namespace.next_ack_id();
-        let packet = EncodedPacket::event(self.0.namespace.name(), Some(id), event, &args)?;
+        let packet = EncodedPacket::event(self.0.namespace.name(), Some(id), event, args)?;
         let (answer, waiting) = oneshot::channel();
         self.0.acks.lock().insert(id, answer);
-        let pending = PendingAck { socket: self.clone(), id };
+        let pending = PendingAck { socket: self.clone(), id, waiting };
         self.push(packet, false)?;
-        Ok(async move {
-            let answer = tokio::time::timeout(timeout, waiting).await;
-            drop(pending);
-            answer.map_err(|_| AckError::Timeout)?.map_err(|_| AckError::Disconnected)
-        })
+        Ok(pending)
     }
 
     /// An acknowledgement came. An unknown id (late, or made up) is passed over.
@@ -322,10 +312,6 @@ impl Socket {
 
     pub(crate) fn handlers(&self) -> &RwLock<Handlers> {
         &self.0.handlers
-    }
-
-    pub(crate) fn peer(&self) -> &Arc<Peer> {
-        &self.0.peer
     }
 
     /// The middlewares have let it in: joins the rooms it asked for meanwhile.
@@ -381,6 +367,14 @@ impl Socket {
 struct PendingAck {
     socket: Socket,
     id: u64,
+    waiting: oneshot::Receiver<OwnedArgs>,
+}
+
+impl PendingAck {
+    async fn answer(mut self, limit: Duration) -> Result<OwnedArgs, AckError> {
+        let answer = tokio::time::timeout(limit, &mut self.waiting).await;
+        answer.map_err(|_| AckError::Timeout)?.map_err(|_| AckError::Disconnected)
+    }
 }
 
 impl Drop for PendingAck {
@@ -443,6 +437,8 @@ impl Emitter<'_> {
         args: impl EmitArgs,
     ) -> Result<OwnedArgs, AckError> {
         let default = self.socket.0.namespace.config().ack_timeout;
-        self.socket.request(event, args, self.timeout.unwrap_or(default))?.await
+        let pending = self.socket.request(event, &args)?;
+        drop(args);
+        pending.answer(self.timeout.unwrap_or(default)).await
     }
 }

@@ -15,7 +15,7 @@ use sockeye_proto::SessionId;
 use sockeye_proto::engine::{
     self, CloseReason, Message, Output, Packet, Session, payload,
 };
-use sockeye_proto::socket::{EncodedPacket, Multiplexer};
+use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
@@ -25,7 +25,6 @@ use super::transport::{READ_BYTES_MAX, Transport};
 use crate::gather::Turn;
 use crate::handshake::Handshake;
 use crate::outbox::{Flushed, Link, Outbox};
-use crate::reason::DisconnectReason;
 use crate::server::Server;
 
 /// A peer that never stops sending gives way to others after so many reads.
@@ -67,6 +66,8 @@ struct Core {
     session: Session,
     multiplexer: Multiplexer,
     sockets: Sockets,
+    /// A namespace has been joined: what `connect_deadline` waits for.
+    has_joined: bool,
 }
 
 enum Stage {
@@ -102,7 +103,7 @@ impl Connection {
         let multiplexer = Multiplexer::new(config.multiplexer_limits());
         let connect_deadline = now + config.connect_timeout;
         let connection = Self {
-            core: Core { peer: peer.clone(), session, multiplexer, sockets },
+            core: Core { peer: peer.clone(), session, multiplexer, sockets, has_joined: false },
             id,
             stage: Stage::Open,
             transport,
@@ -245,6 +246,7 @@ impl Connection {
             while let Some(event) = events.next() {
                 self.core.handle_event(event, now, cx);
             }
+            drop(events);
             self.answer_transport();
         }
         cx.waker().wake_by_ref();
@@ -283,6 +285,7 @@ impl Connection {
                     self.core.handle_probe_event(event, now);
                 }
             }
+            drop(events);
             self.run_outputs(now, cx);
         }
     }
@@ -362,7 +365,8 @@ impl Connection {
         self.core.sockets.end_all(reason.into());
         self.probe = None;
         self.answer_post(PostAnswer::Refused);
-        let outbox = self.core.peer.outbox();
+        let peer = self.core.peer.clone();
+        let outbox = peer.outbox();
         if let Some(transport) = &mut self.transport {
             let frames = transport.start_close(now).map(EncodedPacket::frames);
             outbox.end(frames, reason == CloseReason::PingTimeout);
@@ -549,7 +553,8 @@ impl Future for Connection {
         me.read(now, cx);
         me.run_outputs(now, cx);
         let Core { sockets, multiplexer, .. } = &mut me.core;
-        if sockets.poll(multiplexer, cx) {
+        me.core.has_joined |= sockets.poll(multiplexer, cx);
+        if me.core.has_joined {
             me.connect_deadline = None;
         }
         if me.post.is_some() && !me.core.session.is_posting() && !me.is_paused() {
@@ -617,17 +622,25 @@ impl Core {
 
     fn handle_packet(&mut self, packet: Packet<'_>, now: Instant, cx: &mut Context<'_>) {
         let Some(message) = self.session.handle_packet(packet, now) else { return };
+        let mut joins = false;
         let incoming = match &message {
             Message::Text(text) => self.multiplexer.handle_text(text),
             Message::Binary(data) => self.multiplexer.handle_binary(Bytes::copy_from_slice(data)),
         };
         match incoming {
-            Ok(Some(incoming)) => self.sockets.handle(incoming, cx),
+            Ok(Some(incoming)) => {
+                joins = matches!(incoming, Incoming::Connect { .. });
+                self.sockets.handle(incoming, cx);
+            }
             Ok(None) => {}
             Err(violation) => {
                 tracing::debug!(%violation, "the client broke the protocol");
                 self.session.handle_close(true, now);
             }
+        }
+        // A client that need not wait for a middleware may have sent events right behind.
+        if joins && self.sockets.poll(&mut self.multiplexer, cx) {
+            self.has_joined = true;
         }
     }
 

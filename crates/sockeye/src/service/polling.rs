@@ -1,0 +1,139 @@
+//! Long-polling over HTTP: GETs and POSTs become commands to the connection's task.
+//! Does not know packets.
+
+use std::error::Error;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::StatusCode;
+use http::header::{self, HeaderValue};
+use http_body::Body;
+use http_body_util::BodyExt;
+use sockeye_proto::engine::RequestError;
+use tokio::sync::oneshot;
+
+use super::{Answer, Checked, busy, plain, refuse};
+use crate::connection::{Command, Connection, GetAnswer, Opening, Peer, PostAnswer};
+
+/// Opens a session; its first GET is this request.
+pub(super) async fn open(checked: Checked) -> Answer {
+    let handshake = checked.handshake(None);
+    let server = checked.server;
+    let Ok(id) = server.new_session_id() else { return busy("no randomness") };
+    let (peer, connection) = Connection::open(Opening { server, id, handshake, transport: None });
+    tokio::spawn(connection);
+    get(&peer).await
+}
+
+pub(super) async fn get(peer: &Arc<Peer>) -> Answer {
+    let (answer, waiting) = oneshot::channel();
+    peer.command(Command::Get(answer));
+    let aborted = Abort(Some((peer, || Command::GetAborted)));
+    let answer = waiting.await;
+    aborted.disarm();
+    match answer {
+        Ok(GetAnswer::Payload(payload)) => ok("text/plain; charset=UTF-8", payload),
+        Ok(GetAnswer::Refused) => plain(StatusCode::BAD_REQUEST, ""),
+        // The session ended before it took the request.
+        Err(_) => refuse(RequestError::SessionUnknown, false),
+    }
+}
+
+pub(super) async fn post<B>(checked: &Checked, peer: &Arc<Peer>, body: B) -> Answer
+where
+    B: Body + Send + Unpin,
+    B::Data: Buf + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let content_type = checked.parts.headers.get(header::CONTENT_TYPE);
+    if content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet-stream")) {
+        // CVE-2026-59725: a binary body is no payload of this revision; it must be answered.
+        peer.command(Command::PostRefused);
+        return plain(StatusCode::BAD_REQUEST, "");
+    }
+    let (answer, mut waiting) = oneshot::channel();
+    peer.command(Command::Post(answer));
+    let aborted = Abort(Some((peer, || Command::PostAborted { gone: true })));
+    let mut reading = pin!(read(body, checked.server.config().http_buffer_bytes_max));
+    let body = tokio::select! {
+        biased;
+        body = &mut reading => body,
+        // Another POST is open, or the session has ended: the body does not matter any more.
+        _ = &mut waiting => {
+            aborted.disarm();
+            return plain(StatusCode::BAD_REQUEST, "");
+        }
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(ReadError::TooLong) => {
+            aborted.disarm();
+            peer.command(Command::PostAborted { gone: false });
+            return plain(StatusCode::PAYLOAD_TOO_LARGE, "");
+        }
+        // Dropping `aborted` says so.
+        Err(ReadError::Broken) => return plain(StatusCode::BAD_REQUEST, ""),
+    };
+    peer.command(Command::PostBody(body));
+    let answer = waiting.await;
+    aborted.disarm();
+    match answer {
+        Ok(PostAnswer::Handled) => ok("text/html", "ok"),
+        Ok(PostAnswer::Refused) | Err(_) => plain(StatusCode::BAD_REQUEST, ""),
+    }
+}
+
+enum ReadError {
+    TooLong,
+    Broken,
+}
+
+/// Reads a body of at most `bytes_max`, counted as it comes.
+async fn read<B>(mut body: B, bytes_max: usize) -> Result<Bytes, ReadError>
+where
+    B: Body + Unpin,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(ReadError::TooLong);
+    }
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ReadError::Broken)?;
+        let Ok(mut data) = frame.into_data() else { continue };
+        if whole.len() + data.remaining() > bytes_max {
+            return Err(ReadError::TooLong);
+        }
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(data.copy_to_bytes(data.remaining()));
+        }
+        whole.extend_from_slice(&data.copy_to_bytes(data.remaining()));
+    }
+    Ok(whole.freeze())
+}
+
+fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = plain(StatusCode::OK, body);
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// Tells the task that a request was dropped before its answer: the client has gone.
+struct Abort<'a>(Option<(&'a Arc<Peer>, fn() -> Command)>);
+
+impl Abort<'_> {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Abort<'_> {
+    fn drop(&mut self) {
+        if let Some((peer, command)) = self.0.take() {
+            peer.command(command());
+        }
+    }
+}
