@@ -12,6 +12,7 @@ use indexmap::IndexSet;
 use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
 use sockeye_proto::SocketId;
+use sockeye_proto::engine::Transport;
 use sockeye_proto::socket::{EmitArgs, EncodedPacket, OwnedArgs};
 use tokio::sync::oneshot;
 
@@ -95,6 +96,12 @@ impl Socket {
     /// The namespace it is in.
     pub fn namespace(&self) -> &Namespace {
         &self.0.namespace
+    }
+
+    /// What carries the connection now.
+    pub fn transport(&self) -> Transport {
+        let polling = self.0.peer.outbox().is_polling();
+        if polling { Transport::Polling } else { Transport::WebSocket }
     }
 
     /// The request that opened the connection.
