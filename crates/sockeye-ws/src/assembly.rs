@@ -34,8 +34,13 @@ impl Assembly {
         }
     }
 
-    /// Appends an unmasked part, after which the frame still has `remaining` bytes to come.
-    pub(crate) fn push(&mut self, part: &[u8], remaining: u64) -> Result<(), ProtocolError> {
+    /// Appends an unmasked part. `remaining` is what the message still has to come after it, once
+    /// its last frame has declared that.
+    pub(crate) fn push(
+        &mut self,
+        part: &[u8],
+        remaining: Option<u64>,
+    ) -> Result<(), ProtocolError> {
         match self {
             Self::Text { text, decoder } => {
                 if let Some(additional) = exact_reserve(text.len(), part.len(), remaining) {
@@ -65,11 +70,58 @@ impl Assembly {
     }
 }
 
-/// What to reserve so that the frame ends without growing again, or `None` where the declared
-/// length is not yet backed by what has arrived: there the buffer doubles as it fills, so a peer
+/// What to reserve so that the message ends without growing again, or `None` where its end is not
+/// known or not yet backed by what has arrived: there the buffer doubles as it fills, so a peer
 /// that declares 100 MB and sends nothing costs nothing.
-fn exact_reserve(len: usize, part_len: usize, remaining: u64) -> Option<usize> {
+fn exact_reserve(len: usize, part_len: usize, remaining: Option<u64>) -> Option<usize> {
     let arrived = len + part_len;
-    let remaining = usize::try_from(remaining).ok()?;
+    let remaining = usize::try_from(remaining?).ok()?;
     (remaining <= arrived.max(RESERVE_BYTES)).then(|| part_len + remaining)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn capacity(assembly: &Assembly) -> usize {
+        match assembly {
+            Assembly::Text { text, .. } => text.capacity(),
+            Assembly::Binary(bytes) => bytes.capacity(),
+        }
+    }
+
+    #[test]
+    fn a_declared_length_is_not_believed() {
+        const DECLARED: usize = 100 << 20;
+        for mut assembly in [Assembly::text(), Assembly::binary()] {
+            for arrived in 1..=100 {
+                let part = [b'x'; 1000];
+                let remaining = DECLARED - arrived * part.len();
+                assembly.push(&part, Some(remaining as u64)).unwrap();
+                assert!(capacity(&assembly) <= 2 * arrived * part.len() + RESERVE_BYTES);
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_nearly_came_whole_is_kept_without_slack() {
+        for mut assembly in [Assembly::text(), Assembly::binary()] {
+            assembly.push(&[b'x'; 10_000], Some(5000)).unwrap();
+            assembly.push(&[b'x'; 5000], Some(0)).unwrap();
+            assert_eq!((assembly.len(), capacity(&assembly)), (15_000, 15_000));
+        }
+    }
+
+    #[test]
+    fn small_fragments_do_not_make_the_buffer_grow_one_by_one() {
+        for mut assembly in [Assembly::text(), Assembly::binary()] {
+            let mut growths = 0;
+            for _ in 0..16_384 {
+                let before = capacity(&assembly);
+                assembly.push(b"x", None).unwrap();
+                growths += u32::from(capacity(&assembly) != before);
+            }
+            assert!(growths < 20, "grew {growths} times");
+        }
+    }
 }

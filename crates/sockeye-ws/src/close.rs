@@ -104,3 +104,43 @@ pub(crate) fn decode(payload: &[u8]) -> Result<(Option<CloseCode>, &str), Protoc
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_that_may_stand_in_a_close_frame() {
+        let allowed = [1000..=1003, 1007..=1014, 3000..=4999];
+        for code in 0..=u16::MAX {
+            let expected = allowed.iter().any(|range| range.contains(&code));
+            assert_eq!(CloseCode(code).is_sendable(), expected, "{code}");
+            let decoded = decode(&code.to_be_bytes()).map(|(code, _)| code);
+            if expected {
+                assert_eq!(decoded, Ok(Some(CloseCode(code))));
+                assert_eq!(check(Some(CloseCode(code)), ""), Ok(()));
+            } else {
+                assert_eq!(decoded, Err(ProtocolError::InvalidCloseCode(code)));
+                assert_eq!(check(Some(code.into()), ""), Err(CloseError::Code(CloseCode(code))));
+            }
+        }
+    }
+
+    #[test]
+    fn payloads() {
+        assert_eq!(decode(b""), Ok((None, "")));
+        assert_eq!(decode(b"\x03"), Err(ProtocolError::CloseTooShort));
+        assert_eq!(decode(b"\x03\xE8"), Ok((Some(CloseCode::NORMAL), "")));
+        assert_eq!(decode(b"\x03\xE9bye"), Ok((Some(CloseCode::GOING_AWAY), "bye")));
+        assert_eq!(decode(b"\x03\xE8\xFF"), Err(ProtocolError::InvalidCloseReason));
+    }
+
+    #[test]
+    fn a_reason_has_at_most_123_bytes_and_needs_a_code() {
+        let longest = "x".repeat(123);
+        assert_eq!(check(Some(CloseCode::NORMAL), &longest), Ok(()));
+        let longer = longest + "x";
+        assert_eq!(check(Some(CloseCode::NORMAL), &longer), Err(CloseError::ReasonTooLong));
+        assert_eq!(check(None, "why"), Err(CloseError::ReasonWithoutCode));
+    }
+}

@@ -1,109 +1,20 @@
 //! One side of an established connection as a deterministic state machine (RFC 6455 §5–§7).
 //! Knows nothing of the opening handshake, of sockets, clocks or randomness.
 
-use std::borrow::Cow;
+mod reader;
+mod types;
+
 use std::mem;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::assembly::Assembly;
 use crate::close::{self, CloseCode};
 use crate::error::{CloseError, ProtocolError, SendError};
-use crate::frame::{CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header, Opcode, Start};
-use crate::mask::{self, MaskingKey};
-use crate::utf8;
+use crate::frame::{CONTROL_BYTES_MAX, Header, Opcode, write_frame};
+use crate::mask::MaskingKey;
+use reader::Reader;
 
-/// Which side of the connection this is. A client masks what it sends, a server does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// The side that sent the opening handshake's request.
-    Client,
-    /// The side that answered it.
-    Server,
-}
-
-/// What a peer may make us hold, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bounds a message, in bytes of payload over all its fragments. A longer one is refused with
-    /// 1009 as soon as its length is declared. Default: 100 MiB.
-    pub message_bytes_max: usize,
-    /// Bounds the frames a message may come in, empty ones included. One more is refused with
-    /// 1008. Default: 16,384.
-    pub fragments_max: u32,
-    /// Bounds the pings that are answered before [`Connection::poll_transmit`] takes the answers.
-    /// One more is refused with 1008. Default: 60.
-    pub pending_pongs_max: u32,
-    /// Bounds the wait for the peer's close frame after ours. When it is over the connection
-    /// counts as lost (1006). Default: 30 seconds.
-    pub close_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            message_bytes_max: 100 << 20,
-            fragments_max: 16_384,
-            pending_pongs_max: 60,
-            close_timeout: Duration::from_secs(30),
-        }
-    }
-}
-
-/// What arrived. Borrowed from the input where it came whole in it, owned (moved, not copied)
-/// where it came in parts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// A text message.
-    Text(Cow<'a, str>),
-    /// A binary message.
-    Binary(Cow<'a, [u8]>),
-    /// A ping; its pong is queued already.
-    Ping(Cow<'a, [u8]>),
-    /// A pong, asked for or not.
-    Pong(Cow<'a, [u8]>),
-    /// The connection has ended: the last event. What [`Connection::poll_transmit`] still has must
-    /// be sent, then the server closes the TCP connection; a client may wait a moment for the
-    /// server to do so (RFC 6455 §7.1.1).
-    Closed(Closed),
-}
-
-/// How a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Closed {
-    /// The status code of the peer's close frame; 1005 if it carried none, 1006 if none came; after
-    /// a protocol error the code that was sent because of it.
-    pub code: CloseCode,
-    /// The reason in the peer's close frame.
-    pub reason: String,
-    /// Whether both sides sent a close frame.
-    pub clean: bool,
-    /// What the peer did wrong.
-    pub error: Option<ProtocolError>,
-}
-
-/// A message or a control frame to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message<'a> {
-    /// A text message.
-    Text(&'a str),
-    /// A binary message.
-    Binary(&'a [u8]),
-    /// A ping of at most 125 bytes.
-    Ping(&'a [u8]),
-    /// A pong nobody asked for, of at most 125 bytes. Pings are answered without it.
-    Pong(&'a [u8]),
-}
-
-impl<'a> Message<'a> {
-    fn parts(self) -> (Opcode, &'a [u8]) {
-        match self {
-            Self::Text(text) => (Opcode::Text, text.as_bytes()),
-            Self::Binary(bytes) => (Opcode::Binary, bytes),
-            Self::Ping(bytes) => (Opcode::Ping, bytes),
-            Self::Pong(bytes) => (Opcode::Pong, bytes),
-        }
-    }
-}
+pub use types::{Closed, Event, Events, Limits, Message, Role};
 
 /// Where the closing handshake stands. (CONNECTING is the opening handshake, before this machine.)
 ///
@@ -127,31 +38,6 @@ enum State {
         deadline: Instant,
     },
     Closed(Box<Closed>),
-}
-
-/// What the next byte of input belongs to.
-#[derive(Clone, Copy, Debug)]
-enum Reader {
-    /// A frame header, of which `len` bytes are here.
-    Header { bytes: [u8; HEADER_BYTES_MAX], len: u8 },
-    /// The payload of a frame.
-    Payload(Frame),
-}
-
-impl Reader {
-    const START: Self = Self::Header { bytes: [0; HEADER_BYTES_MAX], len: 0 };
-}
-
-/// A frame whose payload is being read.
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    fin: bool,
-    opcode: Opcode,
-    /// All zero for a frame that is not masked.
-    key: MaskingKey,
-    /// How far into the key the next byte of payload is.
-    phase: u8,
-    remaining: u64,
 }
 
 /// The machine. See the [crate's documentation](crate) for how to drive it.
@@ -388,197 +274,6 @@ impl Connection {
         closed
     }
 
-    /// Reads frames until one completes an event or `input` is used up.
-    #[inline]
-    fn read_event<'i>(
-        &mut self,
-        input: &mut &'i mut [u8],
-    ) -> Result<Option<Event<'i>>, ProtocolError> {
-        while let Some(mut frame) = self.read_header(input)? {
-            let payload = frame.take_payload(input);
-            if frame.remaining > 0 {
-                self.keep(&frame, payload)?;
-                self.reader = Reader::Payload(frame);
-                return Ok(None);
-            }
-            self.reader = Reader::START;
-            let event = if frame.opcode.is_control() {
-                Some(self.finish_control(frame.opcode, payload)?)
-            } else {
-                self.finish_data(&frame, payload)?
-            };
-            if event.is_some() {
-                return Ok(event);
-            }
-        }
-        Ok(None)
-    }
-
-    /// The frame whose payload comes next in `input`; `None` when its header is not here yet.
-    #[inline]
-    fn read_header(&mut self, input: &mut &mut [u8]) -> Result<Option<Frame>, ProtocolError> {
-        let (mut bytes, mut len) = match self.reader {
-            Reader::Payload(frame) => return Ok((!input.is_empty()).then_some(frame)),
-            Reader::Header { bytes, len } => (bytes, usize::from(len)),
-        };
-        if len == 0
-            && let &mut [first, second, ref rest @ ..] = &mut **input
-        {
-            let start = self.admit(first, second)?;
-            if let Some(rest) = rest.get(..start.header_len() - 2) {
-                let header = start.complete(rest)?;
-                advance(input, start.header_len());
-                return self.begin(header).map(Some);
-            }
-        }
-        // The header ends beyond this input: collect it byte by byte.
-        loop {
-            if let [first, second, rest @ ..] = &bytes[..len] {
-                let start = self.admit(*first, *second)?;
-                if len == start.header_len() {
-                    let header = start.complete(rest)?;
-                    return self.begin(header).map(Some);
-                }
-            }
-            let Some(&byte) = input.first() else {
-                self.reader = Reader::Header { bytes, len: len as u8 };
-                return Ok(None);
-            };
-            advance(input, 1);
-            bytes[len] = byte;
-            len += 1;
-        }
-    }
-
-    /// Whether a frame that begins with these two bytes is allowed here and now.
-    #[inline]
-    fn admit(&self, first: u8, second: u8) -> Result<Start, ProtocolError> {
-        let start = Start::decode(first, second)?;
-        // RFC 6455 §5.2: reserved bits "MUST be 0 unless an extension is negotiated that defines
-        // meanings for non-zero values". permessage-deflate will allow RSV1 here, on the first
-        // frame of a message.
-        if start.rsv != 0 {
-            return Err(ProtocolError::ReservedBits);
-        }
-        // RFC 6455 §5.1: "The server MUST close the connection upon receiving a frame that is not
-        // masked." "A client MUST close a connection if it detects a masked frame."
-        match self.role {
-            Role::Server if !start.masked => return Err(ProtocolError::Unmasked),
-            Role::Client if start.masked => return Err(ProtocolError::Masked),
-            _ => {}
-        }
-        if start.opcode.is_control() {
-            // RFC 6455 §5.5: "All control frames MUST have a payload length of 125 bytes or less
-            // and MUST NOT be fragmented."
-            if !start.fin {
-                return Err(ProtocolError::FragmentedControl);
-            }
-            if !start.fits_control() {
-                return Err(ProtocolError::ControlTooLong);
-            }
-        } else {
-            // RFC 6455 §5.4: "The fragments of one message MUST NOT be interleaved between the
-            // fragments of another message".
-            match (start.opcode, &self.assembly) {
-                (Opcode::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
-                (Opcode::Text | Opcode::Binary, Some(_)) => {
-                    return Err(ProtocolError::UnfinishedMessage);
-                }
-                _ => {}
-            }
-        }
-        Ok(start)
-    }
-
-    /// Holds a complete header against the limits.
-    #[inline]
-    fn begin(&mut self, header: Header) -> Result<Frame, ProtocolError> {
-        if !header.opcode.is_control() {
-            let arrived = self.assembly.as_ref().map_or(0, Assembly::len);
-            if header.payload_len > self.limits.message_bytes_max.saturating_sub(arrived) as u64 {
-                return Err(ProtocolError::MessageTooLong);
-            }
-            let before = if header.opcode == Opcode::Continuation { self.fragments } else { 0 };
-            if before >= self.limits.fragments_max {
-                return Err(ProtocolError::TooManyFragments);
-            }
-            self.fragments = before + 1;
-        }
-        Ok(Frame {
-            fin: header.fin,
-            opcode: header.opcode,
-            key: header.mask.unwrap_or_default(),
-            phase: 0,
-            remaining: header.payload_len,
-        })
-    }
-
-    /// Keeps a part of a frame's payload whose rest has not arrived.
-    fn keep(&mut self, frame: &Frame, part: &[u8]) -> Result<(), ProtocolError> {
-        if part.is_empty() {
-            return Ok(());
-        }
-        if frame.opcode.is_control() {
-            self.control.extend_from_slice(part);
-            return Ok(());
-        }
-        self.assembly(frame.opcode).push(part, frame.remaining)
-    }
-
-    /// The message under way, begun if `opcode` begins one.
-    fn assembly(&mut self, opcode: Opcode) -> &mut Assembly {
-        self.assembly.get_or_insert_with(|| match opcode {
-            Opcode::Text => Assembly::text(),
-            _ => Assembly::binary(),
-        })
-    }
-
-    /// A text, binary or continuation frame is complete with `part`.
-    #[inline]
-    fn finish_data<'i>(
-        &mut self,
-        frame: &Frame,
-        part: &'i [u8],
-    ) -> Result<Option<Event<'i>>, ProtocolError> {
-        if frame.fin && self.assembly.is_none() {
-            return match frame.opcode {
-                Opcode::Text => match utf8::validate(part) {
-                    Ok(text) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
-                    Err(_) => Err(ProtocolError::InvalidText),
-                },
-                _ => Ok(Some(Event::Binary(Cow::Borrowed(part)))),
-            };
-        }
-        self.assembly(frame.opcode).push(part, 0)?;
-        if !frame.fin {
-            return Ok(None);
-        }
-        self.assembly.take().map(Assembly::finish).transpose()
-    }
-
-    /// A control frame is complete with `part`.
-    fn finish_control<'i>(
-        &mut self,
-        opcode: Opcode,
-        part: &'i [u8],
-    ) -> Result<Event<'i>, ProtocolError> {
-        let payload = if self.control.is_empty() {
-            Cow::Borrowed(part)
-        } else {
-            let mut payload = mem::take(&mut self.control);
-            payload.extend_from_slice(part);
-            Cow::Owned(payload)
-        };
-        match opcode {
-            Opcode::Ping => {
-                self.queue_pong(&payload)?;
-                Ok(Event::Ping(payload))
-            }
-            Opcode::Pong => Ok(Event::Pong(payload)),
-            _ => self.handle_close(&payload).map(Event::Closed),
-        }
-    }
-
     fn queue_pong(&mut self, payload: &[u8]) -> Result<(), ProtocolError> {
         // Nothing follows our close frame: the peer may be gone when it has read that.
         if !self.is_open() {
@@ -609,83 +304,107 @@ impl Connection {
     }
 }
 
-impl Frame {
-    /// Takes from `input` what it holds of the payload, unmasked.
-    #[inline]
-    fn take_payload<'i>(&mut self, input: &mut &'i mut [u8]) -> &'i [u8] {
-        let len = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len());
-        let payload = advance(input, len);
-        mask::apply(self.key, usize::from(self.phase), payload);
-        self.phase = ((usize::from(self.phase) + len) % 4) as u8;
-        self.remaining -= len as u64;
-        payload
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> Connection {
+        Connection::new(Role::Server, Limits::default())
     }
-}
 
-/// Reads the events of one [`Connection::handle_input`].
-///
-/// Dropped early it reads the rest of the input without handing out its events. To stop in the
-/// middle and go on later, keep what [`into_rest`](Self::into_rest) returns.
-#[derive(Debug)]
-#[must_use = "the events are read by iterating"]
-pub struct Events<'c, 'i> {
-    connection: &'c mut Connection,
-    input: &'i mut [u8],
-    now: Instant,
-}
-
-impl<'i> Events<'_, 'i> {
-    /// Stops reading: the input whose events were not handed out, to be given to the next
-    /// [`Connection::handle_input`] before anything that arrives later.
-    pub fn into_rest(mut self) -> &'i mut [u8] {
-        mem::take(&mut self.input)
+    /// A masked frame with a zero key.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
     }
-}
 
-impl<'i> Iterator for Events<'_, 'i> {
-    type Item = Event<'i>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Event<'i>> {
-        if let Some(closed) = self.connection.handle_timeout(self.now) {
-            return Some(Event::Closed(closed));
-        }
-        if self.connection.is_closed() {
-            // RFC 6455 §1.4: after a close frame "any further data received" is discarded; so it
-            // is after an error (§7.1.7).
-            self.input = &mut [];
-            return None;
-        }
-        match self.connection.read_event(&mut self.input) {
-            Ok(event) => event,
-            Err(error) => Some(Event::Closed(self.connection.fail(error))),
-        }
+    fn heap_bytes(connection: &Connection) -> usize {
+        let assembly = connection.assembly.as_ref().map_or(0, Assembly::len);
+        connection.transmit.capacity() + connection.control.capacity() + assembly
     }
-}
 
-impl Drop for Events<'_, '_> {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.input.is_empty() {
-            self.for_each(drop);
-        }
+    #[test]
+    fn is_small() {
+        assert!(size_of::<Connection>() < 200, "{} bytes", size_of::<Connection>());
     }
-}
 
-/// Splits the first `len` bytes off `input`.
-#[inline]
-fn advance<'i>(input: &mut &'i mut [u8], len: usize) -> &'i mut [u8] {
-    let (taken, rest) = mem::take(input).split_at_mut(len);
-    *input = rest;
-    taken
-}
+    #[test]
+    fn holds_no_heap_while_idle() {
+        let now = Instant::now();
+        let mut connection = server();
+        let frames = [
+            frame(0x01, b"frag"),
+            frame(0x89, b"ping"),
+            frame(0x80, b"ment"),
+            frame(0x82, b"binary"),
+        ];
+        for chunk in frames.concat().chunks_mut(3) {
+            connection.handle_input(chunk, now).for_each(drop);
+        }
+        assert!(connection.poll_transmit().is_some());
+        assert_eq!(heap_bytes(&connection), 0);
+    }
 
-fn write_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<MaskingKey>) {
-    out.reserve(HEADER_BYTES_MAX + payload.len());
-    Header { fin: true, rsv: 0, opcode, mask, payload_len: payload.len() as u64 }.encode(out);
-    let start = out.len();
-    out.extend_from_slice(payload);
-    if let Some(key) = mask {
-        mask::apply(key, 0, &mut out[start..]);
+    #[test]
+    fn frees_a_message_under_way_when_it_closes() {
+        let now = Instant::now();
+        let mut connection = server();
+        connection.handle_input(&mut frame(0x02, &[7; 100]), now).for_each(drop);
+        connection.handle_input(&mut frame(0x89, &[7; 100])[..50], now).for_each(drop);
+        assert!(heap_bytes(&connection) > 100);
+        connection.handle_eof();
+        assert_eq!(heap_bytes(&connection), 0);
+    }
+
+    #[test]
+    fn what_comes_whole_is_borrowed_and_what_comes_in_parts_is_owned() {
+        use std::borrow::Cow;
+
+        let now = Instant::now();
+        let mut connection = server();
+        let mut input = [frame(0x81, b"one"), frame(0x82, b"two"), frame(0x81, b"three")].concat();
+        let (first, second) = input.split_at_mut(25);
+
+        let events: Vec<_> = connection.handle_input(first, now).collect();
+        assert!(
+            matches!(
+                events[..],
+                [Event::Text(Cow::Borrowed("one")), Event::Binary(Cow::Borrowed(b"two"))]
+            ),
+            "{events:?}"
+        );
+        let events: Vec<_> = connection.handle_input(second, now).collect();
+        assert!(matches!(&events[..], [Event::Text(Cow::Owned(text))] if text == "three"));
+    }
+
+    #[test]
+    fn a_server_that_stops_reading_goes_on_with_the_rest() {
+        let now = Instant::now();
+        let mut connection = server();
+        let mut input = [frame(0x81, b"one"), frame(0x81, b"two")].concat();
+
+        let mut events = connection.handle_input(&mut input, now);
+        assert_eq!(events.next(), Some(Event::Text("one".into())));
+        let rest = events.into_rest();
+        assert_eq!(connection.handle_input(rest, now).next(), Some(Event::Text("two".into())));
+    }
+
+    #[test]
+    fn events_dropped_early_leave_the_machine_in_step() {
+        let now = Instant::now();
+        let mut connection = server();
+        let mut input = [frame(0x81, b"one"), frame(0x89, b"two"), frame(0x81, b"three")].concat();
+        let len = input.len() - 2;
+
+        assert!(connection.handle_input(&mut input[..len], now).next().is_some());
+        assert_eq!(connection.poll_transmit().as_deref(), Some(&b"\x8A\x03two"[..]));
+        let mut rest = connection.handle_input(&mut input[len..], now);
+        assert_eq!(rest.next(), Some(Event::Text("three".into())));
+    }
+
+    #[test]
+    #[should_panic(expected = "a client's frames are masked")]
+    fn a_client_cannot_send_unmasked() {
+        let connection = Connection::new(Role::Client, Limits::default());
+        let _ = connection.encode(&mut Vec::new(), Message::Text("plain"));
     }
 }

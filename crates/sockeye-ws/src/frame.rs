@@ -2,7 +2,7 @@
 //! Knows nothing of roles, messages or limits; `connection` decides what a header may say and when.
 
 use crate::error::ProtocolError;
-use crate::mask::MaskingKey;
+use crate::mask::{self, MaskingKey};
 
 /// The longest header: two bytes, eight of length, four of masking key.
 pub const HEADER_BYTES_MAX: usize = 14;
@@ -59,6 +59,22 @@ impl Opcode {
 /// Appends the header of an unmasked, unfragmented frame: what a server puts before a payload.
 pub fn write_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
     Header { fin: true, rsv: 0, opcode, mask: None, payload_len: payload_len as u64 }.encode(out);
+}
+
+/// Appends a whole unfragmented frame; the payload is masked in `out`, never where it came from.
+pub(crate) fn write_frame(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    payload: &[u8],
+    mask: Option<MaskingKey>,
+) {
+    out.reserve(HEADER_BYTES_MAX + payload.len());
+    Header { fin: true, rsv: 0, opcode, mask, payload_len: payload.len() as u64 }.encode(out);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    if let Some(key) = mask {
+        mask::apply(key, 0, &mut out[start..]);
+    }
 }
 
 /// A whole frame header.
@@ -172,5 +188,87 @@ impl Start {
             return Err(ProtocolError::LengthOverflow);
         }
         Ok(Header { fin: self.fin, rsv: self.rsv, opcode: self.opcode, mask: key, payload_len })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: MaskingKey = [0x37, 0xFA, 0x21, 0x3D];
+
+    fn header(opcode: Opcode, payload_len: u64) -> Header {
+        Header { fin: true, rsv: 0, opcode, mask: None, payload_len }
+    }
+
+    #[test]
+    fn headers_of_the_examples_in_rfc_6455_section_5_7() {
+        let masked = |header: Header| Header { mask: Some(KEY), ..header };
+        let cases: [(&[u8], Header); 7] = [
+            (&[0x81, 0x05], header(Opcode::Text, 5)),
+            (&[0x81, 0x85, 0x37, 0xFA, 0x21, 0x3D], masked(header(Opcode::Text, 5))),
+            (&[0x01, 0x03], Header { fin: false, ..header(Opcode::Text, 3) }),
+            (&[0x80, 0x02], header(Opcode::Continuation, 2)),
+            (&[0x89, 0x05], header(Opcode::Ping, 5)),
+            (&[0x82, 0x7E, 0x01, 0x00], header(Opcode::Binary, 256)),
+            (&[0x82, 0x7F, 0, 0, 0, 0, 0, 1, 0, 0], header(Opcode::Binary, 65_536)),
+        ];
+        for (bytes, header) in cases {
+            let mut out = Vec::new();
+            header.encode(&mut out);
+            assert_eq!(out, bytes, "{header:?}");
+            assert_eq!(Header::decode(bytes), Ok(Some((header, bytes.len()))));
+        }
+    }
+
+    #[test]
+    fn lengths_change_their_form_at_125_126_65535_and_65536() {
+        let header_lens = [(0, 2), (125, 2), (126, 4), (127, 4), (65_535, 4), (65_536, 10)];
+        for (payload_len, header_len) in header_lens {
+            let mut out = Vec::new();
+            write_header(&mut out, Opcode::Text, payload_len);
+            assert_eq!(out.len(), header_len, "{payload_len}");
+            let (header, len) = Header::decode(&out).unwrap().unwrap();
+            assert_eq!((header.payload_len, len), (payload_len as u64, header_len));
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_header_is_no_header_yet() {
+        let mut out = Vec::new();
+        let whole = Header { mask: Some(KEY), ..header(Opcode::Binary, PAYLOAD_BYTES_MAX) };
+        whole.encode(&mut out);
+        assert_eq!(out.len(), HEADER_BYTES_MAX);
+        for len in 0..out.len() {
+            assert_eq!(Header::decode(&out[..len]), Ok(None), "{len} bytes");
+        }
+        assert_eq!(Header::decode(&out), Ok(Some((whole, HEADER_BYTES_MAX))));
+    }
+
+    #[test]
+    fn lengths_not_in_their_shortest_form_are_read() {
+        let cases: [&[u8]; 3] =
+            [&[0x81, 0x05], &[0x81, 0x7E, 0, 5], &[0x81, 0x7F, 0, 0, 0, 0, 0, 0, 0, 5]];
+        for bytes in cases {
+            let (header, len) = Header::decode(bytes).unwrap().unwrap();
+            assert_eq!((header.payload_len, len), (5, bytes.len()));
+        }
+    }
+
+    #[test]
+    fn lengths_above_2_to_the_53_are_refused() {
+        for length in [PAYLOAD_BYTES_MAX + 1, 1 << 63, u64::MAX] {
+            let mut bytes = vec![0x82, 0x7F];
+            bytes.extend_from_slice(&length.to_be_bytes());
+            assert_eq!(Header::decode(&bytes), Err(ProtocolError::LengthOverflow), "{length}");
+        }
+    }
+
+    #[test]
+    fn reserved_opcodes_fail_with_two_bytes() {
+        for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
+            let bytes = [0x80 | opcode, 0xFF];
+            assert_eq!(Header::decode(&bytes), Err(ProtocolError::ReservedOpcode(opcode)));
+        }
     }
 }

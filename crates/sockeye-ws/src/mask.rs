@@ -18,10 +18,10 @@ pub fn apply(key: MaskingKey, phase: usize, payload: &mut [u8]) {
     if key == [0; 4] {
         return;
     }
-    let mut rotated = key;
-    rotated.rotate_left(phase % 4);
+    let word = u32::from_le_bytes(key).rotate_right(8 * (phase % 4) as u32);
+    let key = word.to_le_bytes();
 
-    let pattern: [u8; CHUNK] = std::array::from_fn(|index| rotated[index % 4]);
+    let pattern: [u8; CHUNK] = std::array::from_fn(|index| key[index % 4]);
     let (chunks, tail) = payload.as_chunks_mut::<CHUNK>();
     for chunk in chunks {
         for (byte, mask) in chunk.iter_mut().zip(pattern) {
@@ -29,10 +29,48 @@ pub fn apply(key: MaskingKey, phase: usize, payload: &mut [u8]) {
         }
     }
     let (words, tail) = tail.as_chunks_mut::<4>();
-    for word in words {
-        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(rotated)).to_ne_bytes();
+    for bytes in words {
+        *bytes = (u32::from_le_bytes(*bytes) ^ word).to_le_bytes();
     }
-    for (byte, mask) in tail.iter_mut().zip(rotated) {
+    for (byte, mask) in tail.iter_mut().zip(key) {
         *byte ^= mask;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: MaskingKey = [0x37, 0xFA, 0x21, 0x3D];
+
+    #[test]
+    fn the_example_of_rfc_6455_section_5_7() {
+        let mut payload = [0x7F, 0x9F, 0x4D, 0x51, 0x58];
+        apply(KEY, 0, &mut payload);
+        assert_eq!(&payload, b"Hello");
+    }
+
+    #[test]
+    fn equals_the_definition_for_every_length_and_phase() {
+        for len in 0..200 {
+            for phase in 0..9 {
+                let original: Vec<u8> = (0..len).map(|index| index as u8).collect();
+                let mut masked = original.clone();
+                apply(KEY, phase, &mut masked);
+                for (index, byte) in masked.iter().enumerate() {
+                    // RFC 6455 §5.3: transformed-octet-i = original-octet-i XOR key-octet-(i mod 4)
+                    assert_eq!(*byte, original[index] ^ KEY[(phase + index) % 4]);
+                }
+                apply(KEY, phase, &mut masked);
+                assert_eq!(masked, original);
+            }
+        }
+    }
+
+    #[test]
+    fn a_zero_key_changes_nothing() {
+        let mut payload = *b"Hello";
+        apply([0; 4], 3, &mut payload);
+        assert_eq!(&payload, b"Hello");
     }
 }

@@ -98,3 +98,86 @@ fn incomplete_len(part: &[u8]) -> usize {
     }
     0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INVALID: [&[u8]; 12] = [
+        b"\x80",
+        b"\xBF\xBF",
+        b"\xC0\x80",                 // overlong NUL
+        b"\xC1\xBF",                 // overlong
+        b"\xE0\x80\xAF",             // overlong solidus
+        b"\xF0\x80\x80\xAF",         // overlong solidus
+        b"\xED\xA0\x80",             // U+D800, a surrogate
+        b"\xED\xAF\xBF\xED\xBF\xBF", // a pair of surrogates
+        b"\xF4\x90\x80\x80",         // U+110000
+        b"\xF5\x80\x80\x80",         // a lead byte that does not exist
+        b"\xFE",
+        b"\xC3\x28", // a lead byte without its continuation
+    ];
+
+    const VALID: [&str; 7] =
+        ["", "Hello", "κόσμε", "\u{0}\u{7F}\u{80}\u{7FF}", "\u{FFFF}", "🐟🐠", "\u{10FFFF}"];
+
+    fn decode<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Result<String, InvalidUtf8> {
+        let mut text = String::new();
+        let mut decoder = Decoder::default();
+        for part in parts {
+            decoder.push(part, &mut text)?;
+        }
+        decoder.finish().map(|()| text)
+    }
+
+    /// The same bytes alone, and behind so much ASCII that the SIMD validator takes them.
+    fn short_and_long(bytes: &[u8]) -> [Vec<u8>; 2] {
+        [bytes.to_vec(), [&[b'a'; 100], bytes].concat()]
+    }
+
+    #[test]
+    fn whole_texts() {
+        for bytes in VALID.iter().flat_map(|text| short_and_long(text.as_bytes())) {
+            assert_eq!(validate(&bytes).map(str::as_bytes), Ok(&bytes[..]));
+        }
+        for bytes in INVALID.iter().flat_map(|bytes| short_and_long(bytes)) {
+            assert_eq!(validate(&bytes), Err(InvalidUtf8), "{bytes:02X?}");
+        }
+    }
+
+    #[test]
+    fn texts_split_anywhere() {
+        for bytes in VALID.iter().flat_map(|text| short_and_long(text.as_bytes())) {
+            assert_eq!(decode(bytes.chunks(1)).map(String::into_bytes), Ok(bytes.clone()));
+            for middle in 0..=bytes.len() {
+                let (first, second) = bytes.split_at(middle);
+                assert_eq!(decode([first, b"", second]).map(String::into_bytes), Ok(bytes.clone()));
+            }
+        }
+        for bytes in INVALID.iter().flat_map(|bytes| short_and_long(bytes)) {
+            assert_eq!(decode(bytes.chunks(1)), Err(InvalidUtf8), "{bytes:02X?}");
+            for middle in 0..=bytes.len() {
+                let (first, second) = bytes.split_at(middle);
+                assert_eq!(decode([first, second]), Err(InvalidUtf8), "{bytes:02X?} at {middle}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_character_that_cannot_become_valid_fails_at_once() {
+        for bytes in [&b"\xF4\x90"[..], b"\xED\xA0", b"\xE0\x80", b"\xF5", b"\xC1", b"a\x80"] {
+            let mut decoder = Decoder::default();
+            assert_eq!(decoder.push(bytes, &mut String::new()), Err(InvalidUtf8), "{bytes:02X?}");
+        }
+    }
+
+    #[test]
+    fn a_text_may_not_end_within_a_character() {
+        for bytes in [&b"\xC3"[..], b"\xE2\x82", b"\xF0\x9F\x90"] {
+            let mut decoder = Decoder::default();
+            assert_eq!(decoder.push(bytes, &mut String::new()), Ok(()));
+            assert_eq!(decoder.pending_len(), bytes.len());
+            assert_eq!(decoder.finish(), Err(InvalidUtf8));
+        }
+    }
+}

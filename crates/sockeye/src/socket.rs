@@ -53,6 +53,8 @@ struct Inner {
 #[derive(Default)]
 struct Joined {
     rooms: IndexSet<RoomName>,
+    /// It has left the room of its own id.
+    left_own: bool,
     /// The socket has left its namespace: it joins nothing any more.
     ended: bool,
 }
@@ -217,7 +219,9 @@ impl Socket {
             if self.is_connected() {
                 inner.namespace.rooms().join(inner.id, &inner.peer, &room);
             }
-            if *room != *inner.id.as_str() {
+            if *room == *inner.id.as_str() {
+                joined.left_own = false;
+            } else {
                 joined.rooms.insert(room);
             }
         });
@@ -229,6 +233,7 @@ impl Socket {
         let mut joined = self.0.joined.lock();
         rooms.each(|room| {
             joined.rooms.swap_remove(&room);
+            joined.left_own |= *room == *self.0.id.as_str();
             self.0.namespace.rooms().leave(&self.0.id, &room);
         });
     }
@@ -239,14 +244,17 @@ impl Socket {
         if joined.ended {
             return Vec::new();
         }
-        let own = std::iter::once(RoomName::from(self.0.id.as_str()));
-        own.chain(joined.rooms.iter().cloned()).collect()
+        let own = (!joined.left_own).then(|| RoomName::from(self.0.id.as_str()));
+        own.into_iter().chain(joined.rooms.iter().cloned()).collect()
     }
 
     /// Whether it is in the room.
     pub fn is_in(&self, room: &str) -> bool {
         let joined = self.0.joined.lock();
-        !joined.ended && (self.0.id.as_str() == room || joined.rooms.contains(room))
+        if self.0.id.as_str() == room {
+            return !joined.ended && !joined.left_own;
+        }
+        joined.rooms.contains(room)
     }
 
     /// To everyone in the namespace but this socket.

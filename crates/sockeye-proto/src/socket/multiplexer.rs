@@ -258,6 +258,7 @@ fn read<'a>(
 ) -> Result<Option<Incoming<'a>>, Violation> {
     let Parts { namespace, id, json, .. } = *parts;
     match parts.kind {
+        kind::CONNECT | kind::DISCONNECT if id.is_some() => Err(Violation::InvalidPayload),
         kind::CONNECT => {
             Ok(Some(Incoming::Connect { namespace, auth: packet::read_auth(json)? }))
         }

@@ -99,7 +99,9 @@ impl Slot {
         id: Option<u64>,
         cx: &mut Context<'_>,
     ) {
-        if self.running.is_some() || !self.waiting.is_empty() {
+        if !self.socket.is_connected() {
+            // The server has disconnected it this instant.
+        } else if self.running.is_some() || !self.waiting.is_empty() {
             let args = args.to_owned_args();
             self.waiting.push_back(Job::Event { name: name.to_owned(), args, id });
         } else {

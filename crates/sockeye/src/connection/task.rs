@@ -310,7 +310,11 @@ impl Connection {
                         self.core.peer.outbox().relink(transport.link());
                     }
                 }
-                Output::Closed => self.begin_end(now),
+                Output::Closed => {
+                    self.begin_end(now);
+                    // The sockets may have had their part of this turn.
+                    cx.waker().wake_by_ref();
+                }
             }
         }
     }

@@ -1,0 +1,256 @@
+//! The reading half of the machine: input cut into frames, frames put together to messages.
+//! Does not know how a connection closes; what breaks a rule is returned as an error.
+
+use std::borrow::Cow;
+use std::mem;
+
+use super::{Connection, Event, Role};
+use crate::assembly::Assembly;
+use crate::error::ProtocolError;
+use crate::frame::{HEADER_BYTES_MAX, Header, Opcode, Start};
+use crate::mask::{self, MaskingKey};
+use crate::utf8;
+
+/// What the next byte of input belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reader {
+    /// A frame header, of which `len` bytes are here.
+    Header { bytes: [u8; HEADER_BYTES_MAX], len: u8 },
+    /// The payload of a frame.
+    Payload(Frame),
+}
+
+impl Reader {
+    pub(super) const START: Self = Self::Header { bytes: [0; HEADER_BYTES_MAX], len: 0 };
+}
+
+/// A frame whose payload is being read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    fin: bool,
+    opcode: Opcode,
+    /// All zero for a frame that is not masked.
+    key: MaskingKey,
+    /// How far into the key the next byte of payload is.
+    phase: u8,
+    remaining: u64,
+}
+
+impl Connection {
+    /// Reads frames until one completes an event or `input` is used up.
+    #[inline]
+    pub(super) fn read_event<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+    ) -> Result<Option<Event<'i>>, ProtocolError> {
+        while let Some(mut frame) = self.read_header(input)? {
+            let payload = frame.take_payload(input);
+            if frame.remaining > 0 {
+                self.keep(&frame, payload)?;
+                self.reader = Reader::Payload(frame);
+                return Ok(None);
+            }
+            self.reader = Reader::START;
+            let event = if frame.opcode.is_control() {
+                Some(self.finish_control(frame.opcode, payload)?)
+            } else {
+                self.finish_data(&frame, payload)?
+            };
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The frame whose payload comes next in `input`; `None` when its header is not here yet.
+    #[inline]
+    fn read_header(&mut self, input: &mut &mut [u8]) -> Result<Option<Frame>, ProtocolError> {
+        let (mut bytes, mut len) = match self.reader {
+            Reader::Payload(frame) => return Ok((!input.is_empty()).then_some(frame)),
+            Reader::Header { bytes, len } => (bytes, usize::from(len)),
+        };
+        if len == 0
+            && let &mut [first, second, ref rest @ ..] = &mut **input
+        {
+            let start = self.admit(first, second)?;
+            if let Some(rest) = rest.get(..start.header_len() - 2) {
+                let header = start.complete(rest)?;
+                advance(input, start.header_len());
+                return self.begin(header).map(Some);
+            }
+        }
+        // The header ends beyond this input: collect it byte by byte.
+        loop {
+            if let [first, second, rest @ ..] = &bytes[..len] {
+                let start = self.admit(*first, *second)?;
+                if len == start.header_len() {
+                    let header = start.complete(rest)?;
+                    return self.begin(header).map(Some);
+                }
+            }
+            let Some(&byte) = input.first() else {
+                self.reader = Reader::Header { bytes, len: len as u8 };
+                return Ok(None);
+            };
+            advance(input, 1);
+            bytes[len] = byte;
+            len += 1;
+        }
+    }
+
+    /// Whether a frame that begins with these two bytes is allowed here and now.
+    #[inline]
+    fn admit(&self, first: u8, second: u8) -> Result<Start, ProtocolError> {
+        let start = Start::decode(first, second)?;
+        // RFC 6455 §5.2: reserved bits "MUST be 0 unless an extension is negotiated that defines
+        // meanings for non-zero values". permessage-deflate will allow RSV1 here, on the first
+        // frame of a message.
+        if start.rsv != 0 {
+            return Err(ProtocolError::ReservedBits);
+        }
+        // RFC 6455 §5.1: "The server MUST close the connection upon receiving a frame that is not
+        // masked." "A client MUST close a connection if it detects a masked frame."
+        match self.role {
+            Role::Server if !start.masked => return Err(ProtocolError::Unmasked),
+            Role::Client if start.masked => return Err(ProtocolError::Masked),
+            _ => {}
+        }
+        if start.opcode.is_control() {
+            // RFC 6455 §5.5: "All control frames MUST have a payload length of 125 bytes or less
+            // and MUST NOT be fragmented."
+            if !start.fin {
+                return Err(ProtocolError::FragmentedControl);
+            }
+            if !start.fits_control() {
+                return Err(ProtocolError::ControlTooLong);
+            }
+        } else {
+            // RFC 6455 §5.4: "The fragments of one message MUST NOT be interleaved between the
+            // fragments of another message".
+            match (start.opcode, &self.assembly) {
+                (Opcode::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
+                (Opcode::Text | Opcode::Binary, Some(_)) => {
+                    return Err(ProtocolError::UnfinishedMessage);
+                }
+                _ => {}
+            }
+        }
+        Ok(start)
+    }
+
+    /// Holds a complete header against the limits.
+    #[inline]
+    fn begin(&mut self, header: Header) -> Result<Frame, ProtocolError> {
+        if !header.opcode.is_control() {
+            let arrived = self.assembly.as_ref().map_or(0, Assembly::len);
+            if header.payload_len > self.limits.message_bytes_max.saturating_sub(arrived) as u64 {
+                return Err(ProtocolError::MessageTooLong);
+            }
+            let before = if header.opcode == Opcode::Continuation { self.fragments } else { 0 };
+            if before >= self.limits.fragments_max {
+                return Err(ProtocolError::TooManyFragments);
+            }
+            self.fragments = before + 1;
+        }
+        Ok(Frame {
+            fin: header.fin,
+            opcode: header.opcode,
+            key: header.mask.unwrap_or_default(),
+            phase: 0,
+            remaining: header.payload_len,
+        })
+    }
+
+    /// Keeps a part of a frame's payload whose rest has not arrived.
+    fn keep(&mut self, frame: &Frame, part: &[u8]) -> Result<(), ProtocolError> {
+        if part.is_empty() {
+            return Ok(());
+        }
+        if frame.opcode.is_control() {
+            self.control.extend_from_slice(part);
+            return Ok(());
+        }
+        self.assembly(frame.opcode).push(part, frame.message_remaining())
+    }
+
+    /// The message under way, begun if `opcode` begins one.
+    fn assembly(&mut self, opcode: Opcode) -> &mut Assembly {
+        self.assembly.get_or_insert_with(|| match opcode {
+            Opcode::Text => Assembly::text(),
+            _ => Assembly::binary(),
+        })
+    }
+
+    /// A text, binary or continuation frame is complete with `part`.
+    #[inline]
+    fn finish_data<'i>(
+        &mut self,
+        frame: &Frame,
+        part: &'i [u8],
+    ) -> Result<Option<Event<'i>>, ProtocolError> {
+        if frame.fin && self.assembly.is_none() {
+            return match frame.opcode {
+                Opcode::Text => match utf8::validate(part) {
+                    Ok(text) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
+                    Err(_) => Err(ProtocolError::InvalidText),
+                },
+                _ => Ok(Some(Event::Binary(Cow::Borrowed(part)))),
+            };
+        }
+        self.assembly(frame.opcode).push(part, frame.message_remaining())?;
+        if !frame.fin {
+            return Ok(None);
+        }
+        self.assembly.take().map(Assembly::finish).transpose()
+    }
+
+    /// A control frame is complete with `part`.
+    fn finish_control<'i>(
+        &mut self,
+        opcode: Opcode,
+        part: &'i [u8],
+    ) -> Result<Event<'i>, ProtocolError> {
+        let payload = if self.control.is_empty() {
+            Cow::Borrowed(part)
+        } else {
+            let mut payload = mem::take(&mut self.control);
+            payload.extend_from_slice(part);
+            Cow::Owned(payload)
+        };
+        match opcode {
+            Opcode::Ping => {
+                self.queue_pong(&payload)?;
+                Ok(Event::Ping(payload))
+            }
+            Opcode::Pong => Ok(Event::Pong(payload)),
+            _ => self.handle_close(&payload).map(Event::Closed),
+        }
+    }
+}
+
+impl Frame {
+    /// What the message still has to come, if this is its last frame.
+    fn message_remaining(&self) -> Option<u64> {
+        self.fin.then_some(self.remaining)
+    }
+
+    /// Takes from `input` what it holds of the payload, unmasked.
+    #[inline]
+    fn take_payload<'i>(&mut self, input: &mut &'i mut [u8]) -> &'i [u8] {
+        let len = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len());
+        let payload = advance(input, len);
+        mask::apply(self.key, usize::from(self.phase), payload);
+        self.phase = ((usize::from(self.phase) + len) % 4) as u8;
+        self.remaining -= len as u64;
+        payload
+    }
+}
+
+/// Splits the first `len` bytes off `input`.
+#[inline]
+fn advance<'i>(input: &mut &'i mut [u8], len: usize) -> &'i mut [u8] {
+    let (taken, rest) = mem::take(input).split_at_mut(len);
+    *input = rest;
+    taken
+}
