@@ -573,9 +573,16 @@ impl Future for Connection {
 
 impl Connection {
     /// A close that was asked for is carried out: over WebSocket at once, as the close frame
-    /// leaves behind what waits; over long-polling with the next GET.
+    /// leaves behind what waits; over long-polling with a GET of its own, as the official client
+    /// handles a close packet before the messages of the same payload.
     fn finish_close(&mut self, now: Instant, cx: &mut Context<'_>) {
-        if self.core.session.is_closing() && (self.transport.is_some() || self.get.is_some()) {
+        if !self.core.session.is_closing() {
+            return;
+        }
+        if self.transport.is_none() {
+            self.answer_get(now);
+        }
+        if self.transport.is_some() || self.get.is_some() {
             self.core.session.handle_flushed(now);
             self.run_outputs(now, cx);
         }
