@@ -11,6 +11,8 @@ import { Inbox, until, within } from "./wait.mjs";
 /** One WebSocket: text arrives as strings, binary as Buffers, through `receive`. */
 export class Peer {
   #inbox = new Inbox();
+  #kept = [];
+  #lastId = 0;
 
   constructor(server, query = {}, options = {}) {
     const search = new URLSearchParams({ EIO: "4", transport: "websocket", ...query });
@@ -86,10 +88,27 @@ export class Peer {
     return (await within("the WebSocket to be closed", this.closed)).code;
   }
 
-  /** Proves that everything sent before has been handled: an acknowledgement comes back. */
-  async roundTrip(id = 999) {
-    this.send(`42${id}["echo"]`);
-    for (;;) if ((await this.receive()) === `43${id}[]`) return;
+  /** An event to `/` and the arguments of its acknowledgement; what comes before it is kept. */
+  async ask(...args) {
+    const id = (this.#lastId += 1);
+    this.send(`42${id}${JSON.stringify(args)}`);
+    const prefix = `43${id}[`;
+    for (;;) {
+      const packet = await this.receive();
+      if (String(packet).startsWith(prefix)) return JSON.parse(packet.slice(prefix.length - 1));
+      this.#kept.push(packet);
+    }
+  }
+
+  /** Proves that the peer is served and that everything sent before has been handled. */
+  async roundTrip() {
+    await this.ask("echo");
+  }
+
+  /** What came until now, apart from what was waited for. */
+  async heard() {
+    await this.roundTrip();
+    return this.#kept.splice(0);
   }
 }
 
