@@ -1,2 +1,55 @@
-//! The repository commands.
-fn main() {}
+//! The repository's commands; `cargo xtask help` tells them.
+
+mod bench;
+mod chat;
+mod ci;
+mod conformance;
+mod install;
+mod run;
+mod test;
+mod tidy;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+The repository's commands. Each prints what it runs and ends with a verdict.
+
+  cargo xtask chat [ARGS]    runs the chat server with its web page; ARGS go to the server
+                             (`-- --help` tells them). Fetches the official browser client (npm ci)
+  cargo xtask test           passes all tests: Rust, and the official clients against real servers.
+                             Installs what is missing (apt-get, npm)
+  cargo xtask conformance    only the official clients: first against Node's server, then ours
+  cargo xtask ci             what a change must pass: formatting, lints, tidy, docs, licences, tests
+  cargo xtask tidy           the rules of the house that no compiler knows
+  cargo xtask bench [ARGS]   measures against peers and prints ratios; ARGS go to bench/bench.py
+                             (`--help` tells them; default: --servers limit,oxide,node --suite core)
+  cargo xtask help           this
+";
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let Err(error) = dispatch(&args) {
+        eprintln!("\nfailed: {error:#}");
+        std::process::exit(1);
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<()> {
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", args),
+    };
+    match command {
+        "chat" => chat::run_server(rest),
+        "test" => test::run(),
+        "conformance" => conformance::run(),
+        "ci" => ci::run_ci(),
+        "tidy" => tidy::run(),
+        "bench" => bench::run_bench(rest),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => bail!("there is no command `{other}`; `cargo xtask help` tells them"),
+    }
+}

@@ -82,7 +82,9 @@ mod tests {
 
     #[test]
     fn h01_h03_what_is_no_id() {
-        for text in ["", "__proto__", "constructor", "abcdefghijklmnopqrs!", "abcdefghijklmnopqrstu"] {
+        for text in
+            ["", "__proto__", "constructor", "abcdefghijklmnopqrs!", "abcdefghijklmnopqrstu"]
+        {
             assert_eq!(SessionId::parse(text), None, "{text}");
         }
     }

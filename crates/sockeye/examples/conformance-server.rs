@@ -66,8 +66,7 @@ async fn main() -> std::io::Result<()> {
     let port = std::env::var("PORT").expect("PORT is set");
     let listener = sockeye::listen(format!("127.0.0.1:{port}")).await?;
     say(&format!("listening on {port}"));
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         served = async { axum::serve(listener, app).await } => served,
         _ = terminate.recv() => {
@@ -181,12 +180,14 @@ async fn slow(
 }
 
 fn listen_to(namespace: &Namespace) {
-    namespace.on_connection(async |socket: Socket, Auth(auth): Auth<Value>, State(log): State<Log>| {
-        log.add(&socket, "connection", json!({ "rooms": sorted_rooms(&socket) }));
-        if let Some(welcome) = auth.get("welcome") {
-            let _ = socket.emit("welcome", welcome);
-        }
-    });
+    namespace.on_connection(
+        async |socket: Socket, Auth(auth): Auth<Value>, State(log): State<Log>| {
+            log.add(&socket, "connection", json!({ "rooms": sorted_rooms(&socket) }));
+            if let Some(welcome) = auth.get("welcome") {
+                let _ = socket.emit("welcome", welcome);
+            }
+        },
+    );
     namespace.on_disconnecting(
         async |socket: Socket, reason: DisconnectReason, State(log): State<Log>| {
             let rooms = sorted_rooms(&socket);
@@ -238,9 +239,10 @@ fn answers(namespace: &Namespace) {
     });
     namespace.on("ask", ask);
     namespace.on("ask-timeout", ask_timeout);
-    let record = async |socket: Socket, Data(value): Data<Value>, State(log): State<Log>, _a: Ack| {
-        log.add(&socket, "record", json!({ "value": value }));
-    };
+    let record =
+        async |socket: Socket, Data(value): Data<Value>, State(log): State<Log>, _a: Ack| {
+            log.add(&socket, "record", json!({ "value": value }));
+        };
     namespace.on("record", record);
     namespace.on("whoami", whoami);
     namespace.on(
@@ -362,8 +364,7 @@ async fn broadcast(socket: Socket, Data(spec): Data<Value>, RawArgs(args): RawAr
         serde_json::from_value(spec[name].clone()).unwrap_or_default()
     };
     let from_server = spec["from"] == "server";
-    let mut to =
-        if from_server { socket.namespace().broadcast() } else { socket.broadcast() };
+    let mut to = if from_server { socket.namespace().broadcast() } else { socket.broadcast() };
     to = to.to(list("to")).except(list("except"));
     if spec["volatile"] == true {
         to = to.volatile();

@@ -100,7 +100,6 @@ impl Config {
         MultiplexerLimits {
             namespaces_max: self.namespaces_max,
             attachments_max: self.attachments_max,
-            ..MultiplexerLimits::default()
         }
     }
 

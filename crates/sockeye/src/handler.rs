@@ -170,7 +170,8 @@ pub(crate) trait ConnectHandler: Send + Sync {
 }
 
 pub(crate) trait Middleware: Send + Sync {
-    fn call(&self, parts: &mut Parts<'_>) -> Result<BoxFuture<Result<(), ConnectError>>, Rejection>;
+    fn call(&self, parts: &mut Parts<'_>)
+    -> Result<BoxFuture<Result<(), ConnectError>>, Rejection>;
 }
 
 /// Hides a handler's type, and with it the types of its arguments.
@@ -223,7 +224,10 @@ where
     H: Handler<OnConnect, M>,
     H::Output: IntoAdmission,
 {
-    fn call(&self, parts: &mut Parts<'_>) -> Result<BoxFuture<Result<(), ConnectError>>, Rejection> {
+    fn call(
+        &self,
+        parts: &mut Parts<'_>,
+    ) -> Result<BoxFuture<Result<(), ConnectError>>, Rejection> {
         let future = self.handler.call(parts)?;
         Ok(Box::pin(async move { future.await.into_admission() }))
     }

@@ -202,7 +202,7 @@ impl Namespace {
     ) -> Option<impl Future<Output = Result<(), ConnectError>> + Send + 'static + use<>> {
         let middlewares = self.0.middlewares.read().clone();
         let socket = socket.clone();
-        (!middlewares.is_empty()).then(|| async move {
+        (!middlewares.is_empty()).then_some(async move {
             for middleware in middlewares {
                 let admission = middleware.call(&mut Parts::connect(&socket))?;
                 admission.await?;

@@ -343,9 +343,7 @@ impl Socket {
     /// Begins the end; false if it had ended before or was never admitted.
     pub(crate) fn end(&self) -> bool {
         let state = &self.0.state;
-        state
-            .compare_exchange(CONNECTED, DISCONNECTED, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        state.compare_exchange(CONNECTED, DISCONNECTED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Refused by a middleware, or gone before they were done.

@@ -224,7 +224,10 @@ mod tests {
 
     #[test]
     fn h02_codes_are_numbers_and_only_a_refusal_is_403() {
-        assert_eq!(RequestError::SessionUnknown.body(), r#"{"code":1,"message":"Session ID unknown"}"#);
+        assert_eq!(
+            RequestError::SessionUnknown.body(),
+            r#"{"code":1,"message":"Session ID unknown"}"#
+        );
         assert_eq!(RequestError::Forbidden.status(false), 403);
         assert_eq!(RequestError::Forbidden.status(true), 400);
         assert_eq!(RequestError::UnsupportedProtocol.status(false), 400);

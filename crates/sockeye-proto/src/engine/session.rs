@@ -102,8 +102,13 @@ enum Heartbeat {
 enum Upgrade {
     Idle,
     /// The WebSocket is open and has not said `2probe`.
-    Opened { deadline: Instant },
-    Probing { deadline: Instant, release: Instant },
+    Opened {
+        deadline: Instant,
+    },
+    Probing {
+        deadline: Instant,
+        release: Instant,
+    },
     Done,
 }
 

@@ -55,11 +55,7 @@ pub struct ArgsWriter<'a> {
 }
 
 impl<'a> ArgsWriter<'a> {
-    pub(super) fn new(
-        json: &'a mut Vec<u8>,
-        attachments: &'a mut Vec<Bytes>,
-        comma: bool,
-    ) -> Self {
+    pub(super) fn new(json: &'a mut Vec<u8>, attachments: &'a mut Vec<Bytes>, comma: bool) -> Self {
         Self { json, attachments, comma }
     }
 

@@ -268,7 +268,8 @@ mod tests {
 
     #[test]
     fn packets_have_the_official_form() {
-        let event = EncodedPacket::event("/", Some(12), "a \"b\"", &("x", 1, [true])).expect("JSON");
+        let event =
+            EncodedPacket::event("/", Some(12), "a \"b\"", &("x", 1, [true])).expect("JSON");
         assert_eq!(event.text(), r#"212["a \"b\"","x",1,[true]]"#);
         let none = EncodedPacket::event("/admin", None, "e", &()).expect("JSON");
         assert_eq!(none.text(), r#"2/admin,["e"]"#);

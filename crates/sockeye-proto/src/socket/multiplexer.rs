@@ -252,16 +252,11 @@ fn admit<'a>(
 }
 
 /// Reads the JSON that the packet's type asks for.
-fn read<'a>(
-    parts: &Parts<'a>,
-    attachments: Vec<Bytes>,
-) -> Result<Option<Incoming<'a>>, Violation> {
+fn read<'a>(parts: &Parts<'a>, attachments: Vec<Bytes>) -> Result<Option<Incoming<'a>>, Violation> {
     let Parts { namespace, id, json, .. } = *parts;
     match parts.kind {
         kind::CONNECT | kind::DISCONNECT if id.is_some() => Err(Violation::InvalidPayload),
-        kind::CONNECT => {
-            Ok(Some(Incoming::Connect { namespace, auth: packet::read_auth(json)? }))
-        }
+        kind::CONNECT => Ok(Some(Incoming::Connect { namespace, auth: packet::read_auth(json)? })),
         kind::DISCONNECT if json.is_empty() => Ok(Some(Incoming::Disconnect { namespace })),
         kind::DISCONNECT => Err(Violation::InvalidPayload),
         kind::EVENT | kind::BINARY_EVENT => {

@@ -179,7 +179,8 @@ impl Slot {
             Job::Connection => {
                 let handler = self.socket.namespace().handlers().read().connection();
                 let parts = &mut Parts::connect(&self.socket);
-                self.running = handler.and_then(|h| hook(&self.socket, "connection", || h.call(parts)));
+                self.running =
+                    handler.and_then(|h| hook(&self.socket, "connection", || h.call(parts)));
             }
             Job::Event { name, args, id } => self.run_event(&name, args.cursor(), id, cx),
             Job::Disconnecting(reason) => {

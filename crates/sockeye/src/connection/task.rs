@@ -3,7 +3,8 @@
 //!
 //! A turn has five steps: commands, reading, sockets, time, writing. Nothing in it waits.
 
-use std::cell::RefCell;
+mod reading;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,28 +13,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sockeye_proto::SessionId;
-use sockeye_proto::engine::{
-    self, CloseReason, Message, Output, Packet, Session, payload,
-};
-use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
+use sockeye_proto::engine::{self, CloseReason, Output, Packet, Session, payload};
+use sockeye_proto::socket::{EncodedPacket, Multiplexer};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use super::peer::{Command, GetAnswer, Peer, PostAnswer};
 use super::sockets::Sockets;
-use super::transport::{READ_BYTES_MAX, Transport};
+use super::transport::Transport;
 use crate::gather::Turn;
 use crate::handshake::Handshake;
 use crate::outbox::{Flushed, Link, Outbox};
 use crate::server::Server;
-
-/// A peer that never stops sending gives way to others after so many reads.
-const READS_PER_TURN_MAX: usize = 16;
-
-thread_local! {
-    /// Shared by all connections of a thread: an idle connection has no read buffer.
-    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(Box::default());
-}
 
 /// What a connection begins with.
 pub(crate) struct Opening {
@@ -73,7 +64,9 @@ struct Core {
 enum Stage {
     Open,
     /// The session has ended: handlers finish, the WebSocket closes, both at the latest then.
-    Ending { deadline: Instant },
+    Ending {
+        deadline: Instant,
+    },
     Ended,
 }
 
@@ -214,82 +207,6 @@ impl Connection {
         self.core.sockets.waiting_max() >= self.server.config().events_waiting_max
     }
 
-    fn read(&mut self, now: Instant, cx: &mut Context<'_>) {
-        let mut buffer = READ_BUFFER.take();
-        if buffer.is_empty() {
-            buffer = vec![0; READ_BYTES_MAX].into_boxed_slice();
-        }
-        self.read_probe(&mut buffer, now, cx);
-        self.read_transport(&mut buffer, now, cx);
-        READ_BUFFER.replace(buffer);
-    }
-
-    fn read_transport(&mut self, buffer: &mut [u8], now: Instant, cx: &mut Context<'_>) {
-        for _ in 0..READS_PER_TURN_MAX {
-            let paused = self.is_paused();
-            self.core.session.set_paused(paused, now);
-            let Some(transport) = &mut self.transport else { return };
-            if paused {
-                return;
-            }
-            let count = match transport.poll_read(cx, buffer) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(count)) if count > 0 => count,
-                Poll::Ready(_) => {
-                    transport.machine.handle_eof();
-                    self.core.handle_transport_lost();
-                    self.lose_transport();
-                    return;
-                }
-            };
-            let mut events = transport.machine.handle_input(&mut buffer[..count], now);
-            while let Some(event) = events.next() {
-                self.core.handle_event(event, now, cx);
-            }
-            drop(events);
-            self.answer_transport();
-        }
-        cx.waker().wake_by_ref();
-    }
-
-    /// Sends the pongs and the close frame that the WebSocket machine owes. While the socket takes
-    /// nothing they stay in the machine, which bounds them.
-    fn answer_transport(&mut self) {
-        let Some(transport) = &mut self.transport else { return };
-        let outbox = self.core.peer.outbox();
-        if (transport.machine.is_closed() || !outbox.is_blocked())
-            && let Some(frames) = transport.machine.poll_transmit()
-        {
-            self.core.peer.push(EncodedPacket::frames(frames), false);
-        }
-    }
-
-    fn read_probe(&mut self, buffer: &mut [u8], now: Instant, cx: &mut Context<'_>) {
-        while let Some(probe) = &mut self.probe {
-            let count = match probe.poll_read(cx, buffer) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(count)) if count > 0 => count,
-                Poll::Ready(_) => {
-                    self.core.session.handle_probe_closed();
-                    self.run_outputs(now, cx);
-                    self.probe = None;
-                    return;
-                }
-            };
-            let mut events = probe.machine.handle_input(&mut buffer[..count], now);
-            while let Some(event) = events.next() {
-                // Behind the `5` the packets are the session's already.
-                if self.core.session.transport() == engine::Transport::WebSocket {
-                    self.core.handle_event(event, now, cx);
-                } else {
-                    self.core.handle_probe_event(event, now);
-                }
-            }
-            drop(events);
-            self.run_outputs(now, cx);
-        }
-    }
-
     /// Does what the session asks for.
     fn run_outputs(&mut self, now: Instant, cx: &mut Context<'_>) {
         while let Some(output) = self.core.session.poll_output() {
@@ -363,7 +280,8 @@ impl Connection {
         if !matches!(self.stage, Stage::Open) {
             return;
         }
-        let reason = self.core.session.closed().map_or(CloseReason::ForcedClose, |(reason, _)| reason);
+        let reason =
+            self.core.session.closed().map_or(CloseReason::ForcedClose, |(reason, _)| reason);
         self.stage = Stage::Ending { deadline: now + self.server.config().close_timeout };
         self.server.unregister(&self.id);
         self.core.sockets.end_all(reason.into());
@@ -598,65 +516,6 @@ impl Drop for Connection {
         self.core.peer.notify_drained();
         drop(self.core.peer.waker().take());
         drop(self.core.peer.take_commands());
-    }
-}
-
-impl Core {
-    fn handle_event(&mut self, event: sockeye_ws::Event<'_>, now: Instant, cx: &mut Context<'_>) {
-        use sockeye_ws::Event;
-        match event {
-            Event::Text(text) => match Packet::from_text(text) {
-                Ok(packet) => self.handle_packet(packet, now, cx),
-                Err(_) => self.session.handle_malformed(now),
-            },
-            Event::Binary(data) => self.handle_packet(Packet::from_binary(data), now, cx),
-            Event::Ping(_) | Event::Pong(_) => {}
-            Event::Closed(closed) if closed.error.is_some() => self
-                .session
-                .handle_transport_closed(CloseReason::TransportError, "WebSocket protocol error"),
-            Event::Closed(_) => self.handle_transport_lost(),
-        }
-    }
-
-    fn handle_probe_event(&mut self, event: sockeye_ws::Event<'_>, now: Instant) {
-        use sockeye_ws::Event;
-        match event {
-            Event::Text(text) => match Packet::from_text(text) {
-                Ok(packet) => self.session.handle_probe_packet(packet, now),
-                Err(_) => self.session.handle_probe_closed(),
-            },
-            Event::Binary(data) => self.session.handle_probe_packet(Packet::from_binary(data), now),
-            Event::Ping(_) | Event::Pong(_) => {}
-            Event::Closed(_) => self.session.handle_probe_closed(),
-        }
-    }
-
-    fn handle_packet(&mut self, packet: Packet<'_>, now: Instant, cx: &mut Context<'_>) {
-        let Some(message) = self.session.handle_packet(packet, now) else { return };
-        let mut joins = false;
-        let incoming = match &message {
-            Message::Text(text) => self.multiplexer.handle_text(text),
-            Message::Binary(data) => self.multiplexer.handle_binary(Bytes::copy_from_slice(data)),
-        };
-        match incoming {
-            Ok(Some(incoming)) => {
-                joins = matches!(incoming, Incoming::Connect { .. });
-                self.sockets.handle(incoming, cx);
-            }
-            Ok(None) => {}
-            Err(violation) => {
-                tracing::debug!(%violation, "the client broke the protocol");
-                self.session.handle_close(true, now);
-            }
-        }
-        // A client that need not wait for a middleware may have sent events right behind.
-        if joins && self.sockets.poll(&mut self.multiplexer, cx) {
-            self.has_joined = true;
-        }
-    }
-
-    fn handle_transport_lost(&mut self) {
-        self.session.handle_transport_closed(CloseReason::TransportClose, "the stream ended");
     }
 }
 

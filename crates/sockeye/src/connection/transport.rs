@@ -24,7 +24,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 enum Io {
     /// The writing half moves to the outbox when the transport is the session's.
-    Tcp { read: OwnedReadHalf, write: Option<OwnedWriteHalf> },
+    Tcp {
+        read: OwnedReadHalf,
+        write: Option<OwnedWriteHalf>,
+    },
     Boxed(Box<dyn Stream>),
 }
 

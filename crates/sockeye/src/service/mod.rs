@@ -17,8 +17,8 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body::Body;
 use http_body_util::{Either, Full};
-use sockeye_proto::engine::{Query, RequestError, RequestView, SessionView, Verified, verify};
 use sockeye_proto::engine::Transport;
+use sockeye_proto::engine::{Query, RequestError, RequestView, SessionView, Verified, verify};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -115,7 +115,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
-            Self::Own(answer) => answer.as_mut().poll(cx).map(|answer| Ok(answer.map(Either::Left))),
+            Self::Own(answer) => {
+                answer.as_mut().poll(cx).map(|answer| Ok(answer.map(Either::Left)))
+            }
             Self::Inner(inner) => {
                 inner.as_mut().poll(cx).map_ok(|response| response.map(Either::Right))
             }

@@ -29,7 +29,7 @@ pub(super) async fn open(checked: Checked) -> Answer {
 pub(super) async fn get(peer: &Arc<Peer>) -> Answer {
     let (answer, waiting) = oneshot::channel();
     peer.command(Command::Get(answer));
-    let aborted = Abort(Some((peer, || Command::GetAborted)));
+    let aborted = Abort { armed: Some(peer), command: || Command::GetAborted };
     let answer = waiting.await;
     aborted.disarm();
     match answer {
@@ -54,7 +54,7 @@ where
     }
     let (answer, mut waiting) = oneshot::channel();
     peer.command(Command::Post(answer));
-    let aborted = Abort(Some((peer, || Command::PostAborted { gone: true })));
+    let aborted = Abort { armed: Some(peer), command: || Command::PostAborted { gone: true } };
     let mut reading = pin!(read(body, checked.server.config().http_buffer_bytes_max));
     let body = tokio::select! {
         biased;
@@ -122,18 +122,21 @@ fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
 }
 
 /// Tells the task that a request was dropped before its answer: the client has gone.
-struct Abort<'a>(Option<(&'a Arc<Peer>, fn() -> Command)>);
+struct Abort<'a> {
+    armed: Option<&'a Arc<Peer>>,
+    command: fn() -> Command,
+}
 
 impl Abort<'_> {
     fn disarm(mut self) {
-        self.0 = None;
+        self.armed = None;
     }
 }
 
 impl Drop for Abort<'_> {
     fn drop(&mut self) {
-        if let Some((peer, command)) = self.0.take() {
-            peer.command(command());
+        if let Some(peer) = self.armed.take() {
+            peer.command((self.command)());
         }
     }
 }

@@ -55,10 +55,7 @@ fn switch(parts: &mut request::Parts) -> Option<(Answer, hyper::upgrade::OnUpgra
     // 16 bytes in base64.
     let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     let (text, padding) = key.split_at_checked(22)?;
-    if !matches!(version.as_bytes(), b"13" | b"8")
-        || padding != b"=="
-        || !text.iter().all(is_key)
-    {
+    if !matches!(version.as_bytes(), b"13" | b"8") || padding != b"==" || !text.iter().all(is_key) {
         return None;
     }
     let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>()?;

@@ -1,0 +1,44 @@
+//! The chat server: its browser client, its build, its start, and its tests in a browser.
+
+use anyhow::{Context, Result};
+
+use crate::install::{chromium, npm_ci};
+use crate::run::{command, root, run, target};
+
+const WEB: &str = "crates/sockeye-chat/web";
+const CLIENT: &str = "socket.io.esm.min.js";
+
+/// Fetches what the page needs, builds, and runs the server with these arguments.
+pub fn run_server(args: &[String]) -> Result<()> {
+    fetch_client()?;
+    let mut cargo = command("cargo", &["run", "--release", "--package", "sockeye-chat", "--"]);
+    run(cargo.args(args.iter().filter(|arg| *arg != "--")))
+}
+
+/// Puts the official browser client, from npm, where the page's assets are embedded from.
+pub fn fetch_client() -> Result<()> {
+    npm_ci(WEB)?;
+    let web = root().join(WEB);
+    let vendor = web.join("static/vendor");
+    std::fs::create_dir_all(&vendor)?;
+    let from = web.join("node_modules/socket.io-client/dist").join(CLIENT);
+    let client = std::fs::read(&from).with_context(|| format!("{} is missing", from.display()))?;
+    let to = vendor.join(CLIENT);
+    // An unchanged file is left alone, so that nothing is built again.
+    if std::fs::read(&to).ok().as_ref() != Some(&client) {
+        std::fs::write(&to, client)?;
+    }
+    Ok(())
+}
+
+/// Two windows in a real browser against the real server.
+pub fn run_browser_tests() -> Result<()> {
+    let browser = chromium()?;
+    npm_ci("tests/browser")?;
+    run(&mut command("cargo", &["build", "--package", "sockeye-chat"]))?;
+    let mut npm = command("npm", &["test"]);
+    npm.current_dir(root().join("tests/browser"))
+        .env("CHAT_BIN", target().join("debug/sockeye-chat"))
+        .env("CHROMIUM", browser);
+    run(&mut npm)
+}

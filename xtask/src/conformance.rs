@@ -1,0 +1,34 @@
+//! The official clients against servers: `conformance/` says what is tested.
+
+use anyhow::Result;
+
+use crate::install::npm_ci;
+use crate::run::{command, root, target};
+
+const FOLDER: &str = "conformance";
+
+/// Against Node's server, which proves the suite, then against ours.
+pub fn run() -> Result<()> {
+    npm_ci(FOLDER)?;
+    eprintln!("\nThe suite against Node's socket.io:");
+    run_npm("node", "node reference-server.mjs")?;
+    eprintln!("\nThe suite against Sockeye:");
+    run_sockeye()?;
+    eprintln!("\nconformance: passed");
+    Ok(())
+}
+
+/// Against our server only.
+pub fn run_sockeye() -> Result<()> {
+    npm_ci(FOLDER)?;
+    let example = ["build", "--package", "sockeye", "--example", "conformance-server"];
+    crate::run::run(&mut command("cargo", &example))?;
+    let server = target().join("debug/examples/conformance-server");
+    run_npm("sockeye", &server.to_string_lossy())
+}
+
+fn run_npm(kind: &str, server: &str) -> Result<()> {
+    let mut npm = command("npm", &["test"]);
+    npm.current_dir(root().join(FOLDER)).env("SERVER_KIND", kind).env("SERVER_CMD", server);
+    crate::run::run(&mut npm)
+}

@@ -1,0 +1,52 @@
+//! What commands need beyond Rust: installed quietly, or a sentence that says what to do.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::run::{command, root, run_quietly, works};
+
+/// Node.js and npm.
+pub fn node() -> Result<()> {
+    if works("node", &["--version"]) && works("npm", &["--version"]) {
+        return Ok(());
+    }
+    apt(&["nodejs", "npm"]).context("Node.js 20 or newer with npm is needed; please install it")
+}
+
+/// A browser for the page's tests; its path.
+pub fn chromium() -> Result<&'static str> {
+    const PATH: &str = "/usr/bin/chromium";
+    if !Path::new(PATH).exists() {
+        apt(&["chromium"]).context("Chromium is needed at /usr/bin/chromium; please install it")?;
+    }
+    Ok(PATH)
+}
+
+/// The packages that a folder's lock file names; nothing is done where they are there already.
+pub fn npm_ci(folder: &str) -> Result<()> {
+    node()?;
+    let folder = root().join(folder);
+    let lock = std::fs::read(folder.join("package-lock.json"))
+        .with_context(|| format!("{} has no lock file", folder.display()))?;
+    // A copy of the lock file tells what was installed last.
+    let stamp = folder.join("node_modules/.installed-lock");
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == lock) {
+        return Ok(());
+    }
+    eprintln!("\n$ npm ci    (in {})", folder.display());
+    let args = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
+    run_quietly(command("npm", &args).current_dir(&folder))
+        .context("npm could not fetch the packages; is the npm registry within reach?")?;
+    std::fs::write(stamp, lock)?;
+    Ok(())
+}
+
+/// Debian packages.
+fn apt(packages: &[&str]) -> Result<()> {
+    eprintln!("\n$ apt-get install {}", packages.join(" "));
+    run_quietly(&mut command("apt-get", &["update", "-q"]))?;
+    let mut install = command("apt-get", &["install", "-q", "-y", "--no-install-recommends"]);
+    install.args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+    run_quietly(&mut install)
+}

@@ -1,0 +1,28 @@
+//! All tests, with what they need installed first.
+
+use anyhow::Result;
+
+use crate::run::{self, command, works};
+use crate::{chat, conformance, install};
+
+/// The Rust tests and the examples in the documentation.
+fn run_rust() -> Result<()> {
+    if works("cargo", &["nextest", "--version"]) {
+        run::run(&mut command("cargo", &["nextest", "run", "--workspace", "--no-fail-fast"]))?;
+        // nextest does not run the examples in the documentation.
+        run::run(&mut command("cargo", &["test", "--workspace", "--doc"]))
+    } else {
+        run::run(&mut command("cargo", &["test", "--workspace", "--no-fail-fast"]))
+    }
+}
+
+/// Everything.
+pub fn run() -> Result<()> {
+    install::node()?;
+    chat::fetch_client()?;
+    run_rust()?;
+    conformance::run_sockeye()?;
+    chat::run_browser_tests()?;
+    eprintln!("\ntest: passed");
+    Ok(())
+}
