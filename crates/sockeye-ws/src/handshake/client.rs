@@ -180,3 +180,105 @@ impl Request {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The key of RFC 6455 §1.3.
+    const NONCE: [u8; 16] = *b"the sample nonce";
+    const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+    fn request(url: &str) -> Request {
+        Request::new(Url::parse(url).unwrap(), NONCE)
+    }
+
+    fn text(request: &Request) -> String {
+        String::from_utf8(request.encode().unwrap()).unwrap()
+    }
+
+    fn verify<'r>(
+        request: &'r Request,
+        headers: &[(&str, &str)],
+    ) -> Result<Option<&'r str>, ResponseError> {
+        request.verify(101, |name| {
+            let all = headers.iter().filter(move |(own, _)| *own == name);
+            all.map(|(_, value)| value.as_bytes())
+        })
+    }
+
+    #[test]
+    fn a_plain_request() {
+        let expected = "GET /chat?x=1 HTTP/1.1\r\nHost: example.com:3000\r\n\
+            Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        assert_eq!(text(&request("ws://example.com:3000/chat?x=1")), expected);
+    }
+
+    #[test]
+    fn a_request_with_everything() {
+        let request = request("wss://user:p%40ss@example.com/")
+            .origin("https://example.com")
+            .protocol("v2")
+            .protocol("v1")
+            .header("Cookie", "a=b");
+        let text = text(&request);
+        for line in [
+            "Host: example.com",
+            "Origin: https://example.com",
+            "Sec-WebSocket-Protocol: v2,v1",
+            "Authorization: Basic dXNlcjpwQHNz",
+            "Cookie: a=b",
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line} in {text}");
+        }
+        let older = request.version(Version::V8).header("authorization", "Bearer x");
+        let older = String::from_utf8(older.encode().unwrap()).unwrap();
+        assert!(older.contains("\r\nSec-WebSocket-Origin: https://example.com\r\n"));
+        assert!(older.contains("\r\nSec-WebSocket-Version: 8\r\n"));
+        assert!(!older.contains("Basic"));
+    }
+
+    #[test]
+    fn what_cannot_be_sent() {
+        let base = || request("ws://localhost");
+        for bad in ["", "a b", "a,b", "a\r\nb"] {
+            let refused = Err(BuildError::Protocol(bad.to_owned()));
+            assert_eq!(base().protocol(bad).encode(), refused);
+        }
+        let twice = base().protocol("a").protocol("a").encode();
+        assert_eq!(twice, Err(BuildError::Protocol("a".to_owned())));
+        let injected = base().origin("http://x\r\nX: y").encode();
+        assert_eq!(injected, Err(BuildError::Header("Origin".to_owned())));
+        let own = base().header("Sec-WebSocket-Key", "x").encode();
+        assert_eq!(own, Err(BuildError::Header("Sec-WebSocket-Key".to_owned())));
+    }
+
+    #[test]
+    fn responses() {
+        use ResponseError::*;
+        let good =
+            [("upgrade", "WebSocket"), ("connection", "Upgrade"), ("sec-websocket-accept", ACCEPT)];
+        let plain = request("ws://localhost");
+        assert_eq!(verify(&plain, &good), Ok(None));
+        assert_eq!(verify(&plain, &good[1..]), Err(Upgrade));
+        assert_eq!(verify(&plain, &[good[0], good[2]]), Err(Upgrade));
+        assert_eq!(verify(&plain, &good[..2]), Err(Accept));
+        let wrong = ("sec-websocket-accept", "s3pplmbitxaq9kygzzhzrbk+xoo=");
+        assert_eq!(verify(&plain, &[good[0], good[1], wrong]), Err(Accept));
+        assert_eq!(plain.verify(403, |_| std::iter::empty()), Err(Status(403)));
+
+        let and = |name, value| [&good[..], &[(name, value)]].concat();
+        let protocol = |value| and("sec-websocket-protocol", value);
+        assert_eq!(verify(&plain, &protocol("v1")), Err(UnaskedProtocol));
+        let extension = and("sec-websocket-extensions", "permessage-deflate");
+        assert_eq!(verify(&plain, &extension), Err(UnaskedExtension));
+
+        let asking = request("ws://localhost").protocol("v2").protocol("v1");
+        assert_eq!(verify(&asking, &protocol("v1")), Ok(Some("v1")));
+        for unknown in ["v3", "V1", "", "v2, v1"] {
+            assert_eq!(verify(&asking, &protocol(unknown)), Err(UnknownProtocol), "{unknown:?}");
+        }
+        assert_eq!(verify(&asking, &good), Err(MissingProtocol));
+    }
+}

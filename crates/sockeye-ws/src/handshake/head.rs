@@ -175,3 +175,81 @@ impl fmt::Debug for Headers<'_> {
         formatter.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(head: &str) -> HeadReader {
+        let mut reader = HeadReader::new(HeadLimits::default());
+        assert_eq!(reader.push(head.as_bytes()), Ok(Some(head.len())), "{head:?}");
+        reader
+    }
+
+    #[test]
+    fn requests() {
+        let reader = reader("GET /a?b HTTP/1.0\r\nHost:x\r\nX-Twice: 1 \r\nx-twice:\t2\r\n\r\n");
+        let head = reader.request().unwrap();
+        assert_eq!((head.method, head.target), ("GET", "/a?b"));
+        assert_eq!(head.version, HttpVersion::Http10);
+        assert_eq!(head.headers.all("x-Twice").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(head.headers.all("missing").count(), 0);
+        assert_eq!(head.headers.iter().next(), Some(("Host", &b"x"[..])));
+        assert_eq!(format!("{:?}", head.headers), r#"["Host", "X-Twice", "x-twice"]"#);
+    }
+
+    #[test]
+    fn responses() {
+        let reader = reader("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n");
+        let head = reader.response().unwrap();
+        assert_eq!(head.status, 101);
+        assert_eq!(head.headers.all("upgrade").next(), Some(&b"websocket"[..]));
+    }
+
+    #[test]
+    fn a_head_ends_where_its_empty_line_does_however_it_is_cut() {
+        let bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\nbehind";
+        let head_len = bytes.len() - 6;
+        for middle in 0..bytes.len() {
+            let (first, second) = bytes.split_at(middle);
+            let mut reader = HeadReader::new(HeadLimits::default());
+            match reader.push(first).unwrap() {
+                Some(consumed) => assert_eq!(consumed, head_len),
+                None => assert_eq!(reader.push(second), Ok(Some(head_len - middle))),
+            }
+            assert!(reader.request().is_ok());
+        }
+    }
+
+    #[test]
+    fn the_limits_are_exact() {
+        let head = "GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\n\r\n";
+        let read = |bytes_max, headers_max| {
+            let mut reader = HeadReader::new(HeadLimits { bytes_max, headers_max });
+            reader.push(head.as_bytes())?;
+            reader.request().map(|head| head.headers.iter().count())
+        };
+        assert_eq!(read(head.len(), 2), Ok(2));
+        assert_eq!(read(head.len() - 1, 2), Err(HeadError::TooLong));
+        assert_eq!(read(head.len(), 1), Err(HeadError::TooManyHeaders));
+    }
+
+    #[test]
+    fn heads_that_are_none() {
+        for head in [
+            "\r\n\r\n",
+            "GET / HTTP/2.0\r\n\r\n",
+            "GET /\r\n\r\n",
+            "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+            "GET / HTTP/1.1\r\nX: a\0b\r\n\r\n",
+            // The parser would end this head at its first empty line, before ours.
+            "GET / HTTP/1.1\nHost: x\n\nX: y\r\n\r\n",
+        ] {
+            assert_eq!(reader(head).request().unwrap_err(), HeadError::Malformed, "{head:?}");
+        }
+        let response = reader("HTTP/1.1 OK\r\n\r\n");
+        assert_eq!(response.response().unwrap_err(), HeadError::Malformed);
+        let unread = HeadReader::new(HeadLimits::default());
+        assert_eq!(unread.request().unwrap_err(), HeadError::Malformed);
+    }
+}

@@ -122,3 +122,72 @@ impl Scanner<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_in_whatever_case_and_place() {
+        let contains = |values: &[&'static str]| {
+            contains(values.iter().map(|value| value.as_bytes()), "upgrade")
+        };
+        assert!(contains(&["Upgrade"]));
+        assert!(contains(&["keep-alive, UPGRADE"]));
+        assert!(contains(&["keep-alive", ",\tupgrade ,"]));
+        assert!(!contains(&["upgrades", "up grade", ""]));
+        assert!(!contains(&[]));
+    }
+
+    #[test]
+    fn subprotocols() {
+        let protocols =
+            |values: &[&'static str]| protocols(values.iter().map(|value| value.as_bytes()));
+        assert_eq!(protocols(&[]), Ok(vec![]));
+        assert_eq!(protocols(&["chat"]), Ok(vec!["chat"]));
+        assert_eq!(protocols(&["v2.chat , v1.chat", "!#$%&'*+-.^_`|~"]).unwrap().len(), 3);
+        for malformed in ["", ",", "a,", ",a", "a,,b", "a b", "a;b", "\"a\"", "a, a", "é", "a\0"] {
+            assert_eq!(protocols(&[malformed]), Err(Malformed), "{malformed:?}");
+        }
+        assert_eq!(protocols(&["a", "b, a"]), Err(Malformed));
+    }
+
+    #[test]
+    fn extensions() {
+        for value in [
+            "foo",
+            "permessage-deflate; client_max_window_bits",
+            "permessage-deflate;server_max_window_bits=10,x",
+            " a ;\tb = c ; d = \"e\" , f ",
+            r#"a; b="\c\d""#,
+            "__proto__; constructor=1",
+        ] {
+            assert_eq!(check_extensions(value.as_bytes()), Ok(()), "{value:?}");
+        }
+        for value in [
+            "",
+            ",",
+            "a,",
+            ",a",
+            "a,,b",
+            "a;",
+            ";a",
+            "a;;b",
+            "a; =b",
+            "a; b=",
+            "a; b=c d",
+            "a b",
+            "a=b",
+            "a; b=\"\"",
+            "a; b=\"c",
+            "a; b=\"c d\"",
+            "a; b=\"c\"d",
+            r#"a; b="\""#,
+            "a; b=\"é\"",
+            "a; b=\"c\\\"",
+            "a\0",
+        ] {
+            assert_eq!(check_extensions(value.as_bytes()), Err(Malformed), "{value:?}");
+        }
+    }
+}

@@ -119,3 +119,33 @@ fn single<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
     let value = values.next()?;
     values.next().is_none().then(|| value.trim_ascii())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_accept_key_of_rfc_6455_section_1_3() {
+        assert_eq!(&accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn headers_that_cannot_be_sent() {
+        for (name, value) in [
+            ("", "empty name"),
+            ("X Y", "space in the name"),
+            ("X:", "colon in the name"),
+            ("X-Split", "a\r\nX-Injected: b"),
+            ("X-Null", "a\0b"),
+            ("X-Delete", "\x7F"),
+            ("host", "one of the handshake's own"),
+            ("SEC-WEBSOCKET-ACCEPT", "one of the handshake's own"),
+        ] {
+            let refused = Err(BuildError::Header(name.to_owned()));
+            assert_eq!(write_extra_headers(&mut Vec::new(), [(name, value)]), refused);
+        }
+        let mut out = Vec::new();
+        write_extra_headers(&mut out, [("X-Name", "größer\tas"), ("Cookie", "a=b")]).unwrap();
+        assert_eq!(out, "X-Name: größer\tas\r\nCookie: a=b\r\n".as_bytes());
+    }
+}

@@ -187,3 +187,124 @@ fn is_key(key: &[u8]) -> bool {
     let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key[..22].iter().all(digit) && key[22..] == *b"=="
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The request of RFC 6455 §1.2.
+    const HEADERS: [(&str, &str); 7] = [
+        ("host", "server.example.com"),
+        ("upgrade", "websocket"),
+        ("connection", "Upgrade"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("origin", "http://example.com"),
+        ("sec-websocket-protocol", "chat, superchat"),
+        ("sec-websocket-version", "13"),
+    ];
+
+    fn verify_headers<'a>(headers: &[(&str, &'a str)]) -> Result<Accept<'a>, HandshakeError> {
+        verify("GET", HttpVersion::Http11, |name| {
+            let all = headers.iter().filter(move |(own, _)| *own == name);
+            all.map(|(_, value)| value.as_bytes())
+        })
+    }
+
+    /// The request with one header replaced; `None` leaves it out.
+    fn with<'a>(name: &str, value: Option<&'a str>) -> Result<Accept<'a>, HandshakeError> {
+        let mut headers = HEADERS.to_vec();
+        headers.retain(|(own, _)| *own != name);
+        headers.extend(value.map(|value| (name, value)));
+        verify_headers(&headers)
+    }
+
+    #[test]
+    fn the_example_of_rfc_6455_section_1_2() {
+        let accept = verify_headers(&HEADERS).unwrap();
+        assert_eq!(&accept.key, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(accept.version, Version::V13);
+        assert_eq!(accept.protocols, ["chat", "superchat"]);
+        let response = accept.response(Some("chat"), &[("X-Node", "1")]).unwrap();
+        let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+            Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+            Sec-WebSocket-Protocol: chat\r\nX-Node: 1\r\n\r\n";
+        assert_eq!(str::from_utf8(&response), Ok(expected));
+        assert_eq!(
+            accept.response(Some("other"), &[]),
+            Err(BuildError::Protocol("other".to_owned()))
+        );
+    }
+
+    #[test]
+    fn what_is_accepted() {
+        for (name, value) in [
+            ("upgrade", Some("WebSocket")),
+            ("connection", Some("keep-alive, upgrade")),
+            ("sec-websocket-version", Some("8")),
+            ("sec-websocket-protocol", None),
+            ("sec-websocket-extensions", Some("permessage-deflate; client_max_window_bits")),
+            ("sec-websocket-key", Some("+/+/+/+/+/+/+/+/+/+/+w==")),
+        ] {
+            assert!(with(name, value).is_ok(), "{name}: {value:?}");
+        }
+        assert_eq!(with("sec-websocket-version", Some("8")).unwrap().version, Version::V8);
+    }
+
+    #[test]
+    fn what_is_refused() {
+        use HandshakeError::*;
+        for (name, value, error, status) in [
+            ("upgrade", None, UpgradeRequired, 426),
+            ("connection", None, UpgradeRequired, 426),
+            ("connection", Some("close"), UpgradeRequired, 426),
+            ("upgrade", Some("h2c"), Upgrade, 400),
+            ("sec-websocket-key", None, Key, 400),
+            ("sec-websocket-key", Some(""), Key, 400),
+            ("sec-websocket-key", Some("dGhlIHNhbXBsZSBub25jZQ="), Key, 400),
+            ("sec-websocket-key", Some("dGhlIHNhbXBsZSBub25jZSE="), Key, 400),
+            ("sec-websocket-key", Some("dGhlIHNhbXBs_SBub25jZQ=="), Key, 400),
+            ("sec-websocket-version", None, Version, 400),
+            ("sec-websocket-version", Some("12"), Version, 400),
+            ("sec-websocket-version", Some("13, 8"), Version, 400),
+            ("sec-websocket-protocol", Some("chat, chat"), Protocol, 400),
+            ("sec-websocket-protocol", Some("chat;"), Protocol, 400),
+            ("sec-websocket-extensions", Some("deflate;"), Extensions, 400),
+        ] {
+            assert_eq!(with(name, value), Err(error), "{name}: {value:?}");
+            assert_eq!(error.status(), status, "{name}: {value:?}");
+        }
+        // A key that is there twice is none.
+        let twice = [&HEADERS[..], &[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]].concat();
+        assert_eq!(verify_headers(&twice), Err(Key));
+    }
+
+    #[test]
+    fn the_method_is_looked_at_first() {
+        let none = |_| std::iter::empty();
+        let refused = |method, version| verify(method, version, none).unwrap_err();
+        assert_eq!(refused("POST", HttpVersion::Http10), HandshakeError::Method);
+        assert_eq!(refused("get", HttpVersion::Http11), HandshakeError::Method);
+        assert_eq!(refused("GET", HttpVersion::Http10), HandshakeError::HttpVersion);
+        assert_eq!(refused("GET", HttpVersion::Http11), HandshakeError::UpgradeRequired);
+    }
+
+    #[test]
+    fn refusals_as_responses() {
+        for (error, status_line, header) in [
+            (HandshakeError::Method, "405 Method Not Allowed", "Allow: GET"),
+            (HandshakeError::UpgradeRequired, "426 Upgrade Required", "Upgrade: websocket"),
+            (HandshakeError::Version, "400 Bad Request", "Sec-WebSocket-Version: 13, 8"),
+            (HandshakeError::Key, "400 Bad Request", "Connection: close"),
+            (HeadError::TooLong.into(), "431 Request Header Fields Too Large", "Connection: close"),
+        ] {
+            let response = String::from_utf8(error.response()).unwrap();
+            let (head, body) = response.split_once("\r\n\r\n").unwrap();
+            let mut lines = head.lines();
+            assert_eq!(lines.next(), Some(&*format!("HTTP/1.1 {status_line}")));
+            let lines: Vec<_> = lines.collect();
+            assert!(lines.contains(&header), "{lines:?}");
+            assert!(lines.contains(&&*format!("Content-Length: {}", body.len())), "{lines:?}");
+            assert_eq!(body, error.to_string());
+        }
+    }
+}

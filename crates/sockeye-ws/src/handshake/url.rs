@@ -171,3 +171,64 @@ fn percent_decode(text: &str) -> Result<Vec<u8>, UrlError> {
     }
     Ok(decoded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_taken_apart() {
+        for (url, secure, host, port, target, host_header) in [
+            ("ws://localhost", false, "localhost", 80, "/", "localhost"),
+            ("WSS://Example.COM/a/b?c=d", true, "example.com", 443, "/a/b?c=d", "example.com"),
+            ("http://127.0.0.1:3001/", false, "127.0.0.1", 3001, "/", "127.0.0.1:3001"),
+            ("https://[::1]:443?x", true, "::1", 443, "/?x", "[::1]"),
+            ("ws://host:/p", false, "host", 80, "/p", "host"),
+            ("ws://h:443/@:8", false, "h", 443, "/@:8", "h:443"),
+        ] {
+            let parsed = Url::parse(url).unwrap();
+            assert_eq!((parsed.is_secure(), parsed.host(), parsed.port()), (secure, host, port));
+            assert_eq!((parsed.target(), parsed.host_header()), (target, host_header.to_owned()));
+            assert_eq!(parsed.authorization(), None);
+        }
+    }
+
+    #[test]
+    fn credentials() {
+        let authorization = |url| Url::parse(url).unwrap().authorization().map(str::to_owned);
+        let basic = |text| Some(format!("Basic {}", STANDARD.encode(text)));
+        assert_eq!(authorization("ws://user@host"), basic("user:"));
+        assert_eq!(authorization("ws://a:b:c@host"), basic("a:b:c"));
+        assert_eq!(authorization("ws://%C3%A9:%3a@host"), basic("é::"));
+        let url = Url::parse("ws://user:secret@host/").unwrap();
+        assert_eq!(format!("{url:?}"), "ws://host:80/");
+    }
+
+    #[test]
+    fn urls_that_are_refused() {
+        for (url, error) in [
+            ("localhost", UrlError::Scheme),
+            ("ftp://localhost", UrlError::Scheme),
+            ("ws:localhost", UrlError::Scheme),
+            ("ws://localhost/#top", UrlError::Fragment),
+            ("ws://localhost#", UrlError::Fragment),
+            ("ws://", UrlError::Host),
+            ("ws:///path", UrlError::Host),
+            ("ws://:80", UrlError::Host),
+            ("ws://[::1", UrlError::Host),
+            ("ws://[nonsense]", UrlError::Host),
+            ("ws://[::1]x", UrlError::Host),
+            ("ws://a\\b", UrlError::Host),
+            ("ws://host:0", UrlError::Port),
+            ("ws://host:65536", UrlError::Port),
+            ("ws://host:+80", UrlError::Port),
+            ("ws://host/a b", UrlError::Character),
+            ("ws://host/a\r\nX: y", UrlError::Character),
+            ("ws://hößt/", UrlError::Character),
+            ("ws://%4@host", UrlError::UserInfo),
+            ("ws://%zz@host", UrlError::UserInfo),
+        ] {
+            assert_eq!(Url::parse(url), Err(error), "{url:?}");
+        }
+    }
+}
