@@ -1,6 +1,80 @@
 //! WebSocket (RFC 6455) for servers and clients, as a pure state machine.
 //! Knows nothing of sockets, clocks, randomness or tasks: bytes, times and masking keys come in as
 //! arguments, events and bytes come out.
+//!
+//! # The parts
+//!
+//! * [`handshake`]: the opening handshake of both sides, with or without an HTTP library.
+//! * [`Connection`]: everything after it. Frames, fragments, masking, UTF-8, pings, the closing
+//!   handshake, and [`Limits`] on all that a peer can make us hold.
+//! * [`frame`], [`mask`], [`utf8`], [`close`]: what these are made of, for those who need a piece.
+//!
+//! # The contract of the machine
+//!
+//! A driver owns the socket and the clock and does, in this order, as often as something happens:
+//!
+//! 1. Bytes arrived: [`Connection::handle_input`], and handle its events. The read buffer is
+//!    unmasked in place and messages that came whole borrow from it, so nothing is copied and
+//!    nothing allocated. What is incomplete is kept inside: one read buffer serves all connections.
+//! 2. The peer ended its side: [`Connection::handle_eof`].
+//! 3. The time of [`Connection::poll_timeout`] has come: [`Connection::handle_timeout`].
+//! 4. After any of these, and after [`Connection::close`]: send what
+//!    [`Connection::poll_transmit`] has (for clients [`Connection::poll_transmit_masked`]).
+//! 5. [`Connection::closed`] says how it ended: send what is left and end the TCP connection.
+//!
+//! To send a message, [`Connection::encode`] appends its frame to a buffer of the driver's. Frames
+//! of a server are not masked, so one that was encoded once, also by [`frame::write_header`], serves
+//! any number of receivers; do not send it to a connection that is no longer
+//! [open](Connection::is_open).
+//!
+//! What a peer does wrong is never an error the driver must interpret: the machine queues the close
+//! frame with the right status code, ignores the rest, and ends with [`Event::Closed`].
+//!
+//! # Example
+//!
+//! A server's side, from the first byte to the answer:
+//!
+//! ```
+//! use std::time::Instant;
+//!
+//! use sockeye_ws::handshake::head::{HeadLimits, HeadReader};
+//! use sockeye_ws::handshake::server;
+//! use sockeye_ws::{Connection, Event, Limits, Message, Role};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // What two reads returned. The second holds the first frame already: "Hello", masked.
+//! let first = b"GET /chat HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n";
+//! let mut second = b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+//!     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\
+//!     \x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58".to_vec();
+//!
+//! // The opening handshake.
+//! let mut reader = HeadReader::new(HeadLimits::default());
+//! assert_eq!(reader.push(first)?, None);
+//! let head_len = reader.push(&second)?.expect("the head is complete");
+//! let head = reader.request()?;
+//! let accept = server::verify(head.method, head.version, |name| head.headers.all(name))?;
+//! let mut to_send = accept.response(None, &[])?;
+//! assert!(to_send.starts_with(b"HTTP/1.1 101 "));
+//!
+//! // The connection. What stands behind the head is its first input.
+//! let mut connection = Connection::new(Role::Server, Limits::default());
+//! to_send.clear();
+//! let mut events = connection.handle_input(&mut second[head_len..], Instant::now());
+//! let event = events.next();
+//! drop(events);
+//! if let Some(Event::Text(text)) = event {
+//!     connection.encode(&mut to_send, Message::Text(&text))?;
+//! }
+//! assert_eq!(to_send, b"\x81\x05Hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is not here
+//!
+//! Compression (RFC 7692), which will give RSV1 a meaning, and the tokio side: connecting, TLS,
+//! redirects, deadlines of the opening handshake.
 
 mod assembly;
 pub mod close;

@@ -1,5 +1,5 @@
 //! The opening handshake (RFC 6455 §4): heads read, requests and responses built and verified.
-//! Knows nothing of frames or sockets; where HTTP is somebody else's, only the `verify`s are needed.
+//! Knows nothing of frames or sockets. Where HTTP is somebody else's, `server::verify` is enough.
 
 pub mod client;
 pub mod head;

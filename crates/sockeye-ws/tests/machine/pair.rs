@@ -41,7 +41,7 @@ fn messages_go_both_ways() {
     // Each ping has come back as a pong, behind what was under way.
     let answer = Event::Pong(b"are you there".as_slice().into());
     assert_eq!(pair.server_events[..5], events);
-    assert_eq!(pair.server_events[5..], [answer.clone()]);
+    assert_eq!(&pair.server_events[5..], std::slice::from_ref(&answer));
     assert_eq!(pair.client_events[..5], events);
     assert_eq!(pair.client_events[5..], [answer]);
     assert!(pair.client.is_open() && pair.server.is_open());
@@ -69,7 +69,7 @@ fn the_server_closes_without_a_code() {
     pair.settle();
 
     let event = Event::Closed(clean(CloseCode::NO_STATUS, ""));
-    assert_eq!(pair.client_events, [event.clone()]);
+    assert_eq!(pair.client_events, std::slice::from_ref(&event));
     assert_eq!(pair.server_events, [event]);
 }
 
