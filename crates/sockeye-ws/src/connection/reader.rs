@@ -43,7 +43,7 @@ impl Connection {
         &mut self,
         input: &mut &'i mut [u8],
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        while let Some(mut frame) = self.read_header(input)? {
+        while let Some(mut frame) = self.next_frame(input)? {
             let payload = frame.take_payload(input);
             if frame.remaining > 0 {
                 self.keep(&frame, payload)?;
@@ -65,7 +65,7 @@ impl Connection {
 
     /// The frame whose payload comes next in `input`; `None` when its header is not here yet.
     #[inline]
-    fn read_header(&mut self, input: &mut &mut [u8]) -> Result<Option<Frame>, ProtocolError> {
+    fn next_frame(&mut self, input: &mut &mut [u8]) -> Result<Option<Frame>, ProtocolError> {
         let (mut bytes, mut len) = match self.reader {
             Reader::Payload(frame) => return Ok((!input.is_empty()).then_some(frame)),
             Reader::Header { bytes, len } => (bytes, usize::from(len)),
