@@ -1,2 +1,80 @@
-//! The chat server.
-fn main() {}
+//! Starts the chat server and ends it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sockeye_chat::{App, Config};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    let config = match Config::load(std::env::args_os()) {
+        Ok(config) => config,
+        Err(error) => match error.downcast::<clap::Error>() {
+            // Help and version come this way too.
+            Ok(usage) => usage.exit(),
+            Err(error) => fail(&error),
+        },
+    };
+    if let Err(error) = run(config) {
+        fail(&error);
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the terminal is where it was started from")]
+fn fail(error: &anyhow::Error) -> ! {
+    eprintln!("sockeye-chat: {error:#}");
+    std::process::exit(1)
+}
+
+#[tokio::main]
+async fn run(config: Config) -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let grace = Duration::from_secs(config.shutdown_seconds);
+    let wanted = config.listen;
+    let app = App::open(config)?;
+    let io = app.server();
+    let listener = sockeye::listen(wanted)
+        .await
+        .with_context(|| format!("cannot listen on {wanted}; is the address in use?"))?;
+    say(&format!("The chat is at http://{}", listener.local_addr()?));
+    let service = app.router(&io).into_make_service_with_connect_info::<SocketAddr>();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async {
+        // Dropped, it means the same.
+        let _ = stopped.await;
+    });
+    let serving = tokio::spawn(server.into_future());
+    wait_for_signal().await?;
+    app.drain();
+    let drain = async {
+        let _ = stop.send(());
+        io.shutdown(grace).await;
+        serving.await
+    };
+    if let Ok(ended) = tokio::time::timeout(grace, drain).await {
+        ended??;
+    }
+    Ok(())
+}
+
+async fn wait_for_signal() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "whoever starts it looks for this line")]
+fn say(line: &str) {
+    println!("{line}");
+}

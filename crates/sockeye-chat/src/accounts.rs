@@ -1,0 +1,277 @@
+//! Accounts over HTTP: register, sign in, refresh, sign out.
+//! Does not know rooms or sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Argon2, PasswordHash};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+use crate::limits::Limiter;
+use crate::store::{SignIn, User};
+use crate::tokens::{hash, now_ms, random};
+
+const COOKIE: &str = "sockeye_refresh";
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Each hash takes 19 MiB and tens of milliseconds of a core.
+const HASHES_AT_ONCE: usize = 2;
+const HASHES_WAITING_MAX: usize = 64;
+
+/// What signing in needs beyond the store.
+pub struct Accounts {
+    hashing: Arc<Semaphore>,
+    sign_ins: Limiter,
+    /// Checked where a name does not exist, so that it takes as long as where it does.
+    nobody: String,
+}
+
+impl Accounts {
+    /// # Errors
+    /// No randomness.
+    pub fn new(sign_ins_per_minute: u32) -> Result<Self> {
+        let rate = f64::from(sign_ins_per_minute);
+        Ok(Self {
+            hashing: Arc::new(Semaphore::new(HASHES_WAITING_MAX)),
+            sign_ins: Limiter::new(rate / 60.0, rate),
+            nobody: hash_password(&random()?)?,
+        })
+    }
+}
+
+/// The routes below `/api`.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/register", post(register))
+        .route("/api/login", post(login))
+        .route("/api/refresh", post(refresh))
+        .route("/api/logout", post(logout))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+/// An answer that is not a success.
+pub struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    fields: Option<Value>,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), fields: None, retry_after: None }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut error = json!({ "code": self.code, "message": self.message });
+        if let Some(fields) = self.fields {
+            error["fields"] = fields;
+        }
+        let mut response = (self.status, Json(json!({ "error": error }))).into_response();
+        if let Some(after) = self.retry_after {
+            let seconds = HeaderValue::from(after.as_secs() + 1);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed.")
+    }
+}
+
+impl From<JsonRejection> for Refusal {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), "bad_request", rejection.body_text())
+    }
+}
+
+#[derive(Deserialize)]
+struct Credentials {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
+}
+
+type Body = Result<Json<Credentials>, JsonRejection>;
+
+async fn register(
+    State(app): State<App>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let Json(Credentials { username, password }) = body?;
+    check_form(&username, &password)?;
+    admit(&app, &username, address)?;
+    let hash = hashing(&app, move || hash_password(&password)).await?;
+    let user = User { id: random()?[..20].to_owned(), username, hash };
+    if !app.store.add_user(user.clone()).await? {
+        let taken = "This name is taken.";
+        return Err(Refusal::new(StatusCode::CONFLICT, "name_taken", taken));
+    }
+    sign_in(&app, &user, StatusCode::CREATED).await
+}
+
+async fn login(
+    State(app): State<App>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let Json(Credentials { username, password }) = body?;
+    admit(&app, &username, address)?;
+    let user = app.store.user(&username)?;
+    let hash = user.as_ref().map_or(&app.accounts.nobody, |user| &user.hash).clone();
+    let good = hashing(&app, move || Ok(is_password(&password, &hash))).await?;
+    match user {
+        Some(user) if good => sign_in(&app, &user, StatusCode::OK).await,
+        _ => {
+            let wrong = "The name or the password is wrong.";
+            Err(Refusal::new(StatusCode::UNAUTHORIZED, "wrong_credentials", wrong))
+        }
+    }
+}
+
+/// Gives a new access token for the cookie's refresh token, and a new one of those. An older
+/// refresh token ends the sign-in: someone else has used it.
+async fn refresh(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let ended = || Refusal::new(StatusCode::UNAUTHORIZED, "signed_out", "Please sign in.");
+    let (id, secret) = cookie(&headers).ok_or_else(ended)?;
+    let fresh = random()?;
+    let new = new_sign_in(&app, "", &fresh);
+    let rotated = app.store.rotate(id.clone(), hash(&secret), new, now_ms() / 1000).await?;
+    let username = rotated.ok_or_else(ended)?;
+    let user = app.store.user(&username)?.ok_or_else(ended)?;
+    answer(&app, &user, StatusCode::OK, &format!("{id}.{fresh}"))
+}
+
+async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refusal> {
+    if let Some((id, _)) = cookie(&headers) {
+        app.store.end_sign_in(id).await?;
+    }
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    set_cookie(&app, &mut response, "", 0)?;
+    Ok(response)
+}
+
+fn check_form(username: &str, password: &str) -> Result<(), Refusal> {
+    let mut fields = serde_json::Map::new();
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    // ASCII only: names that look alike but are not must not exist.
+    if !(3..=32).contains(&username.len()) || !username.chars().all(valid) {
+        let message = "A name has 3 to 32 letters, digits, dots, dashes or underscores.";
+        fields.insert("username".into(), message.into());
+    }
+    if !(8..=128).contains(&password.chars().count()) {
+        fields.insert("password".into(), "A password has 8 to 128 characters.".into());
+    }
+    if fields.is_empty() {
+        return Ok(());
+    }
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    let mut refusal = Refusal::new(status, "invalid", "Please check what you typed.");
+    refusal.fields = Some(fields.into());
+    Err(refusal)
+}
+
+/// Holds an attempt against the limits of its name and of its address.
+fn admit(app: &App, username: &str, address: SocketAddr) -> Result<(), Refusal> {
+    let now = Instant::now();
+    let sign_ins = &app.accounts.sign_ins;
+    let by_name = sign_ins.take(&format!("name {}", username.to_lowercase()), now);
+    let by_address = sign_ins.take(&format!("address {}", address.ip()), now);
+    by_name.and(by_address).map_err(|wait| {
+        let message = "Too many attempts; please wait a moment.";
+        let mut refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many", message);
+        refusal.retry_after = Some(wait);
+        refusal
+    })
+}
+
+async fn sign_in(app: &App, user: &User, status: StatusCode) -> Result<Response, Refusal> {
+    let (id, secret) = (random()?[..20].to_owned(), random()?);
+    app.store.add_sign_in(id.clone(), new_sign_in(app, &user.username, &secret)).await?;
+    answer(app, user, status, &format!("{id}.{secret}"))
+}
+
+fn new_sign_in(app: &App, username: &str, secret: &str) -> SignIn {
+    let expires_at = now_ms() / 1000 + app.config.refresh_token_seconds;
+    SignIn { username: username.to_owned(), token_hash: hash(secret), expires_at }
+}
+
+fn answer(app: &App, user: &User, status: StatusCode, token: &str) -> Result<Response, Refusal> {
+    let (access_token, expires_at) = app.tokens.issue(&user.id, &user.username)?;
+    let body = json!({
+        "accessToken": access_token,
+        "expiresAt": expires_at * 1000,
+        "user": { "id": user.id, "username": user.username },
+    });
+    let mut response = (status, Json(body)).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    set_cookie(app, &mut response, token, app.config.refresh_token_seconds)?;
+    Ok(response)
+}
+
+/// `SameSite=Strict` keeps other sites' pages from using the cookie; it goes to `/api` alone.
+fn set_cookie(app: &App, response: &mut Response, token: &str, seconds: u64) -> Result<()> {
+    let secure = if app.config.cookie_secure { "; Secure" } else { "" };
+    let cookie = format!(
+        "{COOKIE}={token}; Path=/api; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}"
+    );
+    response.headers_mut().insert(header::SET_COOKIE, HeaderValue::from_str(&cookie)?);
+    Ok(())
+}
+
+/// The refresh token's sign-in and secret.
+fn cookie(headers: &HeaderMap) -> Option<(String, String)> {
+    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = pairs.flat_map(|value| value.split("; "));
+    let token = pairs.find_map(|pair| pair.strip_prefix(COOKIE)?.strip_prefix('='))?;
+    let (id, secret) = token.split_once('.')?;
+    Some((id.to_owned(), secret.to_owned()))
+}
+
+/// Runs a hash off the async threads, a few at once; when too many wait it says so.
+async fn hashing<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T, Refusal> {
+    let Ok(_place) = app.accounts.hashing.clone().try_acquire_owned() else {
+        let message = "The server is busy; please try again.";
+        let mut refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message);
+        refusal.retry_after = Some(Duration::from_secs(1));
+        return Err(refusal);
+    };
+    static CORES: Semaphore = Semaphore::const_new(HASHES_AT_ONCE);
+    let _core = CORES.acquire().await.map_err(|error| anyhow!(error))?;
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| anyhow!(error))?.map_err(Refusal::from)
+}
+
+fn hash_password(password: &str) -> Result<String> {
+    let hash = Argon2::default().hash_password(password.as_bytes());
+    Ok(hash.map_err(|error| anyhow!("cannot hash: {error}"))?.to_string())
+}
+
+fn is_password(password: &str, hash: &str) -> bool {
+    PasswordHash::new(hash)
+        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+}

@@ -1,0 +1,13 @@
+//! The chat server: accounts, rooms, history and a web page in one binary.
+
+mod accounts;
+mod app;
+mod chat;
+mod config;
+mod limits;
+mod store;
+mod tokens;
+mod web;
+
+pub use app::App;
+pub use config::Config;

@@ -1,0 +1,341 @@
+//! All data, in one file: users, sign-ins, messages, restorable sessions.
+//! Does not know HTTP or sockets.
+//!
+//! One thread writes. It takes what has come while it was busy into one transaction, so many
+//! messages share one fsync; a write is answered when its transaction is on the disk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use anyhow::{Context, Result, anyhow};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
+const SIGN_INS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sign_ins");
+const MESSAGES: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("messages");
+const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
+const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
+
+/// The transactions that one commit takes at the most.
+const GROUP_MAX: usize = 1024;
+
+/// An account.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct User {
+    /// Its id.
+    pub id: String,
+    /// Its name as it was typed.
+    pub username: String,
+    /// The password's argon2id hash.
+    pub hash: String,
+}
+
+/// A sign-in and the refresh token that continues it. An older token of the same sign-in is a
+/// stolen one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SignIn {
+    /// Whose it is.
+    pub username: String,
+    /// The hash of the token that is good now.
+    pub token_hash: String,
+    /// When it ends unless it is used, in seconds since 1970.
+    pub expires_at: u64,
+}
+
+/// A message.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Message {
+    /// Its id, larger than those of the messages before it.
+    pub id: String,
+    /// Who wrote it.
+    pub username: String,
+    /// What.
+    pub text: String,
+    /// Where.
+    pub room: String,
+    /// When, in milliseconds since 1970.
+    pub timestamp: u64,
+}
+
+/// What a client can have back after it lost its connection.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Session {
+    /// Whose it is.
+    pub username: String,
+    /// The rooms it was in.
+    pub rooms: Vec<String>,
+    /// When the connection ended, in milliseconds since 1970; `None` while it lives.
+    pub ended_at: Option<u64>,
+}
+
+type Job = Box<dyn FnOnce(&WriteTransaction) -> Done + Send>;
+/// Answers a job once its transaction is on the disk, or is not.
+type Done = Box<dyn FnOnce(bool) + Send>;
+
+/// The handle of the file.
+#[derive(Clone)]
+pub struct Store {
+    database: Arc<Database>,
+    jobs: Sender<Job>,
+}
+
+impl Store {
+    /// Opens the file in this folder, or makes it. `now` is when connections that lived in an
+    /// earlier process count as ended.
+    ///
+    /// # Errors
+    /// The file cannot be opened; another process may have it.
+    pub fn open(folder: &Path, now: u64) -> Result<Self> {
+        let path = folder.join("chat.redb");
+        let database = Database::create(&path).with_context(|| {
+            format!("cannot open {}; does another server use it?", path.display())
+        })?;
+        let transaction = database.begin_write()?;
+        transaction.open_table(USERS)?;
+        transaction.open_table(SIGN_INS)?;
+        transaction.open_table(MESSAGES)?;
+        transaction.open_table(COUNTERS)?;
+        end_sessions(&transaction, now)?;
+        transaction.commit()?;
+        let database = Arc::new(database);
+        let (jobs, waiting) = channel();
+        let writer = database.clone();
+        std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || write_all(&writer, &waiting))?;
+        Ok(Self { database, jobs })
+    }
+
+    /// Whether reading works.
+    pub fn is_well(&self) -> bool {
+        self.database.begin_read().is_ok()
+    }
+
+    /// Adds a user; false if the name is taken (in whatever case).
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn add_user(&self, user: User) -> Result<bool> {
+        self.write(move |transaction| {
+            let mut users = transaction.open_table(USERS)?;
+            let key = user.username.to_lowercase();
+            if users.get(key.as_str())?.is_some() {
+                return Ok(false);
+            }
+            users.insert(key.as_str(), json(&user)?.as_slice())?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// The user of this name, in whatever case.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn user(&self, username: &str) -> Result<Option<User>> {
+        let users = self.database.begin_read()?.open_table(USERS)?;
+        users.get(username.to_lowercase().as_str())?.map(|row| read(row.value())).transpose()
+    }
+
+    /// Keeps a new sign-in.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn add_sign_in(&self, id: String, sign_in: SignIn) -> Result<()> {
+        self.write(move |transaction| {
+            let mut table = transaction.open_table(SIGN_INS)?;
+            table.insert(id.as_str(), json(&sign_in)?.as_slice())?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Replaces a sign-in's token. `None`: there is none, it has expired, or the token was an
+    /// older one, which ends the sign-in.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn rotate(
+        &self,
+        id: String,
+        old: String,
+        new: SignIn,
+        now: u64,
+    ) -> Result<Option<String>> {
+        self.write(move |transaction| {
+            let mut table = transaction.open_table(SIGN_INS)?;
+            let Some(row) = table.get(id.as_str())?.map(|row| row.value().to_vec()) else {
+                return Ok(None);
+            };
+            let kept: SignIn = read(&row)?;
+            if kept.token_hash != old || kept.expires_at <= now {
+                table.remove(id.as_str())?;
+                return Ok(None);
+            }
+            let new = SignIn { username: kept.username.clone(), ..new };
+            table.insert(id.as_str(), json(&new)?.as_slice())?;
+            Ok(Some(kept.username))
+        })
+        .await
+    }
+
+    /// Ends a sign-in.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn end_sign_in(&self, id: String) -> Result<()> {
+        self.write(move |transaction| {
+            transaction.open_table(SIGN_INS)?.remove(id.as_str())?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Adds a message and gives it its id. When this returns it is on the disk.
+    ///
+    /// # Errors
+    /// The disk failed; the message may or may not be there later.
+    pub async fn append(&self, mut message: Message) -> Result<Message> {
+        self.write(move |transaction| {
+            let mut counters = transaction.open_table(COUNTERS)?;
+            let id = counters.get("messages")?.map_or(0, |row| row.value()) + 1;
+            counters.insert("messages", id)?;
+            message.id = id.to_string();
+            let mut messages = transaction.open_table(MESSAGES)?;
+            messages.insert((message.room.as_str(), id), json(&message)?.as_slice())?;
+            Ok(message)
+        })
+        .await
+    }
+
+    /// The last messages of a room, oldest first.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn history(&self, room: &str, count: usize) -> Result<Vec<Message>> {
+        let messages = self.database.begin_read()?.open_table(MESSAGES)?;
+        let rows = messages.range((room, 0)..=(room, u64::MAX))?.rev().take(count);
+        let mut history = rows.map(|row| read(row?.1.value())).collect::<Result<Vec<Message>>>()?;
+        history.reverse();
+        Ok(history)
+    }
+
+    /// Writes a session as it is now.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn save_session(&self, id: String, session: Session) -> Result<()> {
+        self.write(move |transaction| {
+            let mut sessions = transaction.open_table(SESSIONS)?;
+            sessions.insert(id.as_str(), json(&session)?.as_slice())?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes a session away and returns it, if it is this user's and ended after `since`, or
+    /// lives. Another user's stays.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn take_session(
+        &self,
+        id: String,
+        username: String,
+        since: u64,
+    ) -> Result<Option<Session>> {
+        self.write(move |transaction| {
+            let mut sessions = transaction.open_table(SESSIONS)?;
+            let Some(row) = sessions.get(id.as_str())?.map(|row| row.value().to_vec()) else {
+                return Ok(None);
+            };
+            let session: Session = read(&row)?;
+            if session.username != username {
+                return Ok(None);
+            }
+            sessions.remove(id.as_str())?;
+            Ok(session.ended_at.is_none_or(|ended| ended > since).then_some(session))
+        })
+        .await
+    }
+
+    /// Removes sessions that ended before `since`.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn remove_sessions(&self, since: u64) -> Result<()> {
+        self.write(move |transaction| {
+            let mut sessions = transaction.open_table(SESSIONS)?;
+            sessions.retain(|_, row| {
+                let session: Result<Session> = read(row);
+                session.is_ok_and(|session| session.ended_at.is_none_or(|ended| ended > since))
+            })?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&WriteTransaction) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, waiting) = oneshot::channel();
+        let job: Job = Box::new(move |transaction| {
+            let result = job(transaction);
+            Box::new(move |committed| {
+                let failed = || anyhow!("the data could not be written");
+                // Nobody waits any more where the client has gone.
+                let _ = answer.send(if committed { result } else { Err(failed()) });
+            })
+        });
+        self.jobs.send(job).map_err(|_| anyhow!("the store has ended"))?;
+        waiting.await.context("the store has ended")?
+    }
+}
+
+/// The writing thread.
+fn write_all(database: &Database, jobs: &Receiver<Job>) {
+    while let Ok(first) = jobs.recv() {
+        let mut done: Vec<Done> = Vec::new();
+        let committed = (|| -> Result<()> {
+            let transaction = database.begin_write()?;
+            done.push(first(&transaction));
+            done.extend(jobs.try_iter().take(GROUP_MAX).map(|job| job(&transaction)));
+            transaction.commit()?;
+            Ok(())
+        })();
+        if let Err(error) = &committed {
+            tracing::error!(%error, "a transaction was not written");
+        }
+        done.into_iter().for_each(|answer| answer(committed.is_ok()));
+    }
+}
+
+/// Connections of an earlier process have ended, at the latest now.
+fn end_sessions(transaction: &WriteTransaction, now: u64) -> Result<()> {
+    let mut sessions = transaction.open_table(SESSIONS)?;
+    let mut lived = Vec::new();
+    for row in sessions.iter()? {
+        let (id, session) = row?;
+        let session: Session = read(session.value())?;
+        if session.ended_at.is_none() {
+            lived.push((id.value().to_owned(), Session { ended_at: Some(now), ..session }));
+        }
+    }
+    for (id, session) in lived {
+        sessions.insert(id.as_str(), json(&session)?.as_slice())?;
+    }
+    Ok(())
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    Ok(serde_json::to_vec(value)?)
+}
+
+fn read<T: DeserializeOwned>(row: &[u8]) -> Result<T> {
+    serde_json::from_slice(row).context("a stored row cannot be read")
+}
