@@ -23,8 +23,8 @@
 //! 5. [`Connection::closed`] says how it ended: send what is left and end the TCP connection.
 //!
 //! To send a message, [`Connection::encode`] appends its frame to a buffer of the driver's. Frames
-//! of a server are not masked, so one that was encoded once, also by [`frame::write_header`], serves
-//! any number of receivers; do not send it to a connection that is no longer
+//! of a server are not masked, so one that was encoded once, also by [`frame::write_header`],
+//! serves any number of receivers; do not send it to a connection that is no longer
 //! [open](Connection::is_open).
 //!
 //! What a peer does wrong is never an error the driver must interpret: the machine queues the close
