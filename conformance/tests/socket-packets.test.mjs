@@ -79,6 +79,17 @@ test("B3 a namespace may be left and joined again", async (t) => {
   await peer.roundTrip();
 });
 
+const RACE = "Node handles the DISCONNECT a tick later and takes the CONNECT for a second one";
+
+test("B3 DISCONNECT and CONNECT back to back join anew", sockeyeOnly(RACE), async (t) => {
+  const peer = await Peer.connect(t, server);
+  const first = await peer.join("/chat");
+  peer.send("41/chat,", "40/chat,");
+  const reply = await peer.receive();
+  assert(reply.startsWith('40/chat,{"sid":"') && !reply.includes(first), reply);
+  await peer.roundTrip();
+});
+
 test("B6 the layout's freedoms", async (t) => {
   const peer = await Peer.handshake(t, server);
   // The comma may be missing at the end of a packet.
