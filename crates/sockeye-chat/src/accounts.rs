@@ -31,7 +31,7 @@ const HASHES_AT_ONCE: usize = 2;
 const HASHES_WAITING_MAX: usize = 64;
 
 /// What signing in needs beyond the store.
-pub struct Accounts {
+pub(crate) struct Accounts {
     hashing: Arc<Semaphore>,
     sign_ins: Limiter,
     /// Checked where a name does not exist, so that it takes as long as where it does.
@@ -41,7 +41,7 @@ pub struct Accounts {
 impl Accounts {
     /// # Errors
     /// No randomness.
-    pub fn new(sign_ins_per_minute: u32) -> Result<Self> {
+    pub(crate) fn new(sign_ins_per_minute: u32) -> Result<Self> {
         let rate = f64::from(sign_ins_per_minute);
         Ok(Self {
             hashing: Arc::new(Semaphore::new(HASHES_WAITING_MAX)),
@@ -52,7 +52,7 @@ impl Accounts {
 }
 
 /// The routes below `/api`.
-pub fn routes() -> Router<App> {
+pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/api/register", post(register))
         .route("/api/login", post(login))
@@ -62,7 +62,7 @@ pub fn routes() -> Router<App> {
 }
 
 /// An answer that is not a success.
-pub struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,

@@ -15,7 +15,7 @@ use crate::tokens::{TokenError, now_ms, random};
 
 /// Who is in which room, over all connections: a user with two windows is there once.
 #[derive(Default)]
-pub struct Presence {
+pub(crate) struct Presence {
     rooms: Mutex<HashMap<String, BTreeMap<String, usize>>>,
 }
 
@@ -62,7 +62,7 @@ struct Connected {
 }
 
 /// Adds the chat to a server.
-pub fn attach(io: &Server) {
+pub(crate) fn attach(io: &Server) {
     io.middleware(authenticate);
     io.on_connection(connected);
     io.on("chat:join", join);
@@ -104,7 +104,7 @@ async fn authenticate(
 async fn connected(socket: Socket, State(app): State<App>) {
     let Some(me) = socket.data().get::<Connected>() else { return };
     // A client that has gone again needs no session.
-    let _ = socket.emit("session:created", &json!({ "sessionId": me.session_id }));
+    let _ = socket.emit("session:created", json!({ "sessionId": me.session_id }));
     save(&app, &socket, &me, None).await;
 }
 
@@ -152,11 +152,11 @@ async fn join(
     let answer = enter(&app, &socket, &room).await;
     match &answer {
         Ok(reply) => ack.send(reply)?,
-        Err(error) => ack.send(&refusal(error))?,
+        Err(error) => ack.send(refusal(error))?,
     }
     if answer.is_ok() {
         let messages = app.store.history(&room, app.config.history_messages).map_err(internal)?;
-        socket.emit("chat:history", &json!({ "room": room, "messages": messages }))?;
+        socket.emit("chat:history", json!({ "room": room, "messages": messages }))?;
     }
     Ok(())
 }
@@ -267,7 +267,7 @@ async fn restore(
             rooms.push(room);
         }
     }
-    socket.emit("session:restored", &json!({ "rooms": rooms }))?;
+    socket.emit("session:restored", json!({ "rooms": rooms }))?;
     Ok(json!({ "status": "ok", "rooms": rooms }))
 }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 const KEYS_MAX: usize = 10_000;
 
 /// Lets each key do something so often, with a burst.
-pub struct Limiter {
+pub(crate) struct Limiter {
     per_second: f64,
     burst: f64,
     buckets: Mutex<HashMap<String, Bucket>>,
@@ -23,7 +23,7 @@ struct Bucket {
 
 impl Limiter {
     /// `per_second` on average, `burst` at once.
-    pub fn new(per_second: f64, burst: f64) -> Self {
+    pub(crate) fn new(per_second: f64, burst: f64) -> Self {
         Self { per_second, burst, buckets: Mutex::default() }
     }
 
@@ -31,7 +31,7 @@ impl Limiter {
     ///
     /// # Errors
     /// The time until the next one is allowed.
-    pub fn take(&self, key: &str, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn take(&self, key: &str, now: Instant) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock();
         if buckets.len() >= KEYS_MAX {
             buckets.retain(|_, bucket| bucket.filled(self, now) < self.burst);

@@ -25,51 +25,51 @@ const GROUP_MAX: usize = 1024;
 
 /// An account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct User {
+pub(crate) struct User {
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
     /// Its name as it was typed.
-    pub username: String,
+    pub(crate) username: String,
     /// The password's argon2id hash.
-    pub hash: String,
+    pub(crate) hash: String,
 }
 
 /// A sign-in and the refresh token that continues it. An older token of the same sign-in is a
 /// stolen one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SignIn {
+pub(crate) struct SignIn {
     /// Whose it is.
-    pub username: String,
+    pub(crate) username: String,
     /// The hash of the token that is good now.
-    pub token_hash: String,
+    pub(crate) token_hash: String,
     /// When it ends unless it is used, in seconds since 1970.
-    pub expires_at: u64,
+    pub(crate) expires_at: u64,
 }
 
 /// A message.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// Its id, larger than those of the messages before it.
-    pub id: String,
+    pub(crate) id: String,
     /// Who wrote it.
-    pub username: String,
+    pub(crate) username: String,
     /// What.
-    pub text: String,
+    pub(crate) text: String,
     /// Where.
-    pub room: String,
+    pub(crate) room: String,
     /// When, in milliseconds since 1970.
-    pub timestamp: u64,
+    pub(crate) timestamp: u64,
 }
 
 /// What a client can have back after it lost its connection.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Session {
+pub(crate) struct Session {
     /// Whose it is.
-    pub username: String,
+    pub(crate) username: String,
     /// The rooms it was in.
-    pub rooms: Vec<String>,
+    pub(crate) rooms: Vec<String>,
     /// When the connection ended, in milliseconds since 1970; `None` while it lives.
-    pub ended_at: Option<u64>,
+    pub(crate) ended_at: Option<u64>,
 }
 
 type Job = Box<dyn FnOnce(&WriteTransaction) -> Done + Send>;
@@ -78,7 +78,7 @@ type Done = Box<dyn FnOnce(bool) + Send>;
 
 /// The handle of the file.
 #[derive(Clone)]
-pub struct Store {
+pub(crate) struct Store {
     database: Arc<Database>,
     jobs: Sender<Job>,
 }
@@ -89,7 +89,7 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be opened; another process may have it.
-    pub fn open(folder: &Path, now: u64) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, now: u64) -> Result<Self> {
         let path = folder.join("chat.redb");
         let database = Database::create(&path).with_context(|| {
             format!("cannot open {}; does another server use it?", path.display())
@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// Whether reading works.
-    pub fn is_well(&self) -> bool {
+    pub(crate) fn is_well(&self) -> bool {
         self.database.begin_read().is_ok()
     }
 
@@ -119,7 +119,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk failed.
-    pub async fn add_user(&self, user: User) -> Result<bool> {
+    pub(crate) async fn add_user(&self, user: User) -> Result<bool> {
         self.write(move |transaction| {
             let mut users = transaction.open_table(USERS)?;
             let key = user.username.to_lowercase();
@@ -136,7 +136,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk failed.
-    pub fn user(&self, username: &str) -> Result<Option<User>> {
+    pub(crate) fn user(&self, username: &str) -> Result<Option<User>> {
         let users = self.database.begin_read()?.open_table(USERS)?;
         users.get(username.to_lowercase().as_str())?.map(|row| read(row.value())).transpose()
     }
@@ -145,7 +145,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk failed.
-    pub async fn add_sign_in(&self, id: String, sign_in: SignIn) -> Result<()> {
+    pub(crate) async fn add_sign_in(&self, id: String, sign_in: SignIn) -> Result<()> {
         self.write(move |transaction| {
             let mut table = transaction.open_table(SIGN_INS)?;
             table.insert(id.as_str(), json(&sign_in)?.as_slice())?;
@@ -159,7 +159,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk failed.
-    pub async fn rotate(
+    pub(crate) async fn rotate(
         &self,
         id: String,
         old: String,
@@ -187,7 +187,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk failed.
-    pub async fn end_sign_in(&self, id: String) -> Result<()> {
+    pub(crate) async fn end_sign_in(&self, id: String) -> Result<()> {
         self.write(move |transaction| {
             transaction.open_table(SIGN_INS)?.remove(id.as_str())?;
             Ok(())
@@ -199,7 +199,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk failed; the message may or may not be there later.
-    pub async fn append(&self, mut message: Message) -> Result<Message> {
+    pub(crate) async fn append(&self, mut message: Message) -> Result<Message> {
         self.write(move |transaction| {
             let mut counters = transaction.open_table(COUNTERS)?;
             let id = counters.get("messages")?.map_or(0, |row| row.value()) + 1;
@@ -216,7 +216,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk failed.
-    pub fn history(&self, room: &str, count: usize) -> Result<Vec<Message>> {
+    pub(crate) fn history(&self, room: &str, count: usize) -> Result<Vec<Message>> {
         let messages = self.database.begin_read()?.open_table(MESSAGES)?;
         let rows = messages.range((room, 0)..=(room, u64::MAX))?.rev().take(count);
         let mut history = rows.map(|row| read(row?.1.value())).collect::<Result<Vec<Message>>>()?;
@@ -228,7 +228,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk failed.
-    pub async fn save_session(&self, id: String, session: Session) -> Result<()> {
+    pub(crate) async fn save_session(&self, id: String, session: Session) -> Result<()> {
         self.write(move |transaction| {
             let mut sessions = transaction.open_table(SESSIONS)?;
             sessions.insert(id.as_str(), json(&session)?.as_slice())?;
@@ -242,7 +242,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk failed.
-    pub async fn take_session(
+    pub(crate) async fn take_session(
         &self,
         id: String,
         username: String,
@@ -267,7 +267,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk failed.
-    pub async fn remove_sessions(&self, since: u64) -> Result<()> {
+    pub(crate) async fn remove_sessions(&self, since: u64) -> Result<()> {
         self.write(move |transaction| {
             let mut sessions = transaction.open_table(SESSIONS)?;
             sessions.retain(|_, row| {

@@ -19,20 +19,20 @@ const SECRET_BYTES_MIN: usize = 32;
 
 /// What an access token says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Claims {
+pub(crate) struct Claims {
     /// The user's id.
-    pub sub: String,
+    pub(crate) sub: String,
     /// The user's name.
-    pub username: String,
+    pub(crate) username: String,
     /// When it was made, in seconds since 1970.
-    pub iat: u64,
+    pub(crate) iat: u64,
     /// When it ends, in seconds since 1970.
-    pub exp: u64,
+    pub(crate) exp: u64,
 }
 
 /// Why an access token is no good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenError {
+pub(crate) enum TokenError {
     /// It was good once.
     Expired,
     /// It is not one of ours.
@@ -40,7 +40,7 @@ pub enum TokenError {
 }
 
 /// Makes and reads access tokens.
-pub struct Tokens {
+pub(crate) struct Tokens {
     encoding: EncodingKey,
     decoding: DecodingKey,
     lifetime_seconds: u64,
@@ -52,7 +52,7 @@ impl Tokens {
     ///
     /// # Errors
     /// The secret is too short, or cannot be kept.
-    pub fn new(secret: Option<&str>, folder: &Path, lifetime_seconds: u64) -> Result<Self> {
+    pub(crate) fn new(secret: Option<&str>, folder: &Path, lifetime_seconds: u64) -> Result<Self> {
         let secret = match secret {
             Some(secret) => secret.to_owned(),
             None => kept_secret(&folder.join("jwt-secret"))?,
@@ -73,7 +73,7 @@ impl Tokens {
     ///
     /// # Errors
     /// It cannot be signed.
-    pub fn issue(&self, user_id: &str, username: &str) -> Result<(String, u64)> {
+    pub(crate) fn issue(&self, user_id: &str, username: &str) -> Result<(String, u64)> {
         let iat = now_ms() / 1000;
         let exp = iat + self.lifetime_seconds;
         let claims = Claims { sub: user_id.into(), username: username.into(), iat, exp };
@@ -85,7 +85,7 @@ impl Tokens {
     ///
     /// # Errors
     /// It has expired, or is not ours.
-    pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+    pub(crate) fn verify(&self, token: &str) -> Result<Claims, TokenError> {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
         match jsonwebtoken::decode(token, &self.decoding, &validation) {
@@ -114,19 +114,19 @@ fn kept_secret(path: &Path) -> Result<String> {
 ///
 /// # Errors
 /// The system has no randomness.
-pub fn random() -> Result<String> {
+pub(crate) fn random() -> Result<String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// What is kept of a secret that is not needed again.
-pub fn hash(secret: &str) -> String {
+pub(crate) fn hash(secret: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(secret.as_bytes()))
 }
 
 /// Milliseconds since 1970.
-pub fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

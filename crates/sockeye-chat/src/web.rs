@@ -15,7 +15,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// A file of the page.
-pub async fn page(method: Method, uri: Uri) -> Response<Body> {
+pub(crate) async fn page(method: Method, uri: Uri) -> Response<Body> {
     let path = match uri.path() {
         "/" => "index.html",
         path => path.trim_start_matches('/'),

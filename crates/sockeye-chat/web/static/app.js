@@ -56,6 +56,8 @@ function enter() {
   $("me").textContent = api.user().username;
   connect();
   show();
+  // Where the rooms are a drawer it is open until there is one.
+  $("side").classList.add("open");
   $("join-name").focus();
 }
 

@@ -88,6 +88,11 @@ impl Connection {
                     let header = start.complete(rest)?;
                     return self.begin(header).map(Some);
                 }
+                // The length is judged as soon as it is here; a peer that declares too much need
+                // not be waited for until it has sent a masking key too.
+                if start.masked && len + size_of::<MaskingKey>() == start.header_len() {
+                    self.check_length(&start.complete(&bytes[2..start.header_len()])?)?;
+                }
             }
             let Some(&byte) = input.first() else {
                 self.reader = Reader::Header { bytes, len: len as u8 };
@@ -139,14 +144,22 @@ impl Connection {
         Ok(start)
     }
 
+    /// Holds the length of a frame, and with it the message's, against the limit.
+    #[inline]
+    fn check_length(&self, header: &Header) -> Result<(), ProtocolError> {
+        let arrived = self.assembly.as_ref().map_or(0, Assembly::len);
+        let room = self.limits.message_bytes_max.saturating_sub(arrived) as u64;
+        if !header.opcode.is_control() && header.payload_len > room {
+            return Err(ProtocolError::MessageTooLong);
+        }
+        Ok(())
+    }
+
     /// Holds a complete header against the limits.
     #[inline]
     fn begin(&mut self, header: Header) -> Result<Frame, ProtocolError> {
         if !header.opcode.is_control() {
-            let arrived = self.assembly.as_ref().map_or(0, Assembly::len);
-            if header.payload_len > self.limits.message_bytes_max.saturating_sub(arrived) as u64 {
-                return Err(ProtocolError::MessageTooLong);
-            }
+            self.check_length(&header)?;
             let before = if header.opcode == Opcode::Continuation { self.fragments } else { 0 };
             if before >= self.limits.fragments_max {
                 return Err(ProtocolError::TooManyFragments);
