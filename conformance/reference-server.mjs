@@ -1,4 +1,4 @@
-// The test server of README.md on Node's official socket.io: what every other server is compared with.
+// The test server of README.md on Node's official socket.io: the yardstick for every other server.
 // Knows nothing of the tests; each handler does exactly what the contract's table says.
 
 import { createServer } from "node:http";
@@ -115,8 +115,8 @@ function serveState(socket) {
   socket.on("whoami", (ack) => {
     const { id, connected, data, conn, handshake, nsp } = socket;
     const { auth, query } = handshake;
-    const transport = conn.transport.name;
-    ack({ id, namespace: nsp.name, connected, transport, rooms: roomsOf(socket), data, auth, query });
+    const names = { namespace: nsp.name, transport: conn.transport.name };
+    ack({ id, ...names, connected, rooms: roomsOf(socket), data, auth, query });
   });
   socket.on("data-set", (key, value, ack) => {
     socket.data[key] = value;

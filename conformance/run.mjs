@@ -12,10 +12,10 @@ const chosen = process.argv.slice(2).filter((argument) => !argument.startsWith("
 const all = readdirSync(join(directory, "tests")).map((name) => join("tests", name)).sort();
 const files = chosen.length > 0 ? chosen : all;
 
-const child = spawn(
-  process.execPath,
-  ["--test", "--test-reporter=spec", "--test-concurrency=2", "--test-timeout=120000", ...flags, ...files],
-  { cwd: directory, stdio: "inherit" },
-);
+const runner = ["--test", "--test-reporter=spec", "--test-concurrency=2", "--test-timeout=120000"];
+const child = spawn(process.execPath, [...runner, ...flags, ...files], {
+  cwd: directory,
+  stdio: "inherit",
+});
 child.once("exit", (code, signal) => process.exit(signal ? 1 : code));
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));

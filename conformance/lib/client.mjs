@@ -8,8 +8,8 @@ import { Inbox, within } from "./wait.mjs";
 const BOTH = ["polling", "websocket"];
 
 /**
- * Every scenario runs in each mode. `upgrade` goes on while the upgrade is under way, `upgraded` waits
- * for its end first.
+ * Every scenario runs in each mode. `upgrade` goes on while the upgrade is under way, `upgraded`
+ * waits for its end first.
  */
 export const MODES = {
   polling: { transports: ["polling"] },

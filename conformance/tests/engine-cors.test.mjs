@@ -1,4 +1,5 @@
-// Raw HTTP: the cors option on polling, preflights and upgrades. FEATURES A4, HARDENING 9, CVE-2020-28481.
+// Raw HTTP: the cors option on polling, preflights and upgrades. FEATURES A4, HARDENING 9,
+// CVE-2020-28481.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,5 @@
-// Raw Engine.IO 4 over long-polling: overlaps, bodies, limits and endings. FEATURES A5, H 6-15, 30, 31.
+// Raw Engine.IO 4 over long-polling: overlaps, bodies, limits and endings. FEATURES A5,
+// H 6-15, 25, 30, 31.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,6 +9,7 @@ import { elapsed, until, within } from "../lib/wait.mjs";
 
 const LIMIT = 20_000;
 const server = await useServer({ maxHttpBufferSize: LIMIT });
+const LAST_PACKETS = [event("bye", "last words"), "41", "1"];
 const closed = (mark) => server.logged(mark, "disconnect");
 
 test("A5 a GET waits until there is something to say, and takes everything at once", async (t) => {
@@ -43,7 +45,7 @@ test("A5 packets are joined by 0x1E, binary is base64 with a b", async (t) => {
   assert.deepEqual(received, [event("echo", "a"), ...packets]);
 });
 
-test("H06 overlapping GET: the second gets 400, the first a close packet, the session dies", async (t) => {
+test("H06 overlapping GET: 400, a close packet for the other, the session dies", async (t) => {
   const session = await Polling.connect(t, server, { mark: "H06" });
   const first = session.startGet();
   await requestSent(first);
@@ -72,7 +74,7 @@ test("H07 overlapping POST kills the session too", async (t) => {
   assert(await session.isGone());
 });
 
-test("H08 413 does not close the session; the limit counts bytes, declared or chunked", async (t) => {
+test("H08 413 does not close the session; bytes count, declared or chunked", async (t) => {
   const session = await Polling.connect(t, server);
   const tooLong = event("record", "x".repeat(LIMIT));
   assert.equal((await session.post(tooLong)).status, 413);
@@ -94,7 +96,7 @@ test("H08 a body of exactly maxHttpBufferSize passes, one byte more does not", a
   assert.equal((await session.post(event("silence", "x".repeat(fill + 1)))).status, 413);
 });
 
-test("H09 a bad content type closes the request and the session, aborting the upload", async (t) => {
+test("H09 a bad content type closes the request, the upload and the session", async (t) => {
   const session = await Polling.connect(t, server, { mark: "H09" });
   const headers = { "Content-Type": "application/octet-stream", "Content-Length": 1_000 };
   const post = session.startPost(null, { headers });
@@ -105,7 +107,7 @@ test("H09 a bad content type closes the request and the session, aborting the up
   assert(await session.isGone());
 });
 
-test("H10 good packets before garbage are delivered, the POST says ok, then parse error", async (t) => {
+test("H10 good packets before garbage: ok, delivered, then parse error", async (t) => {
   const session = await Polling.connect(t, server, { mark: "H10" });
   const answer = await session.post(event("record", "good"), "x garbage", event("record", "never"));
   assert.deepEqual([answer.status, answer.body], [200, "ok"]);
@@ -179,7 +181,7 @@ test("H14 what was emitted right before a close arrives before it", async (t) =>
   await session.post(event("disconnect-me", true, "last words"));
   const packets = (await within("the parked GET", parked.answer)).body.split("\x1e");
   await readUntilClose(session, packets);
-  assert.deepEqual(packets.filter((packet) => packet !== "6"), [event("bye", "last words"), "41", "1"]);
+  assert.deepEqual(packets.filter((packet) => packet !== "6"), LAST_PACKETS);
   await until("the session to be gone", () => session.isGone());
 });
 
@@ -197,7 +199,7 @@ test("H15 a close without a parked GET is delivered on the next", async (t) => {
   assert.equal((await closed("H15")).reason, "server namespace disconnect");
   const packets = [];
   await readUntilClose(session, packets);
-  assert.deepEqual(packets.filter((packet) => packet !== "6"), [event("bye", "last words"), "41", "1"]);
+  assert.deepEqual(packets.filter((packet) => packet !== "6"), LAST_PACKETS);
   await until("the session to be gone", () => session.isGone());
 });
 
@@ -229,7 +231,8 @@ test("H30 (v3 lengths in UTF-16 units)", { skip: "absent: Engine.IO 3" }, () => 
 
 test("H31 base64 of an empty buffer is b and nothing, both ways", async (t) => {
   const session = await Polling.connect(t, server);
-  const packets = ['452-["echo",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]', "b", "b"];
+  const header = '452-["echo",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]';
+  const packets = [header, "b", "b"];
   await session.post(...packets);
   for (const packet of packets) assert.equal(await session.receive(), packet);
 });

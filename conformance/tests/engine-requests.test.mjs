@@ -78,7 +78,7 @@ test("H01 transport and sid are not fooled by names every JavaScript object has"
   }
 });
 
-test("H02 A3 refusals have numeric codes, JSON bodies and the order of Node's checks", async (t) => {
+test("H02 A3 refusals have numeric codes, JSON bodies and Node's order", async (t) => {
   const session = await Polling.handshake(t, server);
   const known = { ...POLLING, sid: session.sid };
   const cases = [

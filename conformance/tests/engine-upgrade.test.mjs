@@ -179,7 +179,7 @@ test("H21 a session closed while probing closes the probe", async (t) => {
   assert.equal((await server.logged("H21", "disconnect")).reason, "transport close");
 });
 
-test("H21 a probe that goes away leaves the polling session, which may flush and close", async (t) => {
+test("H21 a probe that goes away leaves a session that can flush and close", async (t) => {
   const session = await Polling.connect(t, server, { mark: "H21 gone" });
   const peer = await probe(t, server, session);
   await session.post(event("echo", "buffered"));

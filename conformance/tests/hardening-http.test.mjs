@@ -1,5 +1,5 @@
-// HARDENING.md: hostile HTTP and upgrade requests. In each test a second, well-behaved client is served
-// throughout.
+// HARDENING.md: hostile HTTP and upgrade requests. In each test a second, well-behaved client
+// is served throughout.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -13,7 +13,7 @@ import { frame, OPCODE, Peer, Tcp } from "../lib/websocket.mjs";
 const LIMIT = 1_000_000;
 const server = await useServer();
 
-test("CVE-2026-59725: octet-stream POSTs are answered with 400 and close their sessions", async (t) => {
+test("CVE-2026-59725: octet-stream POSTs get 400 and close their sessions", async (t) => {
   const own = await serverFor(t);
   const witness = await Witness.of(t, own);
   await inParallel(50, 10, async () => {
