@@ -19,7 +19,8 @@ use crate::reason::DisconnectReason;
 pub(crate) struct Peer {
     outbox: Outbox,
     waker: AtomicWaker,
-    mailbox: Mutex<Vec<Command>>,
+    /// `None` when the task has ended.
+    mailbox: Mutex<Option<Vec<Command>>>,
     drained: Notify,
 }
 
@@ -67,7 +68,7 @@ impl Peer {
         Self {
             outbox,
             waker: AtomicWaker::new(),
-            mailbox: Mutex::default(),
+            mailbox: Mutex::new(Some(Vec::new())),
             drained: Notify::new(),
         }
     }
@@ -112,13 +113,23 @@ impl Peer {
         }
     }
 
+    /// Asks the task to do something. Where it has ended the command is dropped, which tells a
+    /// waiting request so.
     pub(crate) fn command(&self, command: Command) {
-        self.mailbox.lock().push(command);
+        if let Some(commands) = &mut *self.mailbox.lock() {
+            commands.push(command);
+        }
         self.waker.wake();
     }
 
     pub(crate) fn take_commands(&self) -> Vec<Command> {
-        std::mem::take(&mut *self.mailbox.lock())
+        self.mailbox.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The task ends: what waits is dropped, and what comes.
+    pub(crate) fn close_mailbox(&self) {
+        let waiting = self.mailbox.lock().take();
+        drop(waiting);
     }
 
     /// Tells those who wait in [`wait_drained`](Self::wait_drained) to look again.

@@ -515,7 +515,7 @@ impl Drop for Connection {
         self.core.peer.outbox().close();
         self.core.peer.notify_drained();
         drop(self.core.peer.waker().take());
-        drop(self.core.peer.take_commands());
+        self.core.peer.close_mailbox();
     }
 }
 
