@@ -174,8 +174,9 @@ test("one receiver that never reads delays no broadcast", async (t) => {
   const text = "x".repeat(10_000);
   for (let i = 0; i < 500; i += 1) {
     speaker.send(event("broadcast", { from: "server", event: "news" }, i, text));
+    // Those who read are given the time to, however slow the machine is.
+    if (i % 50 === 49) await Promise.all([speaker.roundTrip(), witness.check()]);
   }
-  await speaker.roundTrip();
   assert.equal((await speaker.heard()).length, 500);
   await witness.check();
   tcp.socket.destroy();
