@@ -110,10 +110,11 @@ impl<'de> Visitor<'de> for BinaryVisitor {
 }
 
 /// Finds every placeholder of arguments that came with `count` attachments, and whether each
-/// names one of them.
+/// names one of them. Recurses as deep as `json` nests, which the caller has bounded, and looks at
+/// each byte once.
 pub(super) fn check_placeholders(json: &str, count: usize) -> Result<(), serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    de::DeserializeSeed::deserialize(Check { count }, &mut deserializer)
+    de::DeserializeSeed::deserialize(Check { count }, &mut deserializer).map(drop)
 }
 
 #[derive(Clone, Copy)]
@@ -121,78 +122,74 @@ struct Check {
     count: usize,
 }
 
-impl<'de> de::DeserializeSeed<'de> for Check {
-    type Value = ();
+/// What a checked value would mean as a part of a placeholder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// `true`: as `_placeholder`, the mark.
+    True,
+    /// As `num`, an attachment's.
+    Index(u64),
+    Other,
+}
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+impl<'de> de::DeserializeSeed<'de> for Check {
+    type Value = Part;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Part, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Check {
-    type Value = ();
+    type Value = Part;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Part, A::Error> {
         while seq.next_element_seed(self)?.is_some() {}
-        Ok(())
+        Ok(Part::Other)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let (mut marked, mut num) = (false, Num::Missing);
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
+        let (mut mark, mut num) = (Part::Other, Part::Other);
         while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
+            let value = map.next_value_seed(self)?;
             match &*key {
-                "_placeholder" => {
-                    let value: &serde_json::value::RawValue = map.next_value()?;
-                    marked = value.get() == "true";
-                    check_placeholders(value.get(), self.count).map_err(de::Error::custom)?;
-                }
-                "num" => {
-                    let value: &serde_json::value::RawValue = map.next_value()?;
-                    num = value.get().parse().map_or(Num::Other, Num::Index);
-                    check_placeholders(value.get(), self.count).map_err(de::Error::custom)?;
-                }
-                _ => map.next_value_seed(self)?,
+                "_placeholder" => mark = value,
+                "num" => num = value,
+                _ => {}
             }
         }
         match num {
-            Num::Index(num) if marked && num < self.count => Ok(()),
-            _ if !marked => Ok(()),
+            _ if mark != Part::True => Ok(Part::Other),
+            Part::Index(num) if num < self.count as u64 => Ok(Part::Other),
             _ => Err(de::Error::custom("a placeholder names no attachment")),
         }
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    fn visit_bool<E>(self, value: bool) -> Result<Part, E> {
+        Ok(if value { Part::True } else { Part::Other })
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
+    fn visit_i64<E>(self, _: i64) -> Result<Part, E> {
+        Ok(Part::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
+    fn visit_u64<E>(self, value: u64) -> Result<Part, E> {
+        Ok(Part::Index(value))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
+    fn visit_f64<E>(self, _: f64) -> Result<Part, E> {
+        Ok(Part::Other)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
+    fn visit_str<E>(self, _: &str) -> Result<Part, E> {
+        Ok(Part::Other)
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_unit<E>(self) -> Result<Part, E> {
+        Ok(Part::Other)
     }
-}
-
-/// What a placeholder's `num` is.
-enum Num {
-    Missing,
-    Index(usize),
-    Other,
 }

@@ -129,10 +129,11 @@ impl Multiplexer {
         self.binary = None;
         let parts = packet::split(text, self.limits.attachments_max)?;
         if parts.attachments > 0 {
+            // All that can be wrong with it is found before anything is waited for. How deep it
+            // nests is bounded by the reading, before the placeholders are looked for recursively.
+            read(&parts, Vec::new())?;
             check_placeholders(parts.json, parts.attachments)
                 .map_err(|error| placeholder_violation(&error))?;
-            // All that can be wrong with it is found before anything is waited for.
-            read(&parts, Vec::new())?;
             self.binary = Some(Box::new(Binary {
                 text: text.to_owned(),
                 expected: parts.attachments,
@@ -341,6 +342,16 @@ mod tests {
         }
         let text = r#"51-["e",{"_placeholder":true}]"#;
         assert_eq!(violation(&mut joined(), text), Violation::IllegalPlaceholder);
+    }
+
+    #[test]
+    fn deep_placeholders_are_refused_without_recursion() {
+        for depth in [98, 99, 200, 60_000] {
+            let (open, close) = ("{\"_placeholder\":".repeat(depth), "}".repeat(depth));
+            let text = format!("51-[\"e\",{open}1{close}]");
+            let expected = if depth < 100 { Ok(None) } else { Err(Violation::TooDeep) };
+            assert_eq!(joined().handle_text(&text), expected, "{depth}");
+        }
     }
 
     #[test]
