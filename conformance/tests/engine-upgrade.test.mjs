@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { event, Polling } from "../lib/polling.mjs";
 import { serverFor, useServer } from "../lib/server.mjs";
 import { elapsed, until, within } from "../lib/wait.mjs";
-import { Peer, Tcp } from "../lib/websocket.mjs";
+import { frame, OPCODE, Peer, Tcp } from "../lib/websocket.mjs";
 
 const server = await useServer();
 
@@ -47,6 +47,29 @@ test("H16 binary emitted in the upgrade window keeps its place", async (t) => {
   assert.equal(await peer.receive(), header);
   assert.deepEqual(await peer.receive(), Buffer.from([1, 2]));
   assert.equal(await peer.receive(), event("echo", "b"));
+});
+
+test("a probe that waits for nothing: all of its frames come with the request", async (t) => {
+  const session = await Polling.connect(t, server);
+  const tcp = await Tcp.open(t, server);
+  const texts = ["2probe", "5", event("echo", "behind")];
+  const frames = texts.map((text) => frame(OPCODE.text, text));
+  frames.splice(1, 0, frame(OPCODE.ping, "while probing"));
+  frames.push(frame(OPCODE.ping, "upgraded"));
+  tcp.upgrade({ query: { sid: session.sid }, behind: Buffer.concat(frames) });
+  const answers = ["3probe", "while probing", event("echo", "behind"), "upgraded"];
+  for (const answer of answers) await tcp.until(answer);
+  assert(tcp.text.indexOf("3probe") < tcp.text.indexOf(answers[2]), "the probe's answer is first");
+});
+
+test("pings are answered while probing", async (t) => {
+  const session = await Polling.connect(t, server);
+  const peer = await probe(t, server, session);
+  const pong = new Promise((resolve) => peer.ws.once("pong", (data) => resolve(String(data))));
+  peer.ws.ping("are you there");
+  assert.equal(await within("a pong", pong), "are you there");
+  peer.send("5");
+  await peer.roundTrip();
 });
 
 test("H16 (send callbacks), H17 (writeBuffer)", { skip: "absent: Node's engine API" }, () => {});

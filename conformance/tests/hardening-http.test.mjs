@@ -204,6 +204,7 @@ test("upgrade requests without the headers of RFC 6455 are refused", async (t) =
     { "Sec-WebSocket-Key": "!".repeat(24) },
     { "Sec-WebSocket-Version": "12" },
     { "Sec-WebSocket-Version": undefined },
+    { "Sec-WebSocket-Protocol": "a,a" },
     { Upgrade: "h2c" },
   ];
   for (const change of bad) {
@@ -215,6 +216,10 @@ test("upgrade requests without the headers of RFC 6455 are refused", async (t) =
     tcp.socket.write(`GET ${target} HTTP/1.1\r\n${lines.join("")}\r\n`);
     await until("a refusal", () => tcp.status !== undefined || tcp.ended);
     assert.equal(tcp.status, 400, JSON.stringify(change));
+    // RFC 6455 §4.4: who speaks none of the client's versions says which it does speak.
+    if ("Sec-WebSocket-Version" in change) {
+      assert.match(tcp.text, /\r\nSec-WebSocket-Version: 13, 8\r\n/i);
+    }
     tcp.socket.destroy();
   }
   await witness.check();

@@ -221,12 +221,16 @@ impl Outbox {
         }
     }
 
-    /// Changes the way out; what waits leaves by the new one.
-    pub(crate) fn relink(&self, link: Link) {
+    /// Changes the way out, from long-polling: what waits leaves by the new one, behind `owed`.
+    pub(crate) fn relink(&self, link: Link, owed: Vec<u8>) {
         let mut state = self.state.lock();
-        if !matches!(state.link, Link::Closed) {
-            state.link = link;
-            state.blocked = false;
+        if matches!(state.link, Link::Closed) {
+            return;
+        }
+        state.link = link;
+        if !owed.is_empty() {
+            state.bytes += owed.len();
+            state.waiting.insert(0, EncodedPacket::frames(owed));
         }
     }
 

@@ -76,7 +76,7 @@ impl Connection {
         let Opening { server, id, handshake, mut transport } = opening;
         let config = server.config();
         let (link, kind) = match &mut transport {
-            Some(transport) => (transport.link(), engine::Transport::WebSocket),
+            Some(transport) => (transport.link().0, engine::Transport::WebSocket),
             None => (Link::Polling { get: false }, engine::Transport::Polling),
         };
         let outbox = Outbox::new(link, config.outbox_bytes_max, config.outbox_policy);
@@ -224,7 +224,8 @@ impl Connection {
                     self.release_get(now);
                     self.transport = self.probe.take();
                     if let Some(transport) = &mut self.transport {
-                        self.core.peer.outbox().relink(transport.link());
+                        let (link, owed) = transport.link();
+                        self.core.peer.outbox().relink(link, owed);
                     }
                 }
                 Output::Closed => {
@@ -362,7 +363,7 @@ impl Connection {
 
     fn write(&mut self, now: Instant, cx: &mut Context<'_>) {
         if let Some(probe) = &mut self.probe
-            && let Poll::Ready(Err(_)) = probe.poll_write(cx)
+            && let Poll::Ready(Err(_)) = probe.poll_answer(cx)
         {
             self.core.session.handle_probe_closed();
             self.run_outputs(now, cx);

@@ -61,11 +61,16 @@ impl Transport {
         Self { io, early, machine, unsent: Vec::new() }
     }
 
-    /// Where packets leave, once the transport is the session's.
-    pub(crate) fn link(&mut self) -> Link {
+    /// Where packets leave, once the transport is the session's; and what must leave before them.
+    pub(crate) fn link(&mut self) -> (Link, Vec<u8>) {
+        self.unsent.extend(self.machine.poll_transmit().unwrap_or_default());
         match &mut self.io {
-            Io::Tcp { write, .. } => write.take().map_or(Link::Closed, Link::Direct),
-            Io::Boxed(_) => Link::Task,
+            Io::Tcp { write, .. } => {
+                let link = write.take().map_or(Link::Closed, Link::Direct);
+                (link, std::mem::take(&mut self.unsent))
+            }
+            // The task goes on writing what it has.
+            Io::Boxed(_) => (Link::Task, Vec::new()),
         }
     }
 
@@ -102,6 +107,18 @@ impl Transport {
     /// The buffer of [`poll_write`](Self::poll_write).
     pub(crate) fn unsent(&mut self) -> &mut Vec<u8> {
         &mut self.unsent
+    }
+
+    /// A probe's writing: `unsent`, then the pongs that the machine owes. While the peer takes
+    /// nothing they stay in the machine, which bounds them.
+    pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_write(cx))?;
+            match self.machine.poll_transmit() {
+                Some(frames) => self.unsent = frames,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
     }
 
     /// Writes `unsent`; ready when nothing is left.

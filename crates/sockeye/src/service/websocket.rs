@@ -1,19 +1,22 @@
 //! WebSocket requests: the opening handshake's answer, and what becomes of the stream behind it.
 //! Does not know frames or packets.
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{StatusCode, request};
+use hyper::upgrade::OnUpgrade;
 use sockeye_proto::SessionId;
 use sockeye_proto::engine::RequestError;
-use sockeye_ws::handshake::accept_key;
+use sockeye_ws::handshake::server::HandshakeError;
+use sockeye_ws::handshake::{self, HttpVersion};
 
 use super::{Answer, Checked, busy, plain, refuse};
 use crate::connection::{Command, Connection, Opening, Transport};
 
 /// Opens a session over WebSocket.
 pub(super) fn open(mut checked: Checked) -> Answer {
-    let Some((answer, upgrade)) = switch(&mut checked.parts) else {
-        return refuse(RequestError::BadRequest, true);
+    let (answer, upgrade) = match switch(&mut checked.parts) {
+        Ok(switched) => switched,
+        Err(refusal) => return refusal,
     };
     let server = checked.server.clone();
     let Ok(id) = server.new_session_id() else { return busy("no randomness") };
@@ -36,8 +39,9 @@ pub(super) fn upgrade(mut checked: Checked, id: &SessionId) -> Answer {
     let Some(peer) = checked.server.session(id) else {
         return refuse(RequestError::SessionUnknown, true);
     };
-    let Some((answer, upgrade)) = switch(&mut checked.parts) else {
-        return refuse(RequestError::BadRequest, true);
+    let (answer, upgrade) = match switch(&mut checked.parts) {
+        Ok(switched) => switched,
+        Err(refusal) => return refusal,
     };
     let limits = checked.server.config().websocket_limits();
     tokio::spawn(async move {
@@ -48,22 +52,39 @@ pub(super) fn upgrade(mut checked: Checked, id: &SessionId) -> Answer {
     answer
 }
 
-/// The 101, if the request is a good one (RFC 6455 §4.2.1).
-fn switch(parts: &mut request::Parts) -> Option<(Answer, hyper::upgrade::OnUpgrade)> {
-    let version = parts.headers.get(header::SEC_WEBSOCKET_VERSION)?;
-    let key = parts.headers.get(header::SEC_WEBSOCKET_KEY)?.as_bytes();
-    // 16 bytes in base64.
-    let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    let (text, padding) = key.split_at_checked(22)?;
-    if !matches!(version.as_bytes(), b"13" | b"8") || padding != b"==" || !text.iter().all(is_key) {
-        return None;
-    }
-    let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>()?;
+/// The 101, if the request is a WebSocket handshake; else the answer that says what it lacks.
+fn switch(parts: &mut request::Parts) -> Result<(Answer, OnUpgrade), Answer> {
+    let version = match parts.version {
+        http::Version::HTTP_11 => HttpVersion::Http11,
+        _ => HttpVersion::Http10,
+    };
+    let values = |name| parts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let key = match handshake::server::verify(parts.method.as_str(), version, values) {
+        Ok(accept) => accept.key,
+        Err(error) => return Err(refuse_handshake(error)),
+    };
+    let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+        // Whatever serves the requests cannot hand their streams over.
+        return Err(plain(StatusCode::NOT_IMPLEMENTED, "this server cannot upgrade connections"));
+    };
     let mut answer = plain(StatusCode::SWITCHING_PROTOCOLS, "");
     let headers = answer.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let accept = HeaderValue::from_bytes(&accept_key(key)).ok()?;
+    let accept = HeaderValue::from_bytes(&key).expect("base64 is a header's value");
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    Some((answer, upgrade))
+    Ok((answer, upgrade))
+}
+
+fn refuse_handshake(error: HandshakeError) -> Answer {
+    let status = StatusCode::from_u16(error.status()).expect("a status of HTTP");
+    let mut answer = plain(status, error.to_string());
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if let Some((name, value)) = error.header() {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
 }
