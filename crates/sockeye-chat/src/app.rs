@@ -1,10 +1,12 @@
 //! What the parts of the chat share, and the router that joins them.
 //! Does not know what the parts do.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -12,12 +14,15 @@ use axum::routing::get;
 use sockeye::{Cors, Server};
 
 use crate::accounts::{self, Accounts};
-use crate::chat::{self, Presence};
+use crate::chat;
 use crate::config::Config;
 use crate::limits::Limiter;
+use crate::rooms::Rooms;
 use crate::store::Store;
 use crate::tokens::{Tokens, now_ms};
 use crate::web;
+
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A handle to everything.
 #[derive(Clone)]
@@ -29,7 +34,7 @@ pub struct Parts {
     pub(crate) store: Store,
     pub(crate) tokens: Tokens,
     pub(crate) accounts: Accounts,
-    pub(crate) presence: Presence,
+    pub(crate) rooms: Rooms,
     pub(crate) messages: Limiter,
     is_draining: AtomicBool,
 }
@@ -43,19 +48,24 @@ impl std::ops::Deref for App {
 }
 
 impl App {
-    /// Opens the data folder.
+    /// Opens the data folder, which is made for its owner alone if it is missing.
     ///
     /// # Errors
     /// The folder or something in it cannot be used.
     pub fn open(config: Config) -> Result<Self> {
-        std::fs::create_dir_all(&config.data_dir)?;
+        let folder = config.data_dir.display();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&config.data_dir)
+            .with_context(|| format!("cannot make the data folder {folder}"))?;
         let rate = f64::from(config.messages_per_second);
         let secret = config.jwt_secret.as_deref();
         Ok(Self(Arc::new(Parts {
             store: Store::open(&config.data_dir, now_ms())?,
             tokens: Tokens::new(secret, &config.data_dir, config.access_token_seconds)?,
             accounts: Accounts::new(config.sign_ins_per_minute)?,
-            presence: Presence::default(),
+            rooms: Rooms::default(),
             messages: Limiter::new(rate, rate * 5.0),
             is_draining: AtomicBool::new(false),
             config,
@@ -83,6 +93,21 @@ impl App {
             .fallback(web::page)
             .with_state(self.clone())
             .layer(io.layer())
+    }
+
+    /// Removes what has expired, once a minute for ever.
+    pub async fn sweep(&self) {
+        let mut minutes = tokio::time::interval(SWEEP_INTERVAL);
+        loop {
+            minutes.tick().await;
+            let swept = self.store.sweep(self.restorable_since(), now_ms() / 1000).await;
+            swept.unwrap_or_else(|error| tracing::error!(%error, "nothing was swept"));
+        }
+    }
+
+    /// Sessions that ended before then, in milliseconds since 1970, are not restored.
+    pub(crate) fn restorable_since(&self) -> u64 {
+        now_ms().saturating_sub(self.config.restore_seconds * 1000)
     }
 
     /// From now on the server is not ready for more.

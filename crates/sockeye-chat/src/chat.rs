@@ -1,64 +1,27 @@
 //! The chat's events: joining, messages, typing, leaving, restoring.
 //! Does not know HTTP; whoever gets past the middleware is signed in.
 
-use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sockeye::{Ack, Auth, ConnectError, Data, HandlerError, Server, Socket, State};
+use sockeye::{
+    Ack, Auth, ConnectError, Data, HandlerError, Namespace, Rejection, Server, Socket, State,
+};
 
 use crate::app::App;
+use crate::rooms::Room;
 use crate::store::{Message, Session};
-use crate::tokens::{TokenError, now_ms, random};
+use crate::tokens::{TokenError, hash, now_ms, random};
 
-/// Who is in which room, over all connections: a user with two windows is there once.
-#[derive(Default)]
-pub(crate) struct Presence {
-    rooms: Mutex<HashMap<String, BTreeMap<String, usize>>>,
-}
-
-impl Presence {
-    /// Returns whether it is the user's first connection in the room.
-    fn join(&self, room: &str, username: &str) -> bool {
-        let mut rooms = self.rooms.lock();
-        let members = rooms.entry(room.to_owned()).or_default();
-        let connections = members.entry(username.to_owned()).or_default();
-        *connections += 1;
-        *connections == 1
-    }
-
-    /// Returns whether it was the user's last connection in the room.
-    fn leave(&self, room: &str, username: &str) -> bool {
-        let mut rooms = self.rooms.lock();
-        let Some(members) = rooms.get_mut(room) else { return false };
-        let Some(connections) = members.get_mut(username) else { return false };
-        *connections -= 1;
-        let last = *connections == 0;
-        if last {
-            members.remove(username);
-        }
-        if members.is_empty() {
-            rooms.remove(room);
-        }
-        last
-    }
-
-    fn members(&self, room: &str) -> Vec<String> {
-        self.rooms
-            .lock()
-            .get(room)
-            .map(|members| members.keys().cloned().collect())
-            .unwrap_or_default()
-    }
-}
+const INTERNAL: &str = "internal";
 
 /// What a connection is.
 #[derive(Clone)]
 struct Connected {
     username: String,
-    session_id: String,
+    /// The hash of the session's id, which only the client keeps.
+    session: String,
 }
 
 /// Adds the chat to a server.
@@ -71,6 +34,14 @@ pub(crate) fn attach(io: &Server) {
     io.on("chat:leave", leave);
     io.on("session:restore", restore);
     io.on_disconnecting(disconnecting);
+    // What clients do wrong they are told; the log has what the server did wrong.
+    io.on_error(|socket, event, error| {
+        if error.code() == INTERNAL {
+            tracing::error!(socket = %socket.id(), event, %error, "an event failed");
+        } else {
+            tracing::debug!(socket = %socket.id(), event, code = error.code(), "refused");
+        }
+    });
 }
 
 #[derive(Deserialize)]
@@ -96,27 +67,46 @@ async fn authenticate(
         Err(TokenError::Expired) => return refuse("Invalid token", "token_expired"),
         Err(TokenError::Invalid) => return refuse("Invalid token", "invalid_token"),
     };
-    let session_id = random().map_err(|_| ConnectError::new("The server has no randomness"))?;
-    socket.data().insert(Connected { username: claims.username, session_id });
+    // The session is made when the connection is admitted.
+    socket.data().insert(Connected { username: claims.username, session: String::new() });
     Ok(())
 }
 
+/// The session is on the disk before the client hears of it.
 async fn connected(socket: Socket, State(app): State<App>) {
-    let Some(me) = socket.data().get::<Connected>() else { return };
-    // A client that has gone again needs no session.
-    let _ = socket.emit("session:created", json!({ "sessionId": me.session_id }));
-    save(&app, &socket, &me, None).await;
+    let Some(Connected { username, .. }) = socket.data().get() else { return };
+    let made = async {
+        let id = random()?;
+        let me = Connected { username, session: hash(&id) };
+        let session = Session { username: me.username.clone(), rooms: Vec::new(), ended_at: None };
+        app.store.add_session(me.session.clone(), session).await?;
+        socket.data().insert(me);
+        anyhow::Ok(id)
+    };
+    match made.await {
+        // A client that has gone again needs no session.
+        Ok(id) => drop(socket.emit("session:created", json!({ "sessionId": id }))),
+        Err(error) => tracing::error!(%error, "a session was not made"),
+    }
 }
 
-/// Writes what the client can have back.
-async fn save(app: &App, socket: &Socket, me: &Connected, ended_at: Option<u64>) {
-    let own = socket.id();
-    let rooms = socket.rooms().into_iter().filter(|room| **room != *own.as_str());
-    let rooms = rooms.map(|room| room.to_string()).collect();
-    let session = Session { username: me.username.clone(), rooms, ended_at };
-    if let Err(error) = app.store.save_session(me.session_id.clone(), session).await {
+/// Writes what the client can have back: the rooms it is in, and `more`.
+async fn save(app: &App, socket: &Socket, me: &Connected, more: Option<&str>) {
+    let mut rooms = rooms(socket);
+    if let Some(more) = more.filter(|more| !socket.is_in(more)) {
+        rooms.push(more.to_owned());
+    }
+    let session = Session { username: me.username.clone(), rooms, ended_at: None };
+    if let Err(error) = app.store.save_session(me.session.clone(), session).await {
         tracing::error!(%error, "a session was not saved");
     }
+}
+
+/// The rooms that a socket is in, without the one of its id.
+fn rooms(socket: &Socket) -> Vec<String> {
+    let own = socket.id();
+    let rooms = socket.rooms().into_iter().filter(|room| **room != *own.as_str());
+    rooms.map(|room| room.to_string()).collect()
 }
 
 fn me(socket: &Socket) -> Result<Connected, HandlerError> {
@@ -125,8 +115,8 @@ fn me(socket: &Socket) -> Result<Connected, HandlerError> {
 }
 
 fn internal(error: anyhow::Error) -> HandlerError {
-    tracing::error!(%error, "an event failed");
-    HandlerError::new("internal", "The server failed.")
+    tracing::error!(%error, "the store failed");
+    HandlerError::new(INTERNAL, "The server failed.")
 }
 
 fn check_room(app: &App, room: &str) -> Result<(), HandlerError> {
@@ -143,44 +133,90 @@ fn check_room(app: &App, room: &str) -> Result<(), HandlerError> {
     Ok(())
 }
 
+fn check_member(app: &App, socket: &Socket, room: &str) -> Result<(), HandlerError> {
+    check_room(app, room)?;
+    if socket.is_in(room) {
+        return Ok(());
+    }
+    Err(HandlerError::new("not_a_member", "You are not in this room."))
+}
+
 async fn join(
     socket: Socket,
     Data(room): Data<String>,
     State(app): State<App>,
     ack: Ack,
 ) -> Result<(), HandlerError> {
-    let answer = enter(&app, &socket, &room).await;
-    match &answer {
-        Ok(reply) => ack.send(reply)?,
-        Err(error) => ack.send(refusal(error))?,
+    // Answered by hand: before the history, and both before anything live.
+    let mut ack = Some(ack);
+    let outcome = enter(&app, &socket, &room, &mut ack).await;
+    match (outcome, ack) {
+        (Err(error), Some(ack)) => Ok(ack.send(refusal(&error))?),
+        (outcome, _) => outcome,
     }
-    if answer.is_ok() {
-        let messages = app.store.history(&room, app.config.history_messages).map_err(internal)?;
-        socket.emit("chat:history", json!({ "room": room, "messages": messages }))?;
-    }
-    Ok(())
 }
 
 fn refusal(error: &HandlerError) -> Value {
     json!({ "status": "error", "code": error.code(), "message": error.message() })
 }
 
-/// Puts the socket into a room and tells the others; the acknowledgement.
-async fn enter(app: &App, socket: &Socket, room: &str) -> Result<Value, HandlerError> {
+async fn enter(
+    app: &App,
+    socket: &Socket,
+    room: &str,
+    ack: &mut Option<Ack>,
+) -> Result<(), HandlerError> {
     let me = me(socket)?;
     check_room(app, room)?;
-    if !socket.is_in(room) {
-        if !socket.join(room) {
-            let message = format!("You are in {} rooms already.", app.config.rooms_max);
-            return Err(HandlerError::new("too_many_rooms", message));
-        }
-        if app.presence.join(room, &me.username) {
-            let joined = json!({ "username": me.username, "room": room });
-            socket.to(room).emit("chat:userJoined", &joined)?;
-        }
-        save(app, socket, &me, None).await;
+    if !socket.is_in(room) && rooms(socket).len() >= app.config.rooms_max {
+        return Err(too_many_rooms(app));
     }
-    Ok(json!({ "status": "ok", "room": room, "members": app.presence.members(room) }))
+    // Before the answer: whoever has been told of a join has it back after a crash.
+    save(app, socket, &me, Some(room)).await;
+    come_in(app, socket, &me, room, ack)
+}
+
+fn too_many_rooms(app: &App) -> HandlerError {
+    let message = format!("You are in {} rooms already.", app.config.rooms_max);
+    HandlerError::new("too_many_rooms", message)
+}
+
+/// Puts the socket into a room and tells the others. Whoever asked for it with an acknowledgement
+/// gets that and then the history, which ends where the live messages begin.
+fn come_in(
+    app: &App,
+    socket: &Socket,
+    me: &Connected,
+    room: &str,
+    ack: &mut Option<Ack>,
+) -> Result<(), HandlerError> {
+    let count = app.config.history_messages;
+    let entered = app.rooms.enter(
+        room,
+        || app.store.newest_id(),
+        |here| {
+            deliver(socket.namespace(), here);
+            let messages = match ack {
+                Some(_) => app.store.history(room, here.delivered(), count).map_err(internal)?,
+                None => Vec::new(),
+            };
+            if !socket.is_in(room) {
+                if !socket.join(room) {
+                    return Err(too_many_rooms(app));
+                }
+                if here.add(&me.username) {
+                    let joined = json!({ "username": me.username, "room": room });
+                    socket.to(room).emit("chat:userJoined", &joined)?;
+                }
+            }
+            if let Some(ack) = ack.take() {
+                ack.send(json!({ "status": "ok", "room": room, "members": here.members() }))?;
+                socket.emit("chat:history", json!({ "room": room, "messages": messages }))?;
+            }
+            Ok(())
+        },
+    );
+    entered.map_err(internal)?
 }
 
 #[derive(Deserialize)]
@@ -196,10 +232,7 @@ async fn message(
     State(app): State<App>,
 ) -> Result<Value, HandlerError> {
     let me = me(&socket)?;
-    check_room(&app, &room)?;
-    if !socket.is_in(&room) {
-        return Err(HandlerError::new("not_a_member", "You are not in this room."));
-    }
+    check_member(&app, &socket, &room)?;
     let max = app.config.text_characters_max;
     if text.trim().is_empty() || text.chars().count() > max {
         let message = format!("A message has 1 to {max} characters.");
@@ -209,20 +242,38 @@ async fn message(
         HandlerError::new("too_fast", "You are sending too fast; please wait a moment.")
             .with_data(&json!({ "retryAfterMs": wait.as_millis() }))
     })?;
-    let id = String::new();
-    let message = Message { id, username: me.username, text, room, timestamp: now_ms() };
-    let message = app.store.append(message).await.map_err(internal)?;
-    socket.namespace().to(&message.room).emit("chat:message", &message)?;
-    Ok(json!({ "status": "ok", "id": message.id }))
+    let namespace = socket.namespace().clone();
+    // In a task of its own: what is on the disk is told even if its author's connection is dropped.
+    let told = tokio::spawn(async move {
+        let message = Message { id: 0, username: me.username, text, room, timestamp: 0 };
+        let queue = app.clone();
+        let written = move |message: &Message| queue.rooms.enqueue(message);
+        let message = app.store.append(message, written).await?;
+        app.rooms.visit(&message.room, |here| deliver(&namespace, here));
+        anyhow::Ok(message.id)
+    });
+    let id = told.await.map_err(anyhow::Error::from).and_then(|told| told).map_err(internal)?;
+    Ok(json!({ "status": "ok", "id": id.to_string() }))
 }
 
-async fn typing(socket: Socket, Data(room): Data<String>) -> Result<(), HandlerError> {
+/// Tells a room what is on the disk and has not been told.
+fn deliver(namespace: &Namespace, here: &mut Room) {
+    here.deliver(|message| {
+        let told = namespace.to(&message.room).emit("chat:message", message);
+        told.unwrap_or_else(|error| tracing::error!(%error, "a message was not told"));
+    });
+}
+
+async fn typing(
+    socket: Socket,
+    Data(room): Data<String>,
+    State(app): State<App>,
+) -> Result<Value, HandlerError> {
     let me = me(&socket)?;
-    if socket.is_in(&room) {
-        let typing = json!({ "username": me.username, "room": room });
-        socket.to(&room).volatile().emit("chat:typing", &typing)?;
-    }
-    Ok(())
+    check_member(&app, &socket, &room)?;
+    let typing = json!({ "username": me.username, "room": room });
+    socket.to(&room).volatile().emit("chat:typing", &typing)?;
+    Ok(json!({ "status": "ok" }))
 }
 
 async fn leave(
@@ -231,73 +282,62 @@ async fn leave(
     State(app): State<App>,
 ) -> Result<Value, HandlerError> {
     let me = me(&socket)?;
-    check_room(&app, &room)?;
-    if !socket.is_in(&room) {
-        return Err(HandlerError::new("not_a_member", "You are not in this room."));
-    }
-    socket.leave(&room);
-    tell_left(&app, &socket, &me.username, &room);
+    check_member(&app, &socket, &room)?;
+    go_out(&app, &socket, &me.username, &room);
     save(&app, &socket, &me, None).await;
     Ok(json!({ "status": "ok", "room": room }))
 }
 
-fn tell_left(app: &App, socket: &Socket, username: &str, room: &str) {
-    if app.presence.leave(room, username) {
-        let left = json!({ "username": username, "room": room });
-        let _ = socket.to(room).emit("chat:userLeft", &left);
-    }
+/// Takes the socket out of a room and tells the others, if it was the user's last one there.
+fn go_out(app: &App, socket: &Socket, username: &str, room: &str) {
+    app.rooms.visit(room, |here| {
+        deliver(socket.namespace(), here);
+        socket.leave(room);
+        if here.remove(username) {
+            let left = json!({ "username": username, "room": room });
+            let told = socket.to(room).emit("chat:userLeft", &left);
+            told.unwrap_or_else(|error| tracing::error!(%error, "a leave was not told"));
+        }
+    });
 }
 
 /// Rejoins the rooms of a connection that was lost; the id works once.
 async fn restore(
     socket: Socket,
-    Data(id): Data<String>,
+    id: Result<Data<String>, Rejection>,
     State(app): State<App>,
 ) -> Result<Value, HandlerError> {
     let me = me(&socket)?;
-    let since = now_ms().saturating_sub(app.config.restore_seconds * 1000);
-    let taken = app.store.take_session(id, me.username.clone(), since).await.map_err(internal)?;
-    let Some(session) = taken else {
+    // What is no text is no id that we gave.
+    let from = id.map(|Data(id)| hash(&id)).unwrap_or_default();
+    let since = app.restorable_since();
+    let moved = app.store.move_session(from, me.session.clone(), since).await.map_err(internal)?;
+    let Some(earlier) = moved else {
         socket.emit("session:rejected", ())?;
-        return Ok(json!({ "status": "error", "code": "rejected", "message": "Not restorable." }));
+        let message = "There is no session to restore.";
+        return Err(HandlerError::new("session_rejected", message));
     };
-    let mut rooms = Vec::new();
-    for room in session.rooms {
-        if enter(&app, &socket, &room).await.is_ok() {
-            rooms.push(room);
+    let (mut restored, count) = (Vec::new(), earlier.len());
+    for room in earlier {
+        if come_in(&app, &socket, &me, &room, &mut None).is_ok() {
+            restored.push(room);
         }
     }
-    socket.emit("session:restored", json!({ "rooms": rooms }))?;
-    Ok(json!({ "status": "ok", "rooms": rooms }))
+    if restored.len() < count {
+        save(&app, &socket, &me, None).await;
+    }
+    socket.emit("session:restored", json!({ "rooms": restored }))?;
+    Ok(json!({ "status": "ok", "rooms": restored }))
 }
 
 async fn disconnecting(socket: Socket, State(app): State<App>) {
     let Some(me) = socket.data().get::<Connected>() else { return };
-    let own = socket.id();
-    for room in socket.rooms().into_iter().filter(|room| **room != *own.as_str()) {
-        tell_left(&app, &socket, &me.username, &room);
+    let rooms = rooms(&socket);
+    for room in &rooms {
+        go_out(&app, &socket, &me.username, room);
     }
-    save(&app, &socket, &me, Some(now_ms())).await;
-    let since = now_ms().saturating_sub(app.config.restore_seconds * 1000);
-    if let Err(error) = app.store.remove_sessions(since).await {
-        tracing::error!(%error, "old sessions were not removed");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_user_with_two_windows_is_there_once() {
-        let presence = Presence::default();
-        assert!(presence.join("room", "ann"));
-        assert!(!presence.join("room", "ann"));
-        assert!(presence.join("room", "ben"));
-        assert_eq!(presence.members("room"), ["ann", "ben"]);
-        assert!(!presence.leave("room", "ann"));
-        assert!(presence.leave("room", "ann"));
-        assert!(presence.leave("room", "ben"));
-        assert!(presence.rooms.lock().is_empty());
+    let session = Session { username: me.username, rooms, ended_at: Some(now_ms()) };
+    if let Err(error) = app.store.save_session(me.session, session).await {
+        tracing::error!(%error, "a session was not saved");
     }
 }

@@ -5,6 +5,7 @@ mod app;
 mod chat;
 mod config;
 mod limits;
+mod rooms;
 mod store;
 mod tokens;
 mod web;

@@ -42,6 +42,8 @@ async fn run(config: Config) -> Result<()> {
     let wanted = config.listen;
     let app = App::open(config)?;
     let io = app.server();
+    let sweeper = app.clone();
+    tokio::spawn(async move { sweeper.sweep().await });
     let listener = sockeye::listen(wanted)
         .await
         .with_context(|| format!("cannot listen on {wanted}; is the address in use?"))?;

@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::tokens::now_ms;
+
 const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
 const SIGN_INS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sign_ins");
 const MESSAGES: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("messages");
@@ -49,8 +51,10 @@ pub(crate) struct SignIn {
 /// A message.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// Its id, larger than those of the messages before it.
-    pub(crate) id: String,
+    /// Its id, larger than those of the messages before it; text in JSON, where numbers are
+    /// exact only up to 2^53.
+    #[serde(with = "decimal")]
+    pub(crate) id: u64,
     /// Who wrote it.
     pub(crate) username: String,
     /// What.
@@ -61,7 +65,8 @@ pub(crate) struct Message {
     pub(crate) timestamp: u64,
 }
 
-/// What a client can have back after it lost its connection.
+/// What a client can have back after it lost its connection. Its key is a hash of the id that the
+/// client has.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub(crate) struct Session {
     /// Whose it is.
@@ -70,6 +75,13 @@ pub(crate) struct Session {
     pub(crate) rooms: Vec<String>,
     /// When the connection ended, in milliseconds since 1970; `None` while it lives.
     pub(crate) ended_at: Option<u64>,
+}
+
+impl Session {
+    /// Whether it lives or ended after `since`.
+    fn is_open(&self, since: u64) -> bool {
+        self.ended_at.is_none_or(|ended| ended > since)
+    }
 }
 
 type Job = Box<dyn FnOnce(&WriteTransaction) -> Done + Send>;
@@ -195,84 +207,116 @@ impl Store {
         .await
     }
 
-    /// Adds a message and gives it its id. When this returns it is on the disk.
+    /// Adds a message and gives it its id and time. When this returns it is on the disk, and
+    /// `written` has been called: for all messages in the order of their ids.
     ///
     /// # Errors
     /// The disk failed; the message may or may not be there later.
-    pub(crate) async fn append(&self, mut message: Message) -> Result<Message> {
-        self.write(move |transaction| {
+    pub(crate) async fn append(
+        &self,
+        mut message: Message,
+        written: impl FnOnce(&Message) + Send + 'static,
+    ) -> Result<Message> {
+        let job = move |transaction: &WriteTransaction| {
             let mut counters = transaction.open_table(COUNTERS)?;
             let id = counters.get("messages")?.map_or(0, |row| row.value()) + 1;
             counters.insert("messages", id)?;
-            message.id = id.to_string();
+            message.id = id;
+            message.timestamp = now_ms();
             let mut messages = transaction.open_table(MESSAGES)?;
             messages.insert((message.room.as_str(), id), json(&message)?.as_slice())?;
             Ok(message)
-        })
-        .await
+        };
+        self.write_then(job, written).await
     }
 
-    /// The last messages of a room, oldest first.
+    /// The id of the newest message.
     ///
     /// # Errors
     /// The disk failed.
-    pub(crate) fn history(&self, room: &str, count: usize) -> Result<Vec<Message>> {
+    pub(crate) fn newest_id(&self) -> Result<u64> {
+        let counters = self.database.begin_read()?.open_table(COUNTERS)?;
+        Ok(counters.get("messages")?.map_or(0, |row| row.value()))
+    }
+
+    /// The last messages of a room up to the id `until`, oldest first.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(crate) fn history(&self, room: &str, until: u64, count: usize) -> Result<Vec<Message>> {
         let messages = self.database.begin_read()?.open_table(MESSAGES)?;
-        let rows = messages.range((room, 0)..=(room, u64::MAX))?.rev().take(count);
+        let rows = messages.range((room, 0)..=(room, until))?.rev().take(count);
         let mut history = rows.map(|row| read(row?.1.value())).collect::<Result<Vec<Message>>>()?;
         history.reverse();
         Ok(history)
     }
 
-    /// Writes a session as it is now.
+    /// Makes the session of a new connection.
     ///
     /// # Errors
     /// The disk failed.
-    pub(crate) async fn save_session(&self, id: String, session: Session) -> Result<()> {
-        self.write(move |transaction| {
-            let mut sessions = transaction.open_table(SESSIONS)?;
-            sessions.insert(id.as_str(), json(&session)?.as_slice())?;
-            Ok(())
+    pub(crate) async fn add_session(&self, key: String, session: Session) -> Result<()> {
+        self.write(move |transaction| put_session(transaction, &key, &session)).await
+    }
+
+    /// Writes a session as it is now. One that has been restored meanwhile stays gone: its id
+    /// works once.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(crate) async fn save_session(&self, key: String, session: Session) -> Result<()> {
+        self.write(move |transaction| match take_session(transaction, &key)? {
+            Some(_) => put_session(transaction, &key, &session),
+            None => Ok(()),
         })
         .await
     }
 
-    /// Takes a session away and returns it, if it is this user's and ended after `since`, or
-    /// lives. Another user's stays.
+    /// Moves an earlier session's rooms to the session `to` and returns them, if it is the same
+    /// user's and ended after `since`, or lives. Another user's stays as it is.
     ///
     /// # Errors
     /// The disk failed.
-    pub(crate) async fn take_session(
+    pub(crate) async fn move_session(
         &self,
-        id: String,
-        username: String,
+        from: String,
+        to: String,
         since: u64,
-    ) -> Result<Option<Session>> {
+    ) -> Result<Option<Vec<String>>> {
         self.write(move |transaction| {
-            let mut sessions = transaction.open_table(SESSIONS)?;
-            let Some(row) = sessions.get(id.as_str())?.map(|row| row.value().to_vec()) else {
-                return Ok(None);
+            let Some(mut now) = take_session(transaction, &to)? else { return Ok(None) };
+            let earlier = take_session(transaction, &from)?;
+            let rooms = match earlier {
+                Some(earlier) if earlier.username != now.username => {
+                    put_session(transaction, &from, &earlier)?;
+                    None
+                }
+                Some(earlier) if earlier.is_open(since) => Some(earlier.rooms),
+                _ => None,
             };
-            let session: Session = read(&row)?;
-            if session.username != username {
-                return Ok(None);
-            }
-            sessions.remove(id.as_str())?;
-            Ok(session.ended_at.is_none_or(|ended| ended > since).then_some(session))
+            let mut more = rooms.clone().unwrap_or_default();
+            more.retain(|room| !now.rooms.contains(room));
+            now.rooms.append(&mut more);
+            put_session(transaction, &to, &now)?;
+            Ok(rooms)
         })
         .await
     }
 
-    /// Removes sessions that ended before `since`.
+    /// Removes sessions that ended before `since`, and sign-ins that ended before `now`, in
+    /// seconds.
     ///
     /// # Errors
     /// The disk failed.
-    pub(crate) async fn remove_sessions(&self, since: u64) -> Result<()> {
+    pub(crate) async fn sweep(&self, since: u64, now: u64) -> Result<()> {
         self.write(move |transaction| {
-            let mut sessions = transaction.open_table(SESSIONS)?;
-            sessions.retain(|_, row| {
+            transaction.open_table(SESSIONS)?.retain(|_, row| {
                 let session: Result<Session> = read(row);
-                session.is_ok_and(|session| session.ended_at.is_none_or(|ended| ended > since))
+                session.is_ok_and(|session| session.is_open(since))
+            })?;
+            transaction.open_table(SIGN_INS)?.retain(|_, row| {
+                let sign_in: Result<SignIn> = read(row);
+                sign_in.is_ok_and(|sign_in| sign_in.expires_at > now)
             })?;
             Ok(())
         })
@@ -283,13 +327,26 @@ impl Store {
         &self,
         job: impl FnOnce(&WriteTransaction) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.write_then(job, |_| {}).await
+    }
+
+    /// Runs a job in the next transaction, and `written` on the same thread once that is on the
+    /// disk, before the jobs after it.
+    async fn write_then<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&WriteTransaction) -> Result<T> + Send + 'static,
+        written: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T> {
         let (answer, waiting) = oneshot::channel();
         let job: Job = Box::new(move |transaction| {
             let result = job(transaction);
             Box::new(move |committed| {
-                let failed = || anyhow!("the data could not be written");
+                let result = match result {
+                    Ok(_) if !committed => Err(anyhow!("the data could not be written")),
+                    result => result.inspect(written),
+                };
                 // Nobody waits any more where the client has gone.
-                let _ = answer.send(if committed { result } else { Err(failed()) });
+                let _ = answer.send(result);
             })
         });
         self.jobs.send(job).map_err(|_| anyhow!("the store has ended"))?;
@@ -332,10 +389,35 @@ fn end_sessions(transaction: &WriteTransaction, now: u64) -> Result<()> {
     Ok(())
 }
 
+fn take_session(transaction: &WriteTransaction, key: &str) -> Result<Option<Session>> {
+    let row = transaction.open_table(SESSIONS)?.remove(key)?.map(|row| row.value().to_vec());
+    row.map(|row| read(&row)).transpose()
+}
+
+fn put_session(transaction: &WriteTransaction, key: &str, session: &Session) -> Result<()> {
+    transaction.open_table(SESSIONS)?.insert(key, json(session)?.as_slice())?;
+    Ok(())
+}
+
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(value)?)
 }
 
 fn read<T: DeserializeOwned>(row: &[u8]) -> Result<T> {
     serde_json::from_slice(row).context("a stored row cannot be read")
+}
+
+/// A number as text in JSON.
+mod decimal {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    pub(super) fn serialize<S: Serializer>(number: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(number)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }
