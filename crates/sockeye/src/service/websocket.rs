@@ -16,7 +16,7 @@ use crate::connection::{Command, Connection, Opening, Transport};
 pub(super) fn open(mut checked: Checked) -> Answer {
     let (answer, upgrade) = match switch(&mut checked.parts) {
         Ok(switched) => switched,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let server = checked.server.clone();
     let Ok(id) = server.new_session_id() else { return busy("no randomness") };
@@ -41,7 +41,7 @@ pub(super) fn upgrade(mut checked: Checked, id: &SessionId) -> Answer {
     };
     let (answer, upgrade) = match switch(&mut checked.parts) {
         Ok(switched) => switched,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let limits = checked.server.config().websocket_limits();
     tokio::spawn(async move {
@@ -53,19 +53,18 @@ pub(super) fn upgrade(mut checked: Checked, id: &SessionId) -> Answer {
 }
 
 /// The 101, if the request is a WebSocket handshake; else the answer that says what it lacks.
-fn switch(parts: &mut request::Parts) -> Result<(Answer, OnUpgrade), Answer> {
+fn switch(parts: &mut request::Parts) -> Result<(Answer, OnUpgrade), Box<Answer>> {
     let version = match parts.version {
         http::Version::HTTP_11 => HttpVersion::Http11,
         _ => HttpVersion::Http10,
     };
     let values = |name| parts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    let key = match handshake::server::verify(parts.method.as_str(), version, values) {
-        Ok(accept) => accept.key,
-        Err(error) => return Err(refuse_handshake(error)),
-    };
+    let accept = handshake::server::verify(parts.method.as_str(), version, values);
+    let key = accept.map_err(|error| Box::new(refuse_handshake(error)))?.key;
     let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         // Whatever serves the requests cannot hand their streams over.
-        return Err(plain(StatusCode::NOT_IMPLEMENTED, "this server cannot upgrade connections"));
+        let why = "this server cannot upgrade connections";
+        return Err(Box::new(plain(StatusCode::NOT_IMPLEMENTED, why)));
     };
     let mut answer = plain(StatusCode::SWITCHING_PROTOCOLS, "");
     let headers = answer.headers_mut();
