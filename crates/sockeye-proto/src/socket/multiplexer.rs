@@ -123,10 +123,10 @@ impl Multiplexer {
     /// # Errors
     /// The client broke the protocol; the connection must be closed.
     pub fn handle_text<'a>(&mut self, text: &'a str) -> Result<Option<Incoming<'a>>, Violation> {
-        if self.binary.as_ref().is_some_and(|binary| !binary.is_whole()) {
+        // Whatever comes of this text, the packet before it is over.
+        if self.binary.take().is_some_and(|binary| !binary.is_whole()) {
             return Err(Violation::TextWhileReconstructing);
         }
-        self.binary = None;
         let parts = packet::split(text, self.limits.attachments_max)?;
         if parts.attachments > 0 {
             // All that can be wrong with it is found before anything is waited for. How deep it
@@ -142,10 +142,10 @@ impl Multiplexer {
             return Ok(None);
         }
         let Some(incoming) = read(&parts, Vec::new())? else {
-            self.check_state(parts.namespace)?;
+            check_joined(&mut self.namespaces, parts.namespace)?;
             return Ok(None);
         };
-        self.admit(incoming)
+        admit(&mut self.namespaces, self.limits, incoming)
     }
 
     /// A binary message came. `None`: more attachments are outstanding.
@@ -168,7 +168,7 @@ impl Multiplexer {
         let parts = packet::split(text, limits.attachments_max)?;
         match read(&parts, attachments)? {
             Some(incoming) => admit(namespaces, *limits, incoming),
-            None => Ok(None),
+            None => check_joined(namespaces, parts.namespace).map(|()| None),
         }
     }
 
@@ -195,23 +195,20 @@ impl Multiplexer {
     pub fn is_empty(&self) -> bool {
         self.namespaces.iter().all(|(_, state)| *state == State::Left)
     }
-
-    fn admit<'a>(&mut self, incoming: Incoming<'a>) -> Result<Option<Incoming<'a>>, Violation> {
-        admit(&mut self.namespaces, self.limits, incoming)
-    }
-
-    fn check_state(&mut self, namespace: &str) -> Result<(), Violation> {
-        match find(&mut self.namespaces, namespace) {
-            Some(State::Connected | State::Left) => Ok(()),
-            _ => Err(Violation::NotConnected),
-        }
-    }
 }
 
 type Namespaces = Vec<(Box<str>, State)>;
 
 fn find<'n>(namespaces: &'n mut Namespaces, namespace: &str) -> Option<&'n mut State> {
     namespaces.iter_mut().find(|(name, _)| **name == *namespace).map(|(_, state)| state)
+}
+
+/// Whether a packet that means nothing may come for this namespace.
+fn check_joined(namespaces: &mut Namespaces, namespace: &str) -> Result<(), Violation> {
+    match find(namespaces, namespace) {
+        Some(State::Connected | State::Left) => Ok(()),
+        _ => Err(Violation::NotConnected),
+    }
 }
 
 /// Whether a packet is legal in the state of its namespace.
@@ -315,6 +312,19 @@ mod tests {
     }
 
     #[test]
+    fn an_acknowledgement_without_an_id_means_nothing() {
+        assert_eq!(joined().handle_text("3[]"), Ok(None));
+        assert_eq!(violation(&mut joined(), "3/other,[]"), Violation::NotConnected);
+        for (text, expected) in
+            [("61-[]", Ok(None)), ("61-/other,[]", Err(Violation::NotConnected))]
+        {
+            let mut multiplexer = joined();
+            assert_eq!(multiplexer.handle_text(text), Ok(None));
+            assert_eq!(multiplexer.handle_binary(Bytes::new()), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn h39_attachments() {
         let mut multiplexer = joined();
         let text = r#"52-["e",{"_placeholder":true,"num":1},{"_placeholder":true,"num":0}]"#;
@@ -331,6 +341,7 @@ mod tests {
         let mut waiting = joined();
         waiting.handle_text(r#"51-["e",{"_placeholder":true,"num":0}]"#).expect("a binary packet");
         assert_eq!(violation(&mut waiting, "2[\"e\"]"), Violation::TextWhileReconstructing);
+        assert_eq!(waiting.handle_binary(Bytes::new()), Err(Violation::StrayBinary));
         assert_eq!(joined().handle_binary(Bytes::new()), Err(Violation::StrayBinary));
     }
 
