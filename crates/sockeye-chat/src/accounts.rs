@@ -1,7 +1,7 @@
 //! Accounts over HTTP: register, sign in, refresh, sign out.
 //! Does not know rooms or sockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -48,6 +48,11 @@ impl Accounts {
             sign_ins: Limiter::new(rate / 60.0, rate),
             nobody: hash_password(&random()?)?,
         })
+    }
+
+    /// What a password is checked against, also where there is no such user.
+    fn hash_of<'a>(&'a self, user: Option<&'a User>) -> &'a str {
+        user.map_or(&self.nobody, |user| &user.hash)
     }
 }
 
@@ -104,24 +109,30 @@ impl From<JsonRejection> for Refusal {
     }
 }
 
+/// What is missing or no text is empty here: the form's checks say what they expect.
 #[derive(Deserialize)]
 struct Credentials {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     username: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     password: String,
+}
+
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(Value::deserialize(from)?.as_str().unwrap_or_default().to_owned())
 }
 
 type Body = Result<Json<Credentials>, JsonRejection>;
 
 async fn register(
     State(app): State<App>,
-    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     let Json(Credentials { username, password }) = body?;
     check_form(&username, &password)?;
-    admit(&app, &username, address)?;
+    admit(&app, &username, client(&app.config.trusted_proxies, peer.ip(), &headers))?;
     let hash = hashing(&app, move || hash_password(&password)).await?;
     let user = User { id: random()?[..20].to_owned(), username, hash };
     if !app.store.add_user(user.clone()).await? {
@@ -133,13 +144,15 @@ async fn register(
 
 async fn login(
     State(app): State<App>,
-    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     let Json(Credentials { username, password }) = body?;
-    admit(&app, &username, address)?;
+    check_filled(&username, &password)?;
+    admit(&app, &username, client(&app.config.trusted_proxies, peer.ip(), &headers))?;
     let user = app.store.user(&username)?;
-    let hash = user.as_ref().map_or(&app.accounts.nobody, |user| &user.hash).clone();
+    let hash = app.accounts.hash_of(user.as_ref()).to_owned();
     let good = hashing(&app, move || Ok(is_password(&password, &hash))).await?;
     match user {
         Some(user) if good => sign_in(&app, &user, StatusCode::OK).await,
@@ -183,6 +196,22 @@ fn check_form(username: &str, password: &str) -> Result<(), Refusal> {
     if !(8..=128).contains(&password.chars().count()) {
         fields.insert("password".into(), "A password has 8 to 128 characters.".into());
     }
+    refuse_fields(fields)
+}
+
+/// A sign-in with something left out is no guess at a password.
+fn check_filled(username: &str, password: &str) -> Result<(), Refusal> {
+    let mut fields = serde_json::Map::new();
+    if username.is_empty() {
+        fields.insert("username".into(), "Please give a name.".into());
+    }
+    if password.is_empty() {
+        fields.insert("password".into(), "Please give a password.".into());
+    }
+    refuse_fields(fields)
+}
+
+fn refuse_fields(fields: serde_json::Map<String, Value>) -> Result<(), Refusal> {
     if fields.is_empty() {
         return Ok(());
     }
@@ -192,18 +221,42 @@ fn check_form(username: &str, password: &str) -> Result<(), Refusal> {
     Err(refusal)
 }
 
-/// Holds an attempt against the limits of its name and of its address.
-fn admit(app: &App, username: &str, address: SocketAddr) -> Result<(), Refusal> {
+/// Holds an attempt against the limits of its address and of its name. An address that is over
+/// its limit takes nothing from the names that it tries.
+fn admit(app: &App, username: &str, address: IpAddr) -> Result<(), Refusal> {
     let now = Instant::now();
     let sign_ins = &app.accounts.sign_ins;
-    let by_name = sign_ins.take(&format!("name {}", username.to_lowercase()), now);
-    let by_address = sign_ins.take(&format!("address {}", address.ip()), now);
-    by_name.and(by_address).map_err(|wait| {
+    // Whoever has one IPv6 address has the 2^64 beside it.
+    let network = match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("{:x?}", &address.segments()[..4]),
+    };
+    let by_address = sign_ins.take(&format!("address {network}"), now);
+    // A hash, as a name that is tried may be long.
+    let by_name = || sign_ins.take(&format!("name {}", hash(&username.to_lowercase())), now);
+    by_address.and_then(|()| by_name()).map_err(|wait| {
         let message = "Too many attempts; please wait a moment.";
         let mut refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many", message);
         refusal.retry_after = Some(wait);
         refusal
     })
+}
+
+/// Whom a request comes from: the peer, or, where that is a trusted proxy, the last address of
+/// `X-Forwarded-For` that is not one. Those before it the client may have made up.
+fn client(trusted: &[IpAddr], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let trusted = |address: IpAddr| trusted.contains(&address.to_canonical());
+    let lines: Vec<&str> =
+        headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
+    let mut client = peer;
+    for address in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+        if !trusted(client) {
+            break;
+        }
+        let Ok(address) = address.trim().parse() else { break };
+        client = address;
+    }
+    client
 }
 
 async fn sign_in(app: &App, user: &User, status: StatusCode) -> Result<Response, Refusal> {
@@ -254,16 +307,20 @@ async fn hashing<T: Send + 'static>(
     app: &App,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let Ok(_place) = app.accounts.hashing.clone().try_acquire_owned() else {
+    let Ok(place) = app.accounts.hashing.clone().try_acquire_owned() else {
         let message = "The server is busy; please try again.";
         let mut refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message);
         refusal.retry_after = Some(Duration::from_secs(1));
         return Err(refusal);
     };
     static CORES: Semaphore = Semaphore::const_new(HASHES_AT_ONCE);
-    let _core = CORES.acquire().await.map_err(|error| anyhow!(error))?;
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| anyhow!(error))?.map_err(Refusal::from)
+    let core = CORES.acquire().await.map_err(|error| anyhow!(error))?;
+    // The work goes on when the client has gone, and so it keeps its place.
+    let done = tokio::task::spawn_blocking(move || {
+        let _held = (place, core);
+        work()
+    });
+    done.await.map_err(|error| anyhow!(error))?.map_err(Refusal::from)
 }
 
 fn hash_password(password: &str) -> Result<String> {
@@ -274,4 +331,42 @@ fn hash_password(password: &str) -> Result<String> {
 fn is_password(password: &str, hash: &str) -> bool {
     PasswordHash::new(hash)
         .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_costs_what_a_known_one_does() {
+        let accounts = Accounts::new(30).expect("randomness");
+        let hash = hash_password("a long password").expect("hashed");
+        let user = User { id: "1".into(), username: "ann".into(), hash: hash.clone() };
+        let cost = |hash: &str| {
+            let hash = PasswordHash::new(hash).expect("a hash");
+            (hash.algorithm.to_string(), hash.params.to_string())
+        };
+        assert_eq!(accounts.hash_of(Some(&user)), hash);
+        assert_eq!(cost(accounts.hash_of(None)), cost(&hash));
+        assert!(is_password("a long password", &hash) && !is_password("another", &hash));
+        assert!(!is_password("a long password", accounts.hash_of(None)));
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_whom_it_speaks_for() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let of = |peer: &str, lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", HeaderValue::from_static(line));
+            }
+            client(&[ip("10.0.0.1"), ip("10.0.0.2")], ip(peer), &headers).to_string()
+        };
+        assert_eq!(of("192.0.2.1", &["192.0.2.9"]), "192.0.2.1", "a client that makes it up");
+        assert_eq!(of("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(of("10.0.0.1", &["192.0.2.8, 192.0.2.9"]), "192.0.2.9");
+        assert_eq!(of("::ffff:10.0.0.1", &["192.0.2.9"]), "192.0.2.9");
+        assert_eq!(of("10.0.0.1", &["192.0.2.8", "192.0.2.9, 10.0.0.2"]), "192.0.2.9");
+        assert_eq!(of("10.0.0.1", &["192.0.2.9, nonsense"]), "10.0.0.1");
+    }
 }

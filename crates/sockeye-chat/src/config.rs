@@ -2,11 +2,14 @@
 //! Does not know what they are for beyond what `--help` tells.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use clap::{CommandFactory, FromArgMatches, Parser};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser};
+
+const YEAR_SECONDS: u64 = 366 * 24 * 3600;
 
 /// A chat server: accounts, rooms, history and a web page in one binary.
 ///
@@ -20,51 +23,70 @@ pub struct Config {
     #[arg(long, env = "SOCKEYE_CHAT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Address and port to listen on; port 0 takes a free one
-    #[arg(long, env = "SOCKEYE_CHAT_LISTEN", default_value = "127.0.0.1:3001")]
+    #[arg(long, env = "SOCKEYE_CHAT_LISTEN", value_name = "ADDRESS:PORT",
+          default_value = "127.0.0.1:3001", value_parser = listen)]
     pub listen: SocketAddr,
-    /// Folder of all data; made if it is missing
-    #[arg(long, env = "SOCKEYE_CHAT_DATA_DIR", default_value = "data")]
+    /// Folder of all data; made, for its owner alone, if it is missing
+    #[arg(long, env = "SOCKEYE_CHAT_DATA_DIR", value_name = "FOLDER", default_value = "data")]
     pub data_dir: PathBuf,
-    /// Origins of other pages that may connect, separated by commas
-    #[arg(long, env = "SOCKEYE_CHAT_CORS_ORIGINS", value_delimiter = ',', default_value = "")]
+    /// Origins of other sites' pages that may connect to Socket.IO, separated by commas
+    #[arg(long, env = "SOCKEYE_CHAT_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',',
+          value_parser = origin)]
     pub cors_origins: Vec<String>,
-    /// Lifetime of an access token, in seconds
-    #[arg(long, env = "SOCKEYE_CHAT_ACCESS_TOKEN_SECONDS", default_value_t = 900)]
+    /// Addresses of proxies in front, separated by commas: what they add to X-Forwarded-For is
+    /// the address whose sign-in attempts are counted
+    #[arg(long, env = "SOCKEYE_CHAT_TRUSTED_PROXIES", value_name = "ADDRESSES",
+          value_delimiter = ',', value_parser = address)]
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Send the sign-in cookie over HTTPS only (true or false); set it behind a proxy that ends
+    /// TLS
+    #[arg(long, env = "SOCKEYE_CHAT_COOKIE_SECURE", value_name = "BOOLEAN", default_value = "false",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = ArgAction::Set, value_parser = boolean)]
+    pub cookie_secure: bool,
+    /// Lifetime of an access token, in seconds (15 minutes)
+    #[arg(long, env = "SOCKEYE_CHAT_ACCESS_TOKEN_SECONDS", value_name = "SECONDS",
+          default_value_t = 900, value_parser = whole::<u64>(1, YEAR_SECONDS))]
     pub access_token_seconds: u64,
     /// Lifetime of a sign-in that is not used, in seconds (30 days)
-    #[arg(long, env = "SOCKEYE_CHAT_REFRESH_TOKEN_SECONDS", default_value_t = 2_592_000)]
+    #[arg(long, env = "SOCKEYE_CHAT_REFRESH_TOKEN_SECONDS", value_name = "SECONDS",
+          default_value_t = 2_592_000, value_parser = whole::<u64>(1, 10 * YEAR_SECONDS))]
     pub refresh_token_seconds: u64,
-    /// Send the sign-in cookie over HTTPS only; set it behind a proxy that ends TLS
-    #[arg(long, env = "SOCKEYE_CHAT_COOKIE_SECURE", default_value_t = false,
-          action = clap::ArgAction::Set)]
-    pub cookie_secure: bool,
-    /// Sign-in attempts per minute, for each name and for each address
-    #[arg(long, env = "SOCKEYE_CHAT_SIGN_INS_PER_MINUTE", default_value_t = 30)]
+    /// Sign-in attempts and registrations per minute, for each name and for each address
+    #[arg(long, env = "SOCKEYE_CHAT_SIGN_INS_PER_MINUTE", value_name = "COUNT",
+          default_value_t = 30, value_parser = whole::<u32>(1, 1_000_000))]
     pub sign_ins_per_minute: u32,
     /// Longest message, in characters
-    #[arg(long, env = "SOCKEYE_CHAT_TEXT_CHARACTERS_MAX", default_value_t = 4000)]
+    #[arg(long, env = "SOCKEYE_CHAT_TEXT_CHARACTERS_MAX", value_name = "CHARACTERS",
+          default_value_t = 4000, value_parser = whole::<usize>(1, 100_000))]
     pub text_characters_max: usize,
     /// Longest name of a room, in characters
-    #[arg(long, env = "SOCKEYE_CHAT_ROOM_CHARACTERS_MAX", default_value_t = 64)]
+    #[arg(long, env = "SOCKEYE_CHAT_ROOM_CHARACTERS_MAX", value_name = "CHARACTERS",
+          default_value_t = 64, value_parser = whole::<usize>(1, 1000))]
     pub room_characters_max: usize,
     /// Rooms that one connection may be in
-    #[arg(long, env = "SOCKEYE_CHAT_ROOMS_MAX", default_value_t = 50)]
+    #[arg(long, env = "SOCKEYE_CHAT_ROOMS_MAX", value_name = "COUNT",
+          default_value_t = 50, value_parser = whole::<usize>(1, 10_000))]
     pub rooms_max: usize,
     /// Messages per second and user, with a burst of five times that
-    #[arg(long, env = "SOCKEYE_CHAT_MESSAGES_PER_SECOND", default_value_t = 20)]
+    #[arg(long, env = "SOCKEYE_CHAT_MESSAGES_PER_SECOND", value_name = "COUNT",
+          default_value_t = 20, value_parser = whole::<u32>(1, 1_000_000))]
     pub messages_per_second: u32,
     /// Messages of history that a joiner gets
-    #[arg(long, env = "SOCKEYE_CHAT_HISTORY_MESSAGES", default_value_t = 50)]
+    #[arg(long, env = "SOCKEYE_CHAT_HISTORY_MESSAGES", value_name = "COUNT",
+          default_value_t = 50, value_parser = whole::<usize>(0, 1000))]
     pub history_messages: usize,
-    /// Time in which a lost connection's rooms can be restored, in seconds
-    #[arg(long, env = "SOCKEYE_CHAT_RESTORE_SECONDS", default_value_t = 300)]
+    /// Time in which a lost connection's rooms can be restored, in seconds (5 minutes)
+    #[arg(long, env = "SOCKEYE_CHAT_RESTORE_SECONDS", value_name = "SECONDS",
+          default_value_t = 300, value_parser = whole::<u64>(0, YEAR_SECONDS))]
     pub restore_seconds: u64,
     /// Time that clients and handlers have when the server ends, in seconds
-    #[arg(long, env = "SOCKEYE_CHAT_SHUTDOWN_SECONDS", default_value_t = 10)]
+    #[arg(long, env = "SOCKEYE_CHAT_SHUTDOWN_SECONDS", value_name = "SECONDS",
+          default_value_t = 10, value_parser = whole::<u64>(0, 3600))]
     pub shutdown_seconds: u64,
     /// Secret of the access tokens, at least 32 bytes; without one it is made and kept in the
-    /// data folder
-    #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
+    /// data folder. Other users of the machine can see flags: prefer the environment
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub jwt_secret: Option<String>,
 }
 
@@ -77,24 +99,66 @@ impl Config {
     pub fn load(args: impl IntoIterator<Item = OsString>) -> Result<Self> {
         let args: Vec<OsString> = args.into_iter().collect();
         let mut command = Self::command();
-        if let Some(path) = config_path(&args) {
-            let text = std::fs::read_to_string(&path)
-                .with_context(|| format!("cannot read the settings file {}", path.display()))?;
-            let table: toml::Table =
-                text.parse().with_context(|| format!("{} is not TOML", path.display()))?;
-            for (key, value) in table {
-                let id = key.replace('-', "_");
-                let known = command.get_arguments().any(|arg| arg.get_id() == id.as_str());
-                if !known || id == "config" {
-                    bail!("{}: there is no setting `{key}`; --help tells them", path.display());
-                }
-                // What the file says is the default that a flag or variable overrides; clap then
-                // checks it like any other value.
-                command = command.mut_arg(id, |arg| arg.default_value(plain(&value)));
-            }
+        // Help is wanted most where the file is wrong.
+        let flags = command.clone().try_get_matches_from(&args).err();
+        if let Some(help) = flags.filter(|error| !error.use_stderr()) {
+            return Err(help.into());
         }
-        Ok(Self::from_arg_matches(&command.try_get_matches_from(args)?)?)
+        if let Some(path) = config_path(&args) {
+            command = with_file(command, &path)?;
+        }
+        let matches = command.try_get_matches_from(&args).or_else(|error| {
+            if error.kind() == ErrorKind::ValueValidation {
+                check_environment()?;
+            }
+            Err(anyhow::Error::from(error))
+        })?;
+        Ok(Self::from_arg_matches(&matches)?)
     }
+}
+
+/// What the file says becomes the default, which a flag or a variable overrides.
+fn with_file(mut command: Command, path: &Path) -> Result<Command> {
+    let place = path.display();
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the settings file {place}"))?;
+    let table: toml::Table = text.parse().with_context(|| format!("{place} is not TOML"))?;
+    for (key, value) in table {
+        let id = key.replace('-', "_");
+        let known = command.get_arguments().any(|arg| arg.get_id() == id.as_str());
+        if !known || ["config", "help", "version"].contains(&id.as_str()) {
+            bail!("{place}: there is no setting `{key}`; --help tells them");
+        }
+        let words = plain(&value);
+        if words.is_empty() {
+            continue;
+        }
+        let whole = words.join(",");
+        check(&id.replace('_', "-"), &whole).with_context(|| format!("in {place}, `{key}`"))?;
+        command = command.mut_arg(id, |arg| arg.default_values(words));
+    }
+    Ok(command)
+}
+
+/// Finds the variable that is wrong: clap names the flag alone.
+fn check_environment() -> Result<()> {
+    for arg in Config::command().get_arguments() {
+        let (Some(name), Some(long)) = (arg.get_env(), arg.get_long()) else { continue };
+        let Some(value) = std::env::var_os(name) else { continue };
+        let value = value.to_string_lossy();
+        check(long, &value).with_context(|| format!("in the environment, {}", name.display()))?;
+    }
+    Ok(())
+}
+
+/// One value by itself, so that what is wrong can be said of the place where it stands.
+fn check(long: &str, value: &str) -> Result<()> {
+    let bare = Config::command().mut_args(|arg| arg.env(None::<&str>));
+    let flag = format!("--{long}={value}");
+    let Err(error) = bare.try_get_matches_from(["sockeye-chat", &flag]) else { return Ok(()) };
+    let text = error.to_string();
+    let sentence = text.lines().next().unwrap_or_default();
+    Err(anyhow!("{}", sentence.strip_prefix("error: ").unwrap_or(sentence)))
 }
 
 fn config_path(args: &[OsString]) -> Option<PathBuf> {
@@ -109,11 +173,48 @@ fn config_path(args: &[OsString]) -> Option<PathBuf> {
     std::env::var_os("SOCKEYE_CHAT_CONFIG").map(PathBuf::from)
 }
 
-fn plain(value: &toml::Value) -> String {
+fn plain(value: &toml::Value) -> Vec<String> {
     match value {
-        toml::Value::String(text) => text.clone(),
-        toml::Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
+        toml::Value::String(text) => text.split(',').map(str::to_owned).collect(),
+        toml::Value::Array(list) => list.iter().flat_map(plain).collect(),
+        other => vec![other.to_string()],
+    }
+}
+
+/// A whole number between two others.
+fn whole<T: TryFrom<u64>>(
+    min: u64,
+    max: u64,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok().filter(|number| (min..=max).contains(number));
+        let number = number.and_then(|number: u64| T::try_from(number).ok());
+        number.ok_or_else(|| format!("expected a whole number from {min} to {max}"))
+    }
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "expected true or false".into())
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:3001".into())
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    let address: Result<IpAddr, _> = text.trim().parse();
+    address.map_err(|_| "expected an IP address, such as 127.0.0.1".into())
+}
+
+/// As browsers send it.
+fn origin(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*']) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("expected an origin without a path, such as https://example.com".into()),
     }
 }
 
@@ -126,22 +227,63 @@ mod tests {
         Config::load(words.map(OsString::from))
     }
 
-    #[test]
-    fn a_flag_wins_over_the_file() {
-        let file = std::env::temp_dir().join(format!("sockeye-chat-{}.toml", std::process::id()));
-        std::fs::write(&file, "rooms-max = 7\nlisten = \"127.0.0.1:1\"\n").expect("written");
+    fn with_text(text: &str, args: &[&str]) -> Result<Config> {
+        static FILES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = FILES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("sockeye-chat-{}-{number}.toml", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, text).expect("written");
         let path = file.to_string_lossy().into_owned();
-        let config = load(&["--config", &path, "--listen", "127.0.0.1:2"]).expect("settings");
-        assert_eq!((config.rooms_max, config.listen.port()), (7, 2));
-        std::fs::write(&file, "rooms-mx = 7\n").expect("written");
-        let error = load(&["--config", &path]).expect_err("an unknown key");
-        assert!(error.to_string().contains("`rooms-mx`"), "{error}");
+        let config = load(&[&["--config", path.as_str()], args].concat());
         std::fs::remove_file(file).expect("removed");
+        config
     }
 
     #[test]
-    fn a_wrong_value_is_named() {
-        let error = load(&["--rooms-max", "many"]).expect_err("not a number").to_string();
-        assert!(error.contains("many") && error.contains("--rooms-max"), "{error}");
+    fn a_flag_wins_over_the_file() {
+        let text = "rooms-max = 7\nlisten = \"127.0.0.1:1\"\ncookie-secure = true\n";
+        let config = with_text(text, &["--listen", "127.0.0.1:2"]).expect("settings");
+        assert_eq!((config.rooms_max, config.listen.port()), (7, 2));
+        assert!(config.cookie_secure);
+        let config = with_text(text, &["--cookie-secure=false"]).expect("settings");
+        assert!(!config.cookie_secure);
+        assert!(load(&["--cookie-secure"]).expect("settings").cookie_secure);
+    }
+
+    #[test]
+    fn lists_are_lists_everywhere() {
+        assert_eq!(load(&[]).expect("settings").cors_origins, [] as [String; 0]);
+        let two = ["https://a.example", "http://b.example:8080"];
+        let joined = two.join(",");
+        assert_eq!(load(&["--cors-origins", &joined]).expect("settings").cors_origins, two);
+        for text in [format!("cors-origins = {two:?}"), format!("cors-origins = {joined:?}")] {
+            assert_eq!(with_text(&text, &[]).expect("settings").cors_origins, two);
+        }
+        let config = with_text("trusted-proxies = [\"10.0.0.1\", \"::1\"]", &[]);
+        assert_eq!(config.expect("settings").trusted_proxies.len(), 2);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_was_expected() {
+        for (flag, value, expected) in [
+            ("--rooms-max", "many", "a whole number from 1 to 10000"),
+            ("--messages-per-second", "0", "a whole number from 1 to 1000000"),
+            ("--listen", "localhost", "an IP address and a port, such as 127.0.0.1:3001"),
+            ("--trusted-proxies", "proxy", "an IP address, such as 127.0.0.1"),
+            ("--cors-origins", "*", "an origin without a path, such as https://example.com"),
+        ] {
+            let error = load(&[flag, value]).expect_err(flag).to_string();
+            let all = error.contains(flag) && error.contains(value) && error.contains(expected);
+            assert!(all, "{error}");
+        }
+        for (text, words) in [
+            ("rooms-mx = 7", ["there is no setting", "`rooms-mx`"]),
+            ("rooms-max = 0", ["`rooms-max`", "expected a whole number from 1 to 10000"]),
+            ("cookie-secure = \"maybe\"", ["`cookie-secure`", "expected true or false"]),
+            ("rooms-max", ["is not TOML", ".toml"]),
+        ] {
+            let error = format!("{:#}", with_text(text, &[]).expect_err(text));
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! Does not know accounts or HTTP.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::errors::ErrorKind as JwtError;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -53,14 +53,15 @@ impl Tokens {
     /// # Errors
     /// The secret is too short, or cannot be kept.
     pub(crate) fn new(secret: Option<&str>, folder: &Path, lifetime_seconds: u64) -> Result<Self> {
-        let secret = match secret {
-            Some(secret) => secret.to_owned(),
-            None => kept_secret(&folder.join("jwt-secret"))?,
+        let file = folder.join("jwt-secret");
+        let (secret, place) = match secret {
+            Some(secret) => (secret.to_owned(), "the secret (--jwt-secret, JWT_SECRET)".into()),
+            None => (kept_secret(&file)?, format!("the secret in {}", file.display())),
         };
+        let bytes = secret.len();
         ensure!(
-            secret.len() >= SECRET_BYTES_MIN,
-            "JWT_SECRET has {} bytes; expected at least {SECRET_BYTES_MIN}",
-            secret.len()
+            bytes >= SECRET_BYTES_MIN,
+            "{place} has {bytes} bytes; expected at least {SECRET_BYTES_MIN}"
         );
         Ok(Self {
             encoding: EncodingKey::from_secret(secret.as_bytes()),
@@ -90,7 +91,7 @@ impl Tokens {
         validation.leeway = 0;
         match jsonwebtoken::decode(token, &self.decoding, &validation) {
             Ok(token) => Ok(token.claims),
-            Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => {
+            Err(error) if matches!(error.kind(), JwtError::ExpiredSignature) => {
                 Err(TokenError::Expired)
             }
             Err(_) => Err(TokenError::Invalid),
@@ -99,15 +100,28 @@ impl Tokens {
 }
 
 fn kept_secret(path: &Path) -> Result<String> {
-    if let Ok(secret) = fs::read_to_string(path) {
-        return Ok(secret);
+    match fs::read_to_string(path) {
+        Ok(secret) => return Ok(secret.trim_end().to_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
     let secret = random()?;
-    let kept = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = kept.with_context(|| format!("cannot make {}", path.display()))?;
+    keep(&secret, path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(secret)
+}
+
+/// Under another name first: a crash must not leave half a secret.
+fn keep(secret: &str, path: &Path) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(secret.as_bytes())?;
     file.sync_all()?;
-    Ok(secret)
+    fs::rename(new, path)?;
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// 256 random bits, as text.
