@@ -182,6 +182,8 @@ impl Slot {
                 self.running =
                     handler.and_then(|h| hook(&self.socket, "connection", || h.call(parts)));
             }
+            // The server has disconnected it this instant, perhaps in the handler before.
+            Job::Event { .. } if !self.is_ending() && !self.socket.is_connected() => {}
             Job::Event { name, args, id } => self.run_event(&name, args.cursor(), id, cx),
             Job::Disconnecting(reason) => {
                 let own = self.socket.handlers().read().disconnecting();
