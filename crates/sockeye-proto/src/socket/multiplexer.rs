@@ -229,6 +229,8 @@ fn admit<'a>(
                     if namespaces.len() >= limits.namespaces_max {
                         return Err(Violation::TooManyNamespaces);
                     }
+                    // A list grows to four at once, and most clients join one.
+                    namespaces.reserve_exact(1);
                     namespaces.push((namespace.into(), State::Connecting));
                 }
             }

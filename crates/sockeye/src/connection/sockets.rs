@@ -60,6 +60,8 @@ impl Sockets {
         let id = self.server.new_socket_id();
         let handshake = self.handshake.clone();
         let socket = Socket::new(id, namespace, self.peer.clone(), handshake, auth);
+        // A list grows to four at once, and most clients join one namespace.
+        self.slots.reserve_exact(1);
         self.slots.push(Slot::new(socket));
     }
 
