@@ -24,6 +24,7 @@
 //!   acknowledgement of its own client.
 //! * Everything a peer can make the server hold has a limit: see [`ServerBuilder`].
 
+mod acks;
 mod broadcast;
 mod builder;
 mod config;
@@ -45,7 +46,8 @@ mod server;
 mod service;
 mod socket;
 
-pub use broadcast::{Broadcast, IntoRooms};
+pub use acks::{Acks, CollectedAcks};
+pub use broadcast::{Broadcast, IntoRooms, TimedBroadcast};
 pub use builder::ServerBuilder;
 pub use config::OutboxPolicy;
 pub use cors::Cors;

@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use sockeye_proto::SocketId;
 use sockeye_proto::socket::EmitArgs;
 
+use crate::acks::AckTable;
 use crate::broadcast::{Broadcast, IntoRooms};
 use crate::config::Config;
 use crate::error::{ConnectError, EmitError, HandlerError};
@@ -42,7 +43,9 @@ struct Inner {
     sockets: RwLock<HashMap<SocketId, Socket>>,
     middlewares: RwLock<Vec<Arc<dyn Middleware>>>,
     handlers: RwLock<Handlers>,
-    acks: AtomicU64,
+    /// The next acknowledgement id.
+    next_ack: AtomicU64,
+    acks: AckTable,
 }
 
 impl fmt::Debug for Namespace {
@@ -60,7 +63,8 @@ impl Namespace {
             sockets: RwLock::default(),
             middlewares: RwLock::default(),
             handlers: RwLock::default(),
-            acks: AtomicU64::new(0),
+            next_ack: AtomicU64::new(0),
+            acks: AckTable::default(),
         }))
     }
 
@@ -184,7 +188,12 @@ impl Namespace {
 
     /// Counted for the whole namespace, so that one packet can ask many sockets.
     pub(crate) fn next_ack_id(&self) -> u64 {
-        self.0.acks.fetch_add(1, Ordering::Relaxed)
+        self.0.next_ack.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The broadcasts that wait for acknowledgements.
+    pub(crate) fn acks(&self) -> &AckTable {
+        &self.0.acks
     }
 
     pub(crate) fn report(&self, socket: &Socket, event: &str, error: &HandlerError) {

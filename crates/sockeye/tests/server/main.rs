@@ -1,6 +1,7 @@
 //! The server behind hyper: over streams in memory, on a clock that moves only when nothing else
 //! can, and over loopback. `conformance/` drives it with the official client.
 
+mod broadcast_acks;
 mod deadlines;
 mod delivery;
 mod handlers;
