@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use sockeye_proto::socket::EmitArgs;
 use sockeye_proto::{SessionId, SocketId};
 use tokio::sync::Notify;
@@ -19,8 +19,10 @@ use crate::connection::{Command, Peer};
 use crate::error::{EmitError, HandlerError};
 use crate::extract::{OnConnect, OnDisconnect, OnEvent};
 use crate::handler::{Handler, IntoAdmission, IntoReply};
-use crate::namespace::{Namespace, Shared};
+use crate::namespace::{Namespace, Shared, with_slash};
+use crate::parent::{NamespaceRequest, ParentNamespace, PatternError};
 use crate::reason::DisconnectReason;
+use crate::registry::Registry;
 use crate::service::{NotFound, SocketIoLayer, SocketIoService};
 use crate::socket::Socket;
 
@@ -34,7 +36,7 @@ pub struct Server(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     root: Namespace,
-    namespaces: RwLock<HashMap<Arc<str>, Namespace>>,
+    namespaces: Registry,
     sessions: Mutex<HashMap<SessionId, Arc<Peer>>>,
     is_shutting_down: AtomicBool,
     /// A session has ended.
@@ -61,11 +63,11 @@ impl Server {
 
     pub(crate) fn new(shared: Shared) -> Self {
         let shared = Arc::new(shared);
-        let name: Arc<str> = Arc::from("/");
-        let root = Namespace::new(name.clone(), shared.clone());
+        let namespaces = Registry::default();
+        let root = namespaces.of("/", |name| Namespace::new(name, shared.clone()));
         Self(Arc::new(Inner {
             shared,
-            namespaces: RwLock::new(HashMap::from([(name, root.clone())])),
+            namespaces,
             root,
             sessions: Mutex::default(),
             is_shutting_down: AtomicBool::new(false),
@@ -73,14 +75,66 @@ impl Server {
         }))
     }
 
-    /// The namespace of this name, made if there is none. A missing leading slash is added.
+    /// The namespace of this name, made if there is none. A missing leading slash is added. Where
+    /// a pattern of [`of_pattern`](Self::of_pattern) takes the name, it is made as its child.
     pub fn of(&self, name: &str) -> Namespace {
-        let name = if name.starts_with('/') { name.to_owned() } else { format!("/{name}") };
-        let name: Arc<str> = Arc::from(name);
-        let mut namespaces = self.0.namespaces.write();
         let shared = &self.0.shared;
-        let make = || Namespace::new(name.clone(), shared.clone());
-        namespaces.entry(name.clone()).or_insert_with(make).clone()
+        let make = |name| Namespace::new(name, shared.clone());
+        self.0.namespaces.of(&with_slash(name), make)
+    }
+
+    /// Lets clients make namespaces whose names a pattern takes: `/room-{id}`,
+    /// `/{tenant}/news`. `{name}` stands for one or more characters other than `/`
+    /// ([`Namespace::param`] has them), a last `{*rest}` for all that is left.
+    ///
+    /// Rules are asked in the order in which they were added; the first that takes a name makes
+    /// its namespace. One that clients made goes with its last socket
+    /// ([`cleanup_empty_child_namespaces`](ServerBuilder::cleanup_empty_child_namespaces)).
+    ///
+    /// # Errors
+    /// The pattern cannot be one.
+    pub fn of_pattern(&self, pattern: &str) -> Result<ParentNamespace, PatternError> {
+        let parent = ParentNamespace::of_pattern(self.template(), pattern)?;
+        self.0.namespaces.add_parent(parent.clone());
+        Ok(parent)
+    }
+
+    /// Lets clients make namespaces that a predicate lets them make; see
+    /// [`of_pattern`](Self::of_pattern). It sees each wish for a namespace that there is not.
+    ///
+    /// ```
+    /// # let io = sockeye::Server::default();
+    /// let workspaces = io.of_matching(async |wish: sockeye::NamespaceRequest| {
+    ///     wish.name().strip_prefix("/workspace-").is_some_and(|id| id.parse::<u32>().is_ok())
+    /// });
+    /// workspaces.on_connection(async |socket: sockeye::Socket| {
+    ///     println!("{} is in {}", socket.id(), socket.namespace().name());
+    /// });
+    /// ```
+    pub fn of_matching<F, Fut>(&self, matches: F) -> ParentNamespace
+    where
+        F: Fn(NamespaceRequest) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        let parent = ParentNamespace::of_matching(self.template(), matches);
+        self.0.namespaces.add_parent(parent.clone());
+        parent
+    }
+
+    fn template(&self) -> Namespace {
+        let name = format!("/_{}", self.0.namespaces.parents_len());
+        Namespace::new(name.into(), self.0.shared.clone())
+    }
+
+    /// Sees every namespace but `/` that is made, also by clients (Node's `new_namespace`).
+    /// A second hook replaces the first.
+    pub fn on_new_namespace(&self, hook: impl Fn(&Namespace) + Send + Sync + 'static) {
+        self.0.namespaces.set_hook(hook);
+    }
+
+    /// The namespaces there are, in no particular order.
+    pub fn namespaces(&self) -> Vec<Namespace> {
+        self.0.namespaces.namespaces()
     }
 
     /// A tower layer that answers requests below [`path`](ServerBuilder::path) and hands the
@@ -204,8 +258,28 @@ impl Server {
         &self.0.shared.config
     }
 
-    pub(crate) fn namespace(&self, name: &str) -> Option<Namespace> {
-        self.0.namespaces.read().get(name).cloned()
+    /// A socket wants to be in a namespace; it is, until [`leave`](Self::leave).
+    pub(crate) fn enter(&self, name: &str) -> Option<Namespace> {
+        self.0.namespaces.enter(name)
+    }
+
+    /// As [`enter`](Self::enter), where there is no such namespace: `None` if no rule could make
+    /// one.
+    pub(crate) fn enter_new(
+        &self,
+        request: NamespaceRequest,
+    ) -> Option<impl Future<Output = Option<Namespace>> + Send + 'static + use<>> {
+        let server = self.clone();
+        (self.0.namespaces.parents_len() > 0).then_some(async move {
+            let max = server.config().dynamic_namespaces_max;
+            server.0.namespaces.enter_new(request, max).await
+        })
+    }
+
+    /// A socket is gone from a namespace.
+    pub(crate) fn leave(&self, namespace: &Namespace) {
+        let cleanup = self.config().cleanup_empty_child_namespaces;
+        self.0.namespaces.leave(namespace.name(), cleanup);
     }
 
     pub(crate) fn is_shutting_down(&self) -> bool {
