@@ -280,6 +280,16 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_ends_in_an_escape_is_refused() {
+        // So many brackets are counted before anybody has found the text to be no JSON.
+        for end in ["\"", "\"a", "\"\\", "\"a\\\"", "\\"] {
+            let json = format!("[\"a\",{}{end}", "[]".repeat(DEPTH_MAX));
+            assert_eq!(read_event(&json), Err(Violation::InvalidPayload), "{json}");
+            assert_eq!(read_auth(&format!("{{{json}")), Err(Violation::InvalidPayload), "{json}");
+        }
+    }
+
+    #[test]
     fn auth_is_an_object_or_absent() {
         assert_eq!(read_auth(""), Ok(None));
         assert_eq!(read_auth("{\"a\":1}"), Ok(Some("{\"a\":1}")));
