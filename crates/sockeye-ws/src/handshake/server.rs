@@ -30,6 +30,9 @@ pub enum HandshakeError {
     /// HTTP/1.0: 400.
     #[error("a WebSocket handshake needs HTTP/1.1")]
     HttpVersion,
+    /// `Host` is missing or there twice: 400.
+    #[error("the Host header is missing or there twice")]
+    Host,
     /// An ordinary request that does not ask for an upgrade: 426.
     #[error("only WebSocket connections are served here")]
     UpgradeRequired,
@@ -107,7 +110,7 @@ impl HandshakeError {
 ///
 /// # Errors
 ///
-/// The first rule that is broken, in this order: method, HTTP version, upgrade, key, version,
+/// The first rule that is broken, in this order: method, HTTP version, host, upgrade, key, version,
 /// subprotocols, extensions.
 ///
 /// # Example
@@ -127,6 +130,12 @@ where
     }
     if version != HttpVersion::Http11 {
         return Err(HandshakeError::HttpVersion);
+    }
+    // RFC 9112 §3.2: a server "MUST respond with a 400 (Bad Request) status code to any HTTP/1.1
+    // request message that lacks a Host header field and to any request message that contains more
+    // than one Host header field line". Not every HTTP library does.
+    if header("host").count() != 1 {
+        return Err(HandshakeError::Host);
     }
     // RFC 9110 §7.8: an Upgrade header counts only if Connection names it.
     if header("upgrade").next().is_none() || !list::contains(header("connection"), "upgrade") {
@@ -254,6 +263,7 @@ mod tests {
     fn what_is_refused() {
         use HandshakeError::*;
         for (name, value, error, status) in [
+            ("host", None, Host, 400),
             ("upgrade", None, UpgradeRequired, 426),
             ("connection", None, UpgradeRequired, 426),
             ("connection", Some("close"), UpgradeRequired, 426),
@@ -273,9 +283,13 @@ mod tests {
             assert_eq!(with(name, value), Err(error), "{name}: {value:?}");
             assert_eq!(error.status(), status, "{name}: {value:?}");
         }
-        // A key that is there twice is none.
-        let twice = [&HEADERS[..], &[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]].concat();
-        assert_eq!(verify_headers(&twice), Err(Key));
+        // What is there twice is not there.
+        for (name, value, error) in
+            [("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==", Key), ("host", "other", Host)]
+        {
+            let twice = [&HEADERS[..], &[(name, value)]].concat();
+            assert_eq!(verify_headers(&twice), Err(error));
+        }
     }
 
     #[test]
@@ -285,7 +299,7 @@ mod tests {
         assert_eq!(refused("POST", HttpVersion::Http10), HandshakeError::Method);
         assert_eq!(refused("get", HttpVersion::Http11), HandshakeError::Method);
         assert_eq!(refused("GET", HttpVersion::Http10), HandshakeError::HttpVersion);
-        assert_eq!(refused("GET", HttpVersion::Http11), HandshakeError::UpgradeRequired);
+        assert_eq!(refused("GET", HttpVersion::Http11), HandshakeError::Host);
     }
 
     #[test]
