@@ -358,6 +358,20 @@ mod tests {
     }
 
     #[test]
+    fn an_attachment_has_one_placeholder_at_the_most() {
+        let placeholder = |num| format!(r#"{{"_placeholder":true,"num":{num}}}"#);
+        let [zero, one] = [placeholder(0), placeholder(1)];
+        let handle = |text: &str| joined().handle_text(text).map(drop);
+        assert_eq!(handle(&format!("52-[\"e\",{one},[{{\"a\":{zero}}}]]")), Ok(()));
+        // One without any is tolerated, as Node does.
+        assert_eq!(handle(&format!("52-[\"e\",{one}]")), Ok(()));
+        for twice in [format!("{zero},{zero}"), format!("{one},{{\"a\":[{zero},{one}]}}")] {
+            let text = format!("52-[\"e\",{twice}]");
+            assert_eq!(handle(&text), Err(Violation::IllegalPlaceholder), "{text}");
+        }
+    }
+
+    #[test]
     fn deep_placeholders_are_refused_without_recursion() {
         for depth in [98, 99, 200, 60_000] {
             let (open, close) = ("{\"_placeholder\":".repeat(depth), "}".repeat(depth));

@@ -57,7 +57,7 @@ pub enum Violation {
     /// An event named like one of [`RESERVED_EVENTS`].
     #[error("reserved event name")]
     ReservedEvent,
-    /// A placeholder that names no attachment.
+    /// A placeholder that names no attachment, or one that another names too.
     #[error("illegal placeholder")]
     IllegalPlaceholder,
     /// Text while attachments are outstanding.
