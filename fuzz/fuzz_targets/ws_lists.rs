@@ -3,6 +3,8 @@
 
 #![no_main]
 
+use std::io::Write;
+
 use arbitrary::Arbitrary;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use sockeye_fuzz::trim;
@@ -12,8 +14,8 @@ use sockeye_ws::handshake::server::{HandshakeError, verify};
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
     is_protocol: bool,
-    /// The power of two that the value is repeated by, to see what time that takes.
-    repeats: u8,
+    /// `L`: the value is repeated, to see what time that takes.
+    long: u8,
     /// A line for each header.
     lines: &'a [u8],
 }
@@ -38,12 +40,13 @@ fuzz_target!(|input: Input<'_>| -> Corpus {
         check_extensions(&values)
     }
 
-    // Numbered, so that names differ.
-    let repeats = 1 << (input.repeats % 18);
-    if (input.lines.len() + 7) * repeats <= LONG_BYTES_MAX {
-        let long: Vec<_> = (0..repeats)
-            .flat_map(|index| [input.lines, format!("{index},").as_bytes()].concat())
-            .collect();
+    if input.long == b'L' {
+        let mut long = Vec::new();
+        for index in 0..LONG_BYTES_MAX / (input.lines.len() + 6) {
+            // Numbered, so that names differ.
+            long.extend_from_slice(input.lines);
+            write!(long, "{index},").expect("memory can be written to");
+        }
         let values: Vec<_> = long.split(|byte| *byte == b'\n').collect();
         let _ = request(if input.is_protocol { PROTOCOL } else { EXTENSIONS }, &values);
     }

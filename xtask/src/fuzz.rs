@@ -91,6 +91,8 @@ fn fuzz(mut run: Command, name: &str, seconds: u64) -> Result<()> {
         format!("-max_total_time={seconds}"),
         format!("-timeout={INPUT_SECONDS_MAX}"),
         format!("-max_len={INPUT_BYTES_MAX}"),
+        // What is slow on purpose is tried less often.
+        "-entropic_scale_per_exec_time=1".to_owned(),
         "-print_final_stats=1".to_owned(),
     ]);
     let output = run.output().context("cannot start cargo-fuzz")?;
