@@ -72,6 +72,11 @@ pub struct Config {
     #[arg(long, env = "SOCKEYE_CHAT_MESSAGES_PER_SECOND", value_name = "COUNT",
           default_value_t = 20, value_parser = whole::<u32>(1, 1_000_000))]
     pub messages_per_second: u32,
+    /// Connections, joins, typing notices and restored sessions per second and user, with a burst
+    /// of five times that
+    #[arg(long, env = "SOCKEYE_CHAT_EVENTS_PER_SECOND", value_name = "COUNT",
+          default_value_t = 50, value_parser = whole::<u32>(1, 1_000_000))]
+    pub events_per_second: u32,
     /// Messages of history that a joiner gets
     #[arg(long, env = "SOCKEYE_CHAT_HISTORY_MESSAGES", value_name = "COUNT",
           default_value_t = 50, value_parser = whole::<usize>(0, 1000))]

@@ -1,19 +1,28 @@
 //! All data, in one file: users, sign-ins, messages, restorable sessions.
-//! Does not know HTTP or sockets.
+//! Does not know HTTP or sockets; `writer` knows how transactions come about.
 //!
-//! One thread writes. It takes what has come while it was busy into one transaction, so many
-//! messages share one fsync; a write is answered when its transaction is on the disk.
+//! A write is answered when it is on the disk. Reading looks at the newest transaction and waits
+//! for no writer; what is hot takes microseconds, what is not may wait for the disk.
 
+mod rows;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fs::OpenOptions;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 
-use anyhow::{Context, Result, anyhow};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use anyhow::{Context, Result, bail};
+use redb::backends::FileBackend;
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction,
+};
 
+pub(crate) use self::rows::{Message, Session, SignIn, User};
+use self::rows::{json, read, readable};
+use self::writer::Writer;
 use crate::tokens::now_ms;
 
 const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
@@ -21,110 +30,47 @@ const SIGN_INS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sign_in
 const MESSAGES: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("messages");
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
+/// The ids of messages by day, author, room and the key that their sender gave.
+const SENT: TableDefinition<'_, (u64, &str, &str, &str), u64> = TableDefinition::new("sent");
 
-/// The transactions that one commit takes at the most.
-const GROUP_MAX: usize = 1024;
-
-/// An account.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct User {
-    /// Its id.
-    pub(crate) id: String,
-    /// Its name as it was typed.
-    pub(crate) username: String,
-    /// The password's argon2id hash.
-    pub(crate) hash: String,
-}
-
-/// A sign-in and the refresh token that continues it. An older token of the same sign-in is a
-/// stolen one.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct SignIn {
-    /// Whose it is.
-    pub(crate) username: String,
-    /// The hash of the token that is good now.
-    pub(crate) token_hash: String,
-    /// When it ends unless it is used, in seconds since 1970.
-    pub(crate) expires_at: u64,
-}
-
-/// A message.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub(crate) struct Message {
-    /// Its id, larger than those of the messages before it; text in JSON, where numbers are
-    /// exact only up to 2^53.
-    #[serde(with = "decimal")]
-    pub(crate) id: u64,
-    /// Who wrote it.
-    pub(crate) username: String,
-    /// What.
-    pub(crate) text: String,
-    /// Where.
-    pub(crate) room: String,
-    /// When, in milliseconds since 1970.
-    pub(crate) timestamp: u64,
-}
-
-/// What a client can have back after it lost its connection. Its key is a hash of the id that the
-/// client has.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub(crate) struct Session {
-    /// Whose it is.
-    pub(crate) username: String,
-    /// The rooms it was in.
-    pub(crate) rooms: Vec<String>,
-    /// When the connection ended, in milliseconds since 1970; `None` while it lives.
-    pub(crate) ended_at: Option<u64>,
-}
-
-impl Session {
-    /// Whether it lives or ended after `since`.
-    fn is_open(&self, since: u64) -> bool {
-        self.ended_at.is_none_or(|ended| ended > since)
-    }
-}
-
-type Job = Box<dyn FnOnce(&WriteTransaction) -> Done + Send>;
-/// Answers a job once its transaction is on the disk, or is not.
-type Done = Box<dyn FnOnce(bool) + Send>;
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// What one transaction sweeps, so that messages need not wait long behind it.
+const SWEPT_AT_ONCE: usize = 1000;
 
 /// The handle of the file.
 #[derive(Clone)]
 pub(crate) struct Store {
-    database: Arc<Database>,
-    jobs: Sender<Job>,
+    writer: Writer,
 }
 
 impl Store {
-    /// Opens the file in this folder, or makes it. `now` is when connections that lived in an
-    /// earlier process count as ended.
+    /// Opens the file in this folder, or makes it, readable by its owner alone. `now` is when
+    /// connections that lived in an earlier process count as ended.
     ///
     /// # Errors
-    /// The file cannot be opened; another process may have it.
+    /// The file cannot be opened, or another process has it.
     pub(crate) fn open(folder: &Path, now: u64) -> Result<Self> {
         let path = folder.join("chat.redb");
-        let database = Database::create(&path).with_context(|| {
-            format!("cannot open {}; does another server use it?", path.display())
-        })?;
+        Self::with(move || open_file(&path), now)
+    }
+
+    /// `open` is called again when the disk has failed.
+    fn with(open: impl Fn() -> Result<Database> + Send + Sync + 'static, now: u64) -> Result<Self> {
+        let database = open()?;
         let transaction = database.begin_write()?;
         transaction.open_table(USERS)?;
         transaction.open_table(SIGN_INS)?;
         transaction.open_table(MESSAGES)?;
         transaction.open_table(COUNTERS)?;
+        transaction.open_table(SENT)?;
         end_sessions(&transaction, now)?;
         transaction.commit()?;
-        let database = Arc::new(database);
-        let (jobs, waiting) = channel();
-        let writer = database.clone();
-        std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || write_all(&writer, &waiting))?;
-        Ok(Self { database, jobs })
+        Ok(Self { writer: Writer::start(database, open)? })
     }
 
-    /// Whether reading works.
+    /// Whether reading works, and writing did the last time.
     pub(crate) fn is_well(&self) -> bool {
-        self.database.begin_read().is_ok()
+        self.writer.is_well() && self.newest_id().is_ok()
     }
 
     /// Adds a user; false if the name is taken (in whatever case).
@@ -132,7 +78,7 @@ impl Store {
     /// # Errors
     /// The disk failed.
     pub(crate) async fn add_user(&self, user: User) -> Result<bool> {
-        self.write(move |transaction| {
+        let job = move |transaction: &WriteTransaction| {
             let mut users = transaction.open_table(USERS)?;
             let key = user.username.to_lowercase();
             if users.get(key.as_str())?.is_some() {
@@ -140,8 +86,8 @@ impl Store {
             }
             users.insert(key.as_str(), json(&user)?.as_slice())?;
             Ok(true)
-        })
-        .await
+        };
+        self.writer.write(job).await
     }
 
     /// The user of this name, in whatever case.
@@ -149,8 +95,11 @@ impl Store {
     /// # Errors
     /// The disk failed.
     pub(crate) fn user(&self, username: &str) -> Result<Option<User>> {
-        let users = self.database.begin_read()?.open_table(USERS)?;
-        users.get(username.to_lowercase().as_str())?.map(|row| read(row.value())).transpose()
+        let key = username.to_lowercase();
+        self.read(|transaction| {
+            let row = transaction.open_table(USERS)?.get(key.as_str())?;
+            row.map(|row| read(row.value())).transpose()
+        })
     }
 
     /// Keeps a new sign-in.
@@ -158,16 +107,16 @@ impl Store {
     /// # Errors
     /// The disk failed.
     pub(crate) async fn add_sign_in(&self, id: String, sign_in: SignIn) -> Result<()> {
-        self.write(move |transaction| {
+        let job = move |transaction: &WriteTransaction| {
             let mut table = transaction.open_table(SIGN_INS)?;
             table.insert(id.as_str(), json(&sign_in)?.as_slice())?;
             Ok(())
-        })
-        .await
+        };
+        self.writer.write(job).await
     }
 
     /// Replaces a sign-in's token. `None`: there is none, it has expired, or the token was an
-    /// older one, which ends the sign-in.
+    /// older one, which ends the sign-in. `now` is in seconds.
     ///
     /// # Errors
     /// The disk failed.
@@ -178,21 +127,22 @@ impl Store {
         new: SignIn,
         now: u64,
     ) -> Result<Option<String>> {
-        self.write(move |transaction| {
+        if !self.has_sign_in(&id)? {
+            return Ok(None);
+        }
+        let job = move |transaction: &WriteTransaction| {
             let mut table = transaction.open_table(SIGN_INS)?;
-            let Some(row) = table.get(id.as_str())?.map(|row| row.value().to_vec()) else {
-                return Ok(None);
-            };
-            let kept: SignIn = read(&row)?;
-            if kept.token_hash != old || kept.expires_at <= now {
+            let row = table.get(id.as_str())?.and_then(|row| readable::<SignIn>(row.value()));
+            let kept = row.filter(|kept| kept.token_hash == old && kept.expires_at > now);
+            let Some(kept) = kept else {
                 table.remove(id.as_str())?;
                 return Ok(None);
-            }
+            };
             let new = SignIn { username: kept.username.clone(), ..new };
             table.insert(id.as_str(), json(&new)?.as_slice())?;
             Ok(Some(kept.username))
-        })
-        .await
+        };
+        self.writer.write(job).await
     }
 
     /// Ends a sign-in.
@@ -200,34 +150,58 @@ impl Store {
     /// # Errors
     /// The disk failed.
     pub(crate) async fn end_sign_in(&self, id: String) -> Result<()> {
-        self.write(move |transaction| {
+        if !self.has_sign_in(&id)? {
+            return Ok(());
+        }
+        let job = move |transaction: &WriteTransaction| {
             transaction.open_table(SIGN_INS)?.remove(id.as_str())?;
             Ok(())
-        })
-        .await
+        };
+        self.writer.write(job).await
     }
 
-    /// Adds a message and gives it its id and time. When this returns it is on the disk, and
-    /// `written` has been called: for all messages in the order of their ids.
+    /// Whoever makes up an id costs no write.
+    fn has_sign_in(&self, id: &str) -> Result<bool> {
+        self.read(|transaction| Ok(transaction.open_table(SIGN_INS)?.get(id)?.is_some()))
+    }
+
+    /// Adds a message and gives it its id and time. If its author has sent one with this key to
+    /// this room, today or yesterday, that one is returned instead. When this returns it is on
+    /// the disk, and `written` has been called: for new messages in the order of their ids.
     ///
     /// # Errors
     /// The disk failed; the message may or may not be there later.
     pub(crate) async fn append(
         &self,
         mut message: Message,
+        key: Option<String>,
         written: impl FnOnce(&Message) + Send + 'static,
     ) -> Result<Message> {
         let job = move |transaction: &WriteTransaction| {
+            message.timestamp = now_ms();
+            let day = message.timestamp / DAY_MS;
+            let mut messages = transaction.open_table(MESSAGES)?;
+            let (room, username) = (message.room.as_str(), message.username.as_str());
+            if let Some(key) = &key {
+                let sent = transaction.open_table(SENT)?;
+                for day in [day, day.saturating_sub(1)] {
+                    let Some(id) = sent.get((day, username, room, key.as_str()))? else { continue };
+                    if let Some(row) = messages.get((room, id.value()))? {
+                        return read(row.value());
+                    }
+                }
+            }
             let mut counters = transaction.open_table(COUNTERS)?;
             let id = counters.get("messages")?.map_or(0, |row| row.value()) + 1;
             counters.insert("messages", id)?;
             message.id = id;
-            message.timestamp = now_ms();
-            let mut messages = transaction.open_table(MESSAGES)?;
-            messages.insert((message.room.as_str(), id), json(&message)?.as_slice())?;
+            messages.insert((room, id), json(&message)?.as_slice())?;
+            if let Some(key) = &key {
+                transaction.open_table(SENT)?.insert((day, username, room, key.as_str()), id)?;
+            }
             Ok(message)
         };
-        self.write_then(job, written).await
+        self.writer.write_then(job, written).await
     }
 
     /// The id of the newest message.
@@ -235,20 +209,33 @@ impl Store {
     /// # Errors
     /// The disk failed.
     pub(crate) fn newest_id(&self) -> Result<u64> {
-        let counters = self.database.begin_read()?.open_table(COUNTERS)?;
-        Ok(counters.get("messages")?.map_or(0, |row| row.value()))
+        self.read(|transaction| {
+            let row = transaction.open_table(COUNTERS)?.get("messages")?;
+            Ok(row.map_or(0, |row| row.value()))
+        })
     }
 
-    /// The last messages of a room up to the id `until`, oldest first.
+    /// The last `count` messages of a room with an id in the range, oldest first.
     ///
     /// # Errors
     /// The disk failed.
-    pub(crate) fn history(&self, room: &str, until: u64, count: usize) -> Result<Vec<Message>> {
-        let messages = self.database.begin_read()?.open_table(MESSAGES)?;
-        let rows = messages.range((room, 0)..=(room, until))?.rev().take(count);
-        let mut history = rows.map(|row| read(row?.1.value())).collect::<Result<Vec<Message>>>()?;
-        history.reverse();
-        Ok(history)
+    pub(crate) fn history(
+        &self,
+        room: &str,
+        ids: RangeInclusive<u64>,
+        count: usize,
+    ) -> Result<Vec<Message>> {
+        let keys = (room, *ids.start())..=(room, *ids.end());
+        self.read(|transaction| {
+            let messages = transaction.open_table(MESSAGES)?;
+            let mut history = Vec::new();
+            for row in messages.range(keys)?.rev().take(count) {
+                // One that cannot be read must not hide the others.
+                history.extend(readable::<Message>(row?.1.value()));
+            }
+            history.reverse();
+            Ok(history)
+        })
     }
 
     /// Makes the session of a new connection.
@@ -256,7 +243,7 @@ impl Store {
     /// # Errors
     /// The disk failed.
     pub(crate) async fn add_session(&self, key: String, session: Session) -> Result<()> {
-        self.write(move |transaction| put_session(transaction, &key, &session)).await
+        self.writer.write(move |transaction| put_session(transaction, &key, &session)).await
     }
 
     /// Writes a session as it is now. One that has been restored meanwhile stays gone: its id
@@ -265,11 +252,11 @@ impl Store {
     /// # Errors
     /// The disk failed.
     pub(crate) async fn save_session(&self, key: String, session: Session) -> Result<()> {
-        self.write(move |transaction| match take_session(transaction, &key)? {
+        let job = move |transaction: &WriteTransaction| match take_session(transaction, &key)? {
             Some(_) => put_session(transaction, &key, &session),
             None => Ok(()),
-        })
-        .await
+        };
+        self.writer.write(job).await
     }
 
     /// Moves an earlier session's rooms to the session `to` and returns them, if it is the same
@@ -283,7 +270,7 @@ impl Store {
         to: String,
         since: u64,
     ) -> Result<Option<Vec<String>>> {
-        self.write(move |transaction| {
+        let job = move |transaction: &WriteTransaction| {
             let Some(mut now) = take_session(transaction, &to)? else { return Ok(None) };
             let earlier = take_session(transaction, &from)?;
             let rooms = match earlier {
@@ -299,76 +286,107 @@ impl Store {
             now.rooms.append(&mut more);
             put_session(transaction, &to, &now)?;
             Ok(rooms)
-        })
-        .await
+        };
+        self.writer.write(job).await
     }
 
-    /// Removes sessions that ended before `since`, and sign-ins that ended before `now`, in
-    /// seconds.
+    /// Removes sessions that ended before `since`, sign-ins that ended before `now` (in
+    /// seconds), and keys of messages older than yesterday's. Looks for them without holding
+    /// writers up, and writes nothing if there are none.
     ///
     /// # Errors
     /// The disk failed.
     pub(crate) async fn sweep(&self, since: u64, now: u64) -> Result<()> {
-        self.write(move |transaction| {
-            transaction.open_table(SESSIONS)?.retain(|_, row| {
-                let session: Result<Session> = read(row);
-                session.is_ok_and(|session| session.is_open(since))
-            })?;
-            transaction.open_table(SIGN_INS)?.retain(|_, row| {
-                let sign_in: Result<SignIn> = read(row);
-                sign_in.is_ok_and(|sign_in| sign_in.expires_at > now)
-            })?;
-            Ok(())
+        loop {
+            let store = self.clone();
+            let look = move || store.swept(since, now);
+            let swept = tokio::task::spawn_blocking(look).await??;
+            if swept.is_empty() {
+                return Ok(());
+            }
+            self.writer.write(move |transaction| swept.remove(transaction)).await?;
+        }
+    }
+
+    /// What a sweep would remove, or a part of it.
+    fn swept(&self, since: u64, now: u64) -> Result<Swept> {
+        self.read(|transaction| {
+            let mut swept = Swept::default();
+            for row in transaction.open_table(SESSIONS)?.range::<&str>(..)? {
+                let (key, row) = row?;
+                if readable::<Session>(row.value()).is_none_or(|row| !row.is_open(since)) {
+                    swept.sessions.push(key.value().to_owned());
+                }
+                if swept.sessions.len() == SWEPT_AT_ONCE {
+                    break;
+                }
+            }
+            for row in transaction.open_table(SIGN_INS)?.range::<&str>(..)? {
+                let (key, row) = row?;
+                if readable::<SignIn>(row.value()).is_none_or(|row| row.expires_at <= now) {
+                    swept.sign_ins.push(key.value().to_owned());
+                }
+                if swept.sign_ins.len() == SWEPT_AT_ONCE {
+                    break;
+                }
+            }
+            let yesterday = (now * 1000 / DAY_MS).saturating_sub(1);
+            let sent = transaction.open_table(SENT)?;
+            for row in sent.range(..(yesterday, "", "", ""))?.take(SWEPT_AT_ONCE) {
+                let (key, _) = row?;
+                let (day, username, room, key) = key.value();
+                swept.sent.push((day, username.to_owned(), room.to_owned(), key.to_owned()));
+            }
+            Ok(swept)
         })
-        .await
     }
 
-    async fn write<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&WriteTransaction) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.write_then(job, |_| {}).await
-    }
-
-    /// Runs a job in the next transaction, and `written` on the same thread once that is on the
-    /// disk, before the jobs after it.
-    async fn write_then<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&WriteTransaction) -> Result<T> + Send + 'static,
-        written: impl FnOnce(&T) + Send + 'static,
-    ) -> Result<T> {
-        let (answer, waiting) = oneshot::channel();
-        let job: Job = Box::new(move |transaction| {
-            let result = job(transaction);
-            Box::new(move |committed| {
-                let result = match result {
-                    Ok(_) if !committed => Err(anyhow!("the data could not be written")),
-                    result => result.inspect(written),
-                };
-                // Nobody waits any more where the client has gone.
-                let _ = answer.send(result);
-            })
-        });
-        self.jobs.send(job).map_err(|_| anyhow!("the store has ended"))?;
-        waiting.await.context("the store has ended")?
+    /// A failure may be one of the disk, after which the file must be opened again.
+    fn read<T>(&self, look: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
+        let result = self.writer.begin_read().and_then(|transaction| look(&transaction));
+        result.inspect_err(|_| self.writer.check())
     }
 }
 
-/// The writing thread.
-fn write_all(database: &Database, jobs: &Receiver<Job>) {
-    while let Ok(first) = jobs.recv() {
-        let mut done: Vec<Done> = Vec::new();
-        let committed = (|| -> Result<()> {
-            let transaction = database.begin_write()?;
-            done.push(first(&transaction));
-            done.extend(jobs.try_iter().take(GROUP_MAX).map(|job| job(&transaction)));
-            transaction.commit()?;
-            Ok(())
-        })();
-        if let Err(error) = &committed {
-            tracing::error!(%error, "a transaction was not written");
+fn open_file(path: &Path) -> Result<Database> {
+    let place = path.display();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(path).with_context(|| format!("cannot open {place}"))?;
+    let backend = FileBackend::new(file).with_context(|| format!("cannot open {place}"))?;
+    match Database::builder().create_with_backend(backend) {
+        Err(DatabaseError::DatabaseAlreadyOpen) => bail!("{place} is in use by another server"),
+        opened => opened.with_context(|| format!("cannot open {place}")),
+    }
+}
+
+/// Keys of rows that are good for nothing any more, and will never be again.
+#[derive(Default)]
+struct Swept {
+    sessions: Vec<String>,
+    sign_ins: Vec<String>,
+    sent: Vec<(u64, String, String, String)>,
+}
+
+impl Swept {
+    fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.sign_ins.is_empty() && self.sent.is_empty()
+    }
+
+    fn remove(&self, transaction: &WriteTransaction) -> Result<()> {
+        let mut sessions = transaction.open_table(SESSIONS)?;
+        for key in &self.sessions {
+            sessions.remove(key.as_str())?;
         }
-        done.into_iter().for_each(|answer| answer(committed.is_ok()));
+        let mut sign_ins = transaction.open_table(SIGN_INS)?;
+        for key in &self.sign_ins {
+            sign_ins.remove(key.as_str())?;
+        }
+        let mut sent = transaction.open_table(SENT)?;
+        for (day, username, room, key) in &self.sent {
+            sent.remove((*day, username.as_str(), room.as_str(), key.as_str()))?;
+        }
+        Ok(())
     }
 }
 
@@ -378,8 +396,8 @@ fn end_sessions(transaction: &WriteTransaction, now: u64) -> Result<()> {
     let mut lived = Vec::new();
     for row in sessions.iter()? {
         let (id, session) = row?;
-        let session: Session = read(session.value())?;
-        if session.ended_at.is_none() {
+        let session = readable::<Session>(session.value());
+        if let Some(session) = session.filter(|session| session.ended_at.is_none()) {
             lived.push((id.value().to_owned(), Session { ended_at: Some(now), ..session }));
         }
     }
@@ -390,34 +408,12 @@ fn end_sessions(transaction: &WriteTransaction, now: u64) -> Result<()> {
 }
 
 fn take_session(transaction: &WriteTransaction, key: &str) -> Result<Option<Session>> {
-    let row = transaction.open_table(SESSIONS)?.remove(key)?.map(|row| row.value().to_vec());
-    row.map(|row| read(&row)).transpose()
+    let mut sessions = transaction.open_table(SESSIONS)?;
+    let row = sessions.remove(key)?;
+    Ok(row.and_then(|row| readable(row.value())))
 }
 
 fn put_session(transaction: &WriteTransaction, key: &str, session: &Session) -> Result<()> {
     transaction.open_table(SESSIONS)?.insert(key, json(session)?.as_slice())?;
     Ok(())
-}
-
-fn json(value: &impl Serialize) -> Result<Vec<u8>> {
-    Ok(serde_json::to_vec(value)?)
-}
-
-fn read<T: DeserializeOwned>(row: &[u8]) -> Result<T> {
-    serde_json::from_slice(row).context("a stored row cannot be read")
-}
-
-/// A number as text in JSON.
-mod decimal {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-    pub(super) fn serialize<S: Serializer>(number: &u64, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(number)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
 }
