@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -38,8 +38,11 @@ struct Inner {
     root: Namespace,
     namespaces: Registry,
     sessions: Mutex<HashMap<SessionId, Arc<Peer>>>,
+    /// The connections whose tasks run: after its session has ended, a connection still sends
+    /// what waits and has its handlers finish.
+    open: AtomicUsize,
     is_shutting_down: AtomicBool,
-    /// A session has ended.
+    /// A connection's task has ended.
     ended: Notify,
 }
 
@@ -70,6 +73,7 @@ impl Server {
             namespaces,
             root,
             sessions: Mutex::default(),
+            open: AtomicUsize::new(0),
             is_shutting_down: AtomicBool::new(false),
             ended: Notify::new(),
         }))
@@ -233,7 +237,7 @@ impl Server {
 
     /// Ends the service: new handshakes are refused with 503, each socket is disconnected with
     /// [`DisconnectReason::ServerShuttingDown`], what waits for a client is still sent, and
-    /// handlers finish. Returns when all sessions have ended, or after `limit`; whether all had.
+    /// handlers finish. Returns when all of that is done, or after `limit`; whether it was.
     ///
     /// The HTTP server is the caller's, to be stopped beside it. Calling it again waits again.
     pub async fn shutdown(&self, limit: Duration) -> bool {
@@ -245,7 +249,7 @@ impl Server {
         let all = async {
             loop {
                 let ended = self.0.ended.notified();
-                if self.session_count() == 0 {
+                if self.0.open.load(Ordering::Acquire) == 0 {
                     return;
                 }
                 ended.await;
@@ -296,13 +300,18 @@ impl Server {
     }
 
     pub(crate) fn register(&self, id: SessionId, peer: Arc<Peer>) {
+        self.0.open.fetch_add(1, Ordering::AcqRel);
         self.0.sessions.lock().insert(id, peer);
     }
 
     pub(crate) fn unregister(&self, id: &SessionId) {
-        if self.0.sessions.lock().remove(id).is_some() {
-            self.0.ended.notify_waiters();
-        }
+        self.0.sessions.lock().remove(id);
+    }
+
+    /// Once for each [`register`](Self::register), when the connection's task is done.
+    pub(crate) fn connection_ended(&self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.0.ended.notify_waiters();
     }
 
     /// Secret: 120 random bits. Fails where the system has no randomness to give.
@@ -316,5 +325,52 @@ impl Server {
         let mut entropy = [0; 15];
         getrandom::fill(&mut entropy).expect("the system gave randomness for the session's id");
         SocketId::from_entropy(entropy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Full};
+    use tower_service::Service;
+
+    use super::*;
+    use crate::extract::State;
+
+    async fn request(io: &Server, method: &str, session: &str, body: &'static str) -> String {
+        let uri = format!("/socket.io/?EIO=4&transport=polling{session}");
+        let request = http::Request::builder().method(method).uri(uri);
+        let request = request.body(Full::new(Bytes::from_static(body.as_bytes())));
+        let answer = io.service().call(request.expect("a request")).await.expect("an answer");
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        String::from_utf8(body.to_vec()).expect("text")
+    }
+
+    #[tokio::test]
+    async fn shutdown_waits_for_the_last_handler() {
+        let gate = Arc::new(Notify::new());
+        let io = Server::builder().state(gate.clone()).build();
+        io.on_disconnect(async |State(gate): State<Arc<Notify>>| gate.notified().await);
+        let open = request(&io, "GET", "", "").await;
+        let id = open.split('"').nth(3).expect("a session's id");
+        let session = format!("&sid={id}");
+        request(&io, "POST", &session, "40").await;
+        assert!(request(&io, "GET", &session, "").await.starts_with("40{"));
+        let get = request(&io, "GET", &session, "");
+        let mut shutdown = pin!(io.shutdown(Duration::from_secs(3600)));
+        let begun = poll_fn(|cx| Poll::Ready(shutdown.as_mut().poll(cx).is_ready())).await;
+        assert!(!begun, "there is a connection");
+        get.await;
+        while io.session_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let done = poll_fn(|cx| Poll::Ready(shutdown.as_mut().poll(cx).is_ready())).await;
+        assert!(!done, "the handler is not");
+        gate.notify_one();
+        assert!(shutdown.await);
     }
 }
