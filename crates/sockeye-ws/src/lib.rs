@@ -79,6 +79,7 @@
 mod assembly;
 pub mod close;
 pub mod connection;
+pub mod deflate;
 mod error;
 pub mod frame;
 pub mod handshake;

@@ -2,6 +2,7 @@
 //! Knows nothing of its inside; what needs that is tested beside the code.
 
 mod hardening;
+mod negotiation;
 mod pair;
 mod properties;
 mod strict;
