@@ -4,52 +4,98 @@
 use std::borrow::Cow;
 
 use crate::connection::Event;
+use crate::deflate::{Inflating, Window};
 use crate::error::ProtocolError;
 use crate::utf8;
 
 /// How much may be reserved ahead of what has arrived.
 const RESERVE_BYTES: usize = 4096;
 
+/// What has arrived of a message, inflated if it is compressed.
+#[derive(Debug)]
+pub(crate) struct Assembly {
+    content: Content,
+    inflating: Option<Inflating>,
+}
+
 /// Text is validated and binary is kept as it comes.
 #[derive(Debug)]
-pub(crate) enum Assembly {
+enum Content {
     Text { text: String, decoder: utf8::Decoder },
     Binary(Vec<u8>),
 }
 
 impl Assembly {
-    pub(crate) fn text() -> Self {
-        Self::Text { text: String::new(), decoder: utf8::Decoder::default() }
+    pub(crate) fn text(inflating: Option<Inflating>) -> Self {
+        let content = Content::Text { text: String::new(), decoder: utf8::Decoder::default() };
+        Self { content, inflating }
     }
 
-    pub(crate) fn binary() -> Self {
-        Self::Binary(Vec::new())
+    pub(crate) fn binary(inflating: Option<Inflating>) -> Self {
+        Self { content: Content::Binary(Vec::new()), inflating }
     }
 
     /// How many bytes have arrived.
     pub(crate) fn len(&self) -> usize {
+        self.content.len()
+    }
+
+    /// How many compressed bytes have arrived, if the message is compressed.
+    pub(crate) fn compressed_len(&self) -> Option<u64> {
+        self.inflating.as_ref().map(Inflating::compressed_len)
+    }
+
+    /// Appends an unmasked part. `remaining` is what the message still has to come after it, once
+    /// its last frame has declared that. What is inflated is held against `bytes_max`, which for
+    /// anything else was done when its length was declared.
+    pub(crate) fn push(
+        &mut self,
+        part: &[u8],
+        remaining: Option<u64>,
+        bytes_max: usize,
+    ) -> Result<(), ProtocolError> {
+        let Self { content, inflating } = self;
+        match inflating {
+            None => content.push(part, exact_reserve(content.len(), part.len(), remaining)),
+            Some(inflating) => inflating
+                .push(part, |piece| content.push_inflated(piece, bytes_max).map(|()| true))
+                .map(|_| ()),
+        }
+    }
+
+    /// The message is complete: moves it out, and the context that the peer's next compressed
+    /// message may refer to.
+    pub(crate) fn finish(self) -> Result<(Event<'static>, Option<Window>), ProtocolError> {
+        let context = self.inflating.map(Inflating::finish).transpose()?.flatten();
+        let event = match self.content {
+            Content::Text { text, decoder } => {
+                decoder.finish().map_err(|_| ProtocolError::InvalidText)?;
+                Event::Text(Cow::Owned(text))
+            }
+            Content::Binary(bytes) => Event::Binary(Cow::Owned(bytes)),
+        };
+        Ok((event, context))
+    }
+}
+
+impl Content {
+    fn len(&self) -> usize {
         match self {
             Self::Text { text, decoder } => text.len() + decoder.pending_len(),
             Self::Binary(bytes) => bytes.len(),
         }
     }
 
-    /// Appends an unmasked part. `remaining` is what the message still has to come after it, once
-    /// its last frame has declared that.
-    pub(crate) fn push(
-        &mut self,
-        part: &[u8],
-        remaining: Option<u64>,
-    ) -> Result<(), ProtocolError> {
+    fn push(&mut self, part: &[u8], reserve: Option<usize>) -> Result<(), ProtocolError> {
         match self {
             Self::Text { text, decoder } => {
-                if let Some(additional) = exact_reserve(text.len(), part.len(), remaining) {
+                if let Some(additional) = reserve {
                     text.reserve_exact(additional);
                 }
                 decoder.push(part, text).map_err(|_| ProtocolError::InvalidText)
             }
             Self::Binary(bytes) => {
-                if let Some(additional) = exact_reserve(bytes.len(), part.len(), remaining) {
+                if let Some(additional) = reserve {
                     bytes.reserve_exact(additional);
                 }
                 bytes.extend_from_slice(part);
@@ -58,15 +104,19 @@ impl Assembly {
         }
     }
 
-    /// The message is complete: moves it out.
-    pub(crate) fn finish(self) -> Result<Event<'static>, ProtocolError> {
-        match self {
-            Self::Text { text, decoder } => {
-                decoder.finish().map_err(|_| ProtocolError::InvalidText)?;
-                Ok(Event::Text(Cow::Owned(text)))
-            }
-            Self::Binary(bytes) => Ok(Event::Binary(Cow::Owned(bytes))),
-        }
+    /// Appends what a part was inflated to. A few bytes can become many: here the buffer doubles,
+    /// but never beyond the limit.
+    fn push_inflated(&mut self, piece: &[u8], bytes_max: usize) -> Result<(), ProtocolError> {
+        let len = self.len();
+        let fits = &piece[..piece.len().min(bytes_max - len)];
+        let (stored_len, capacity) = match self {
+            Self::Text { text, .. } => (text.len(), text.capacity()),
+            Self::Binary(bytes) => (bytes.len(), bytes.capacity()),
+        };
+        let needed = len + fits.len();
+        let grown = (2 * capacity).clamp(needed, bytes_max);
+        self.push(fits, (needed > capacity).then(|| grown - stored_len))?;
+        if fits.len() < piece.len() { Err(ProtocolError::MessageTooLong) } else { Ok(()) }
     }
 }
 
@@ -84,20 +134,20 @@ mod tests {
     use super::*;
 
     fn capacity(assembly: &Assembly) -> usize {
-        match assembly {
-            Assembly::Text { text, .. } => text.capacity(),
-            Assembly::Binary(bytes) => bytes.capacity(),
+        match &assembly.content {
+            Content::Text { text, .. } => text.capacity(),
+            Content::Binary(bytes) => bytes.capacity(),
         }
     }
 
     #[test]
     fn a_declared_length_is_not_believed() {
         const DECLARED: usize = 100 << 20;
-        for mut assembly in [Assembly::text(), Assembly::binary()] {
+        for mut assembly in [Assembly::text(None), Assembly::binary(None)] {
             for arrived in 1..=100 {
                 let part = [b'x'; 1000];
                 let remaining = DECLARED - arrived * part.len();
-                assembly.push(&part, Some(remaining as u64)).unwrap();
+                assembly.push(&part, Some(remaining as u64), DECLARED).unwrap();
                 assert!(capacity(&assembly) <= 2 * arrived * part.len() + RESERVE_BYTES);
             }
         }
@@ -105,20 +155,20 @@ mod tests {
 
     #[test]
     fn a_message_that_nearly_came_whole_is_kept_without_slack() {
-        for mut assembly in [Assembly::text(), Assembly::binary()] {
-            assembly.push(&[b'x'; 10_000], Some(5000)).unwrap();
-            assembly.push(&[b'x'; 5000], Some(0)).unwrap();
+        for mut assembly in [Assembly::text(None), Assembly::binary(None)] {
+            assembly.push(&[b'x'; 10_000], Some(5000), 15_000).unwrap();
+            assembly.push(&[b'x'; 5000], Some(0), 15_000).unwrap();
             assert_eq!((assembly.len(), capacity(&assembly)), (15_000, 15_000));
         }
     }
 
     #[test]
     fn small_fragments_do_not_make_the_buffer_grow_one_by_one() {
-        for mut assembly in [Assembly::text(), Assembly::binary()] {
+        for mut assembly in [Assembly::text(None), Assembly::binary(None)] {
             let mut growths = 0;
             for _ in 0..16_384 {
                 let before = capacity(&assembly);
-                assembly.push(b"x", None).unwrap();
+                assembly.push(b"x", None, 16_384).unwrap();
                 growths += u32::from(capacity(&assembly) != before);
             }
             assert!(growths < 20, "grew {growths} times");

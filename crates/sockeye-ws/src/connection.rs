@@ -1,6 +1,7 @@
 //! One side of an established connection as a deterministic state machine (RFC 6455 §5–§7).
 //! Knows nothing of the opening handshake, of sockets, clocks or randomness.
 
+mod compression;
 mod reader;
 mod types;
 
@@ -9,9 +10,11 @@ use std::time::Instant;
 
 use crate::assembly::Assembly;
 use crate::close::{self, CloseCode};
+use crate::deflate::Agreed;
 use crate::error::{CloseError, ProtocolError, SendError};
 use crate::frame::{CONTROL_BYTES_MAX, Header, Opcode, write_frame};
 use crate::mask::MaskingKey;
+use compression::Compression;
 use reader::Reader;
 
 pub use types::{Closed, Event, Events, Limits, Message, Role};
@@ -48,7 +51,7 @@ pub struct Connection {
     state: State,
     reader: Reader,
     /// The message under way, when it does not come whole in one read.
-    assembly: Option<Assembly>,
+    assembly: Option<Box<Assembly>>,
     /// How many frames the message under way has had.
     fragments: u32,
     /// The payload of a control frame that does not come whole in one read.
@@ -57,6 +60,8 @@ pub struct Connection {
     transmit: Vec<u8>,
     /// How many of them are pongs.
     pending_pongs: u32,
+    /// What was agreed about compression, and the contexts that live as long as the connection.
+    deflate: Option<Box<Compression>>,
 }
 
 impl Connection {
@@ -72,6 +77,29 @@ impl Connection {
             control: Vec::new(),
             transmit: Vec::new(),
             pending_pongs: 0,
+            deflate: None,
+        }
+    }
+
+    /// Compresses messages, and takes compressed ones, as the opening handshake agreed
+    /// ([`server`](crate::handshake::server::Accept::negotiate_deflate),
+    /// [`client`](crate::handshake::client::Response::deflate)). `None` changes nothing.
+    ///
+    /// Between messages the connection then holds some 60 bytes more, and where a side keeps a
+    /// context what [`Options`](crate::deflate::Options) say about it. With a context of our own,
+    /// all that was encoded must be sent, in that order: what follows may refer to it.
+    #[must_use]
+    pub fn with_deflate(mut self, agreed: Option<Agreed>) -> Self {
+        self.deflate = agreed.map(|agreed| Box::new(Compression::new(agreed, self.role)));
+        self
+    }
+
+    /// Whether messages that begin from now on may be compressed. Off, what is compressed by its
+    /// kind, such as images and archives, is not compressed again for nothing. Default: on, which
+    /// does something only [with permessage-deflate](Self::with_deflate).
+    pub fn set_compression(&mut self, on: bool) {
+        if let Some(compression) = &mut self.deflate {
+            compression.set_on(on);
         }
     }
 
@@ -167,6 +195,10 @@ impl Connection {
 
     /// Appends a message to `out` as one frame. For servers.
     ///
+    /// It is compressed if that was agreed and it is long enough
+    /// ([`threshold_bytes`](crate::deflate::Options::threshold_bytes)); without a context only if
+    /// that makes it shorter.
+    ///
     /// # Errors
     ///
     /// [`SendError::Closing`] once the closing handshake has begun, [`SendError::ControlTooLong`]
@@ -175,7 +207,7 @@ impl Connection {
     /// # Panics
     ///
     /// For a client, whose frames are masked.
-    pub fn encode(&self, out: &mut Vec<u8>, message: Message<'_>) -> Result<(), SendError> {
+    pub fn encode(&mut self, out: &mut Vec<u8>, message: Message<'_>) -> Result<(), SendError> {
         assert_eq!(self.role, Role::Server, "a client's frames are masked");
         self.encode_with(out, message, None)
     }
@@ -191,7 +223,7 @@ impl Connection {
     ///
     /// For a server, whose frames are not masked.
     pub fn encode_masked(
-        &self,
+        &mut self,
         out: &mut Vec<u8>,
         message: Message<'_>,
         key: MaskingKey,
@@ -220,7 +252,7 @@ impl Connection {
     }
 
     fn encode_with(
-        &self,
+        &mut self,
         out: &mut Vec<u8>,
         message: Message<'_>,
         key: Option<MaskingKey>,
@@ -229,8 +261,14 @@ impl Connection {
             return Err(SendError::Closing);
         }
         let (opcode, payload) = message.parts();
-        if opcode.is_control() && payload.len() > CONTROL_BYTES_MAX {
-            return Err(SendError::ControlTooLong);
+        if opcode.is_control() {
+            if payload.len() > CONTROL_BYTES_MAX {
+                return Err(SendError::ControlTooLong);
+            }
+        } else if let Some(compression) = &mut self.deflate
+            && compression.write_message(out, opcode, payload, key)
+        {
+            return Ok(());
         }
         write_frame(out, opcode, payload, key);
         Ok(())
@@ -265,10 +303,11 @@ impl Connection {
         self.end(Closed { code, reason: String::new(), clean: false, error: Some(error) })
     }
 
-    /// Enters `Closed` and frees what a message under way held.
+    /// Enters `Closed` and frees what a message under way and the contexts held.
     fn end(&mut self, closed: Closed) -> Closed {
         self.reader = Reader::START;
         self.assembly = None;
+        self.deflate = None;
         self.control = Vec::new();
         self.state = State::Closed(Box::new(closed.clone()));
         closed
@@ -318,13 +357,13 @@ mod tests {
     }
 
     fn heap_bytes(connection: &Connection) -> usize {
-        let assembly = connection.assembly.as_ref().map_or(0, Assembly::len);
+        let assembly = connection.assembly.as_ref().map_or(0, |assembly| assembly.len());
         connection.transmit.capacity() + connection.control.capacity() + assembly
     }
 
     #[test]
     fn is_small() {
-        assert!(size_of::<Connection>() < 200, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Connection>() < 160, "{} bytes", size_of::<Connection>());
     }
 
     #[test]
@@ -404,7 +443,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a client's frames are masked")]
     fn a_client_cannot_send_unmasked() {
-        let connection = Connection::new(Role::Client, Limits::default());
+        let mut connection = Connection::new(Role::Client, Limits::default());
         let _ = connection.encode(&mut Vec::new(), Message::Text("plain"));
     }
 }

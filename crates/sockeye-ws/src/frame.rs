@@ -14,6 +14,9 @@ pub const CONTROL_BYTES_MAX: usize = 125;
 /// written in JavaScript can count to.
 pub const PAYLOAD_BYTES_MAX: u64 = (1 << 53) - 1;
 
+/// RSV1 among [`Header::rsv`]: with permessage-deflate, the message is compressed (RFC 7692 §6).
+pub(crate) const RSV1: u8 = 0x4;
+
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
 const LENGTH_16: u8 = 126;

@@ -1,4 +1,5 @@
-//! WebSocket (RFC 6455) for servers and clients, as a pure state machine.
+//! WebSocket (RFC 6455), compressed (RFC 7692) or not, for servers and clients, as a pure state
+//! machine.
 //! Knows nothing of sockets, clocks, randomness or tasks: bytes, times and masking keys come in as
 //! arguments, events and bytes come out.
 //!
@@ -7,6 +8,8 @@
 //! * [`handshake`]: the opening handshake of both sides, with or without an HTTP library.
 //! * [`Connection`]: everything after it. Frames, fragments, masking, UTF-8, pings, the closing
 //!   handshake, and [`Limits`] on all that a peer can make us hold.
+//! * [`deflate`]: the options of permessage-deflate, which the opening handshake negotiates and the
+//!   connection is given.
 //! * [`frame`], [`mask`], [`utf8`], [`close`]: what these are made of, for those who need a piece.
 //!
 //! # The contract of the machine
@@ -73,8 +76,7 @@
 //!
 //! # What is not here
 //!
-//! Compression (RFC 7692), which will give RSV1 a meaning, and the tokio side: connecting, TLS,
-//! redirects, deadlines of the opening handshake.
+//! The tokio side: connecting, TLS, redirects, deadlines of the opening handshake.
 
 mod assembly;
 pub mod close;

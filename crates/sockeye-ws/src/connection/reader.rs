@@ -7,7 +7,7 @@ use std::mem;
 use super::{Connection, Event, Role};
 use crate::assembly::Assembly;
 use crate::error::ProtocolError;
-use crate::frame::{HEADER_BYTES_MAX, Header, Opcode, Start};
+use crate::frame::{HEADER_BYTES_MAX, Header, Opcode, RSV1, Start};
 use crate::mask::{self, MaskingKey};
 use crate::utf8;
 
@@ -29,6 +29,8 @@ impl Reader {
 pub(super) struct Frame {
     fin: bool,
     opcode: Opcode,
+    /// Whether it begins a compressed message.
+    compressed: bool,
     /// All zero for a frame that is not masked.
     key: MaskingKey,
     /// How far into the key the next byte of payload is.
@@ -109,10 +111,13 @@ impl Connection {
     fn admit(&self, first: u8, second: u8) -> Result<Start, ProtocolError> {
         let start = Start::decode(first, second)?;
         // RFC 6455 §5.2: reserved bits "MUST be 0 unless an extension is negotiated that defines
-        // meanings for non-zero values". permessage-deflate will allow RSV1 here, on the first
-        // frame of a message.
+        // meanings for non-zero values". RFC 7692 §6: RSV1 marks a compressed message, on its first
+        // frame and on no other.
         if start.rsv != 0 {
-            return Err(ProtocolError::ReservedBits);
+            let begins_message = matches!(start.opcode, Opcode::Text | Opcode::Binary);
+            if start.rsv != RSV1 || !begins_message || self.deflate.is_none() {
+                return Err(ProtocolError::ReservedBits);
+            }
         }
         // RFC 6455 §5.1: "The server MUST close the connection upon receiving a frame that is not
         // masked." "A client MUST close a connection if it detects a masked frame."
@@ -147,8 +152,18 @@ impl Connection {
     /// Holds the length of a frame, and with it the message's, against the limit.
     #[inline]
     fn check_length(&self, header: &Header) -> Result<(), ProtocolError> {
-        let arrived = self.assembly.as_ref().map_or(0, Assembly::len);
-        let room = self.limits.message_bytes_max.saturating_sub(arrived) as u64;
+        let compressed_len = match &self.assembly {
+            Some(assembly) => assembly.compressed_len(),
+            None => (header.rsv == RSV1).then_some(0),
+        };
+        let bytes_max = self.limits.message_bytes_max as u64;
+        let room = match compressed_len {
+            Some(arrived) => compressed_bytes_max(bytes_max).saturating_sub(arrived),
+            None => {
+                let arrived = self.assembly.as_ref().map_or(0, |assembly| assembly.len());
+                bytes_max.saturating_sub(arrived as u64)
+            }
+        };
         if !header.opcode.is_control() && header.payload_len > room {
             return Err(ProtocolError::MessageTooLong);
         }
@@ -169,6 +184,7 @@ impl Connection {
         Ok(Frame {
             fin: header.fin,
             opcode: header.opcode,
+            compressed: header.rsv == RSV1,
             key: header.mask.unwrap_or_default(),
             phase: 0,
             remaining: header.payload_len,
@@ -184,15 +200,21 @@ impl Connection {
             self.control.extend_from_slice(part);
             return Ok(());
         }
-        self.assembly(frame.opcode).push(part, frame.message_remaining())
+        self.assemble(frame, part)
     }
 
-    /// The message under way, begun if `opcode` begins one.
-    fn assembly(&mut self, opcode: Opcode) -> &mut Assembly {
-        self.assembly.get_or_insert_with(|| match opcode {
-            Opcode::Text => Assembly::text(),
-            _ => Assembly::binary(),
-        })
+    /// Puts a part of a frame's payload to the message under way, which the frame may begin.
+    fn assemble(&mut self, frame: &Frame, part: &[u8]) -> Result<(), ProtocolError> {
+        let Self { assembly, deflate, limits, .. } = self;
+        let assembly = assembly.get_or_insert_with(|| {
+            let deflate = deflate.as_mut().filter(|_| frame.compressed);
+            let inflating = deflate.map(|deflate| deflate.begin_inflating());
+            Box::new(match frame.opcode {
+                Opcode::Text => Assembly::text(inflating),
+                _ => Assembly::binary(inflating),
+            })
+        });
+        assembly.push(part, frame.message_remaining(), limits.message_bytes_max)
     }
 
     /// A text, binary or continuation frame is complete with `part`.
@@ -202,7 +224,7 @@ impl Connection {
         frame: &Frame,
         part: &'i [u8],
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        if frame.fin && self.assembly.is_none() {
+        if frame.fin && self.assembly.is_none() && !frame.compressed {
             return match frame.opcode {
                 Opcode::Text => match utf8::validate(part) {
                     Ok(text) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
@@ -211,11 +233,16 @@ impl Connection {
                 _ => Ok(Some(Event::Binary(Cow::Borrowed(part)))),
             };
         }
-        self.assembly(frame.opcode).push(part, frame.message_remaining())?;
+        self.assemble(frame, part)?;
         if !frame.fin {
             return Ok(None);
         }
-        self.assembly.take().map(Assembly::finish).transpose()
+        let assembly = self.assembly.take().expect("something was just put to it");
+        let (event, context) = assembly.finish()?;
+        if let Some(deflate) = &mut self.deflate {
+            deflate.keep_context(context);
+        }
+        Ok(Some(event))
     }
 
     /// A control frame is complete with `part`.
@@ -258,6 +285,13 @@ impl Frame {
         self.remaining -= len as u64;
         payload
     }
+}
+
+/// How long a message of at most `bytes_max` bytes can be compressed. Compressors make what they
+/// cannot shorten longer by an eighth at most, and by a few bytes for each time they are flushed.
+/// What is longer only keeps us busy, with blocks that hold nothing.
+fn compressed_bytes_max(bytes_max: u64) -> u64 {
+    bytes_max.saturating_add(bytes_max / 4).saturating_add(1024)
 }
 
 /// Splits the first `len` bytes off `input`.

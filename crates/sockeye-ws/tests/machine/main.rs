@@ -1,9 +1,14 @@
 //! The WebSocket machine seen from outside, in one binary.
 //! Knows nothing of its inside; what needs that is tested beside the code.
 
+mod deflate;
+mod deflate_properties;
+mod foreign;
 mod hardening;
+mod inflate;
 mod negotiation;
 mod pair;
 mod properties;
+mod reference;
 mod strict;
 mod support;

@@ -2,82 +2,20 @@
 //! which answers a client takes. Does not compress anything.
 
 use sockeye_ws::deflate::{Agreed, Options, ParameterError, WindowBits};
-use sockeye_ws::handshake::client::{Request, Response, ResponseError};
-use sockeye_ws::handshake::server::{self, HandshakeError};
-use sockeye_ws::handshake::{HttpVersion, Url};
+use sockeye_ws::handshake::client::ResponseError;
+use sockeye_ws::handshake::server::HandshakeError;
+
+use crate::support::*;
 
 const SERVER_NO: &str = "server_no_context_takeover";
 const CLIENT_NO: &str = "client_no_context_takeover";
 const SERVER_BITS: &str = "server_max_window_bits";
 const CLIENT_BITS: &str = "client_max_window_bits";
 
-fn bits(bits: u8) -> WindowBits {
-    WindowBits::new(bits).expect("8 to 15")
-}
-
-/// Options that ask for nothing.
-fn lenient() -> Options {
-    Options {
-        server_no_context_takeover: false,
-        client_no_context_takeover: false,
-        ..Options::default()
-    }
-}
-
-/// A server's answer to the values of `Sec-WebSocket-Extensions`, as the response has it.
-fn answer_to(values: &[&str], options: Options) -> Result<Option<String>, HandshakeError> {
-    let mut headers = vec![
-        ("host", "localhost"),
-        ("upgrade", "websocket"),
-        ("connection", "Upgrade"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ("sec-websocket-version", "13"),
-    ];
-    headers.extend(values.iter().map(|value| ("sec-websocket-extensions", *value)));
-    let mut accept = server::verify("GET", HttpVersion::Http11, |name| {
-        let all = headers.iter().filter(move |(own, _)| *own == name);
-        all.map(|(_, value)| value.as_bytes())
-    })?;
-    let agreed = accept.negotiate_deflate(&options);
-    let response = String::from_utf8(accept.response(None, &[]).unwrap()).unwrap();
-    let line = response.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Extensions: "));
-    assert_eq!(line, agreed.map(|agreed| agreed.to_string()).as_deref());
-    Ok(line.map(str::to_owned))
-}
-
 /// The answer without the extension's name.
 fn answer(offer: &str, options: Options) -> Option<String> {
-    let answer = answer_to(&[&format!("permessage-deflate{offer}")], options).unwrap()?;
-    Some(answer.strip_prefix("permessage-deflate").expect("the name").to_owned())
-}
-
-fn request(offers: &[Options]) -> Request {
-    let request = Request::new(Url::parse("ws://localhost").unwrap(), *b"the sample nonce");
-    offers.iter().fold(request, |request, options| request.deflate(*options))
-}
-
-fn offer_of(options: Options) -> String {
-    let request = String::from_utf8(request(&[options]).encode().unwrap()).unwrap();
-    let line = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Extensions: "));
-    line.expect("an offer").to_owned()
-}
-
-/// What a client makes of the answer.
-fn verify(offers: &[Options], answers: &[&str]) -> Result<Option<Agreed>, ResponseError> {
-    let mut headers = vec![
-        ("upgrade", "websocket"),
-        ("connection", "upgrade"),
-        ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
-    ];
-    headers.extend(answers.iter().map(|value| ("sec-websocket-extensions", *value)));
-    let header = |name| {
-        let all = headers.iter().filter(move |(own, _)| *own == name);
-        all.map(|(_, value): &(&str, &str)| value.as_bytes())
-    };
-    let request = request(offers);
-    let Response { deflate, .. } = request.verify_response(101, header)?;
-    assert_eq!(request.verify(101, header), Ok(None));
-    Ok(deflate)
+    let agreed = answer_to(&[&format!("permessage-deflate{offer}")], options).unwrap()?;
+    Some(agreed.to_string().strip_prefix("permessage-deflate").expect("the name").to_owned())
 }
 
 fn verify_one(options: Options, parameters: &str) -> Result<Agreed, ParameterError> {
@@ -94,14 +32,14 @@ fn e4_server_acceptance_the_defaults() {
     let both = format!("; {SERVER_NO}; {CLIENT_NO}");
     assert_eq!(answer("; client_max_window_bits", Options::default()), Some(both.clone()));
     assert_eq!(answer("", Options::default()), Some(both));
-    assert_eq!(answer("; client_max_window_bits", lenient()), Some(String::new()));
+    assert_eq!(answer("; client_max_window_bits", takeover()), Some(String::new()));
     assert_eq!(answer_to(&[], Options::default()), Ok(None));
 }
 
 #[test]
 fn e4_server_acceptance_what_is_asked_for_is_granted() {
     for flag in [SERVER_NO, CLIENT_NO] {
-        assert_eq!(answer(&format!("; {flag}"), lenient()), Some(format!("; {flag}")));
+        assert_eq!(answer(&format!("; {flag}"), takeover()), Some(format!("; {flag}")));
     }
     for (offered, own, answered) in [
         (Some(10), 15, Some(10)),
@@ -113,7 +51,7 @@ fn e4_server_acceptance_what_is_asked_for_is_granted() {
         (None, 15, None),
     ] {
         let offer = offered.map_or(String::new(), |bits| format!("; {SERVER_BITS}={bits}"));
-        let options = Options { server_max_window_bits: bits(own), ..lenient() };
+        let options = Options { server_max_window_bits: bits(own), ..takeover() };
         let expected = answered.map_or(String::new(), |bits| format!("; {SERVER_BITS}={bits}"));
         assert_eq!(answer(&offer, options), Some(expected), "{offered:?} with {own}");
     }
@@ -132,7 +70,7 @@ fn e4_server_acceptance_client_windows() {
         // A client that cannot be told.
         ("", 10, None),
     ] {
-        let options = Options { client_max_window_bits: bits(own), ..lenient() };
+        let options = Options { client_max_window_bits: bits(own), ..takeover() };
         assert_eq!(answer(offered, options).as_deref(), answered, "{offered:?} with {own}");
     }
 }
@@ -140,20 +78,22 @@ fn e4_server_acceptance_client_windows() {
 #[test]
 fn a_window_of_256_bytes_is_declined_where_we_would_compress() {
     assert_eq!(answer("; server_max_window_bits=8", Options::default()), None);
-    let own = Options { server_max_window_bits: bits(8), ..lenient() };
+    let own = Options { server_max_window_bits: bits(8), ..takeover() };
     assert_eq!(answer("", own), None);
     // The next offer may do.
     let offers = "permessage-deflate; server_max_window_bits=8, permessage-deflate";
-    assert_eq!(answer_to(&[offers], lenient()), Ok(Some("permessage-deflate".to_owned())));
+    assert_eq!(
+        answer_to(&[offers], takeover()).unwrap().unwrap().to_string(),
+        "permessage-deflate"
+    );
 }
 
 #[test]
 fn e4_server_acceptance_the_first_acceptable_offer_in_order() {
-    let options = Options { client_max_window_bits: bits(10), ..lenient() };
+    let options = Options { client_max_window_bits: bits(10), ..takeover() };
     for values in [
-        &[
-            "permessage-deflate, permessage-deflate; client_max_window_bits; server_max_window_bits=9",
-        ][..],
+        &["permessage-deflate, permessage-deflate; client_max_window_bits; \
+             server_max_window_bits=9"][..],
         &[
             "permessage-bzip2, permessage-deflate; x",
             "permessage-deflate; server_max_window_bits=9; \
@@ -162,7 +102,7 @@ fn e4_server_acceptance_the_first_acceptable_offer_in_order() {
         ],
     ] {
         let expected = "permessage-deflate; server_max_window_bits=9; client_max_window_bits=10";
-        assert_eq!(answer_to(values, options), Ok(Some(expected.to_owned())));
+        assert_eq!(answer_to(values, options).unwrap().unwrap().to_string(), expected);
     }
 }
 
@@ -191,7 +131,7 @@ fn e4_param_validation_an_invalid_offer_is_declined_not_refused() {
         assert_eq!(answer(offer, Options::default()), None, "{offer:?}");
     }
     // A quoted value is what it holds.
-    let quoted = answer("; server_max_window_bits=\"1\\0\"", lenient());
+    let quoted = answer("; server_max_window_bits=\"1\\0\"", takeover());
     assert_eq!(quoted.as_deref(), Some("; server_max_window_bits=10"));
 }
 
@@ -206,7 +146,7 @@ fn e4_header_grammar_is_what_fails_a_handshake() {
 #[test]
 fn what_a_client_offers() {
     let nothing = "permessage-deflate; client_max_window_bits";
-    assert_eq!(offer_of(lenient()), nothing);
+    assert_eq!(offer_of(takeover()), nothing);
     let limited = Options {
         server_max_window_bits: bits(9),
         client_max_window_bits: bits(8),
@@ -215,7 +155,7 @@ fn what_a_client_offers() {
     let everything =
         format!("permessage-deflate; {SERVER_NO}; {CLIENT_NO}; {SERVER_BITS}=9; {CLIENT_BITS}=8");
     assert_eq!(offer_of(limited), everything);
-    let two = String::from_utf8(request(&[limited, lenient()]).encode().unwrap()).unwrap();
+    let two = String::from_utf8(request(&[limited, takeover()]).encode().unwrap()).unwrap();
     assert!(two.contains(&format!("\r\nSec-WebSocket-Extensions: {everything}, {nothing}\r\n")));
     let none = String::from_utf8(request(&[]).encode().unwrap()).unwrap();
     assert!(!none.contains("Extensions"));
@@ -223,21 +163,24 @@ fn what_a_client_offers() {
 
 #[test]
 fn e4_client_acceptance_what_counts() {
-    let agreed = verify_one(lenient(), "").unwrap();
+    let agreed = verify_one(takeover(), "").unwrap();
     assert!(!agreed.server_no_context_takeover() && !agreed.client_no_context_takeover());
     assert_eq!(agreed.server_max_window_bits(), WindowBits::MAX);
     assert_eq!(agreed.client_max_window_bits(), WindowBits::MAX);
 
     // The server may ask for more than was offered.
     let all = format!("; {SERVER_NO}; {CLIENT_NO}; {SERVER_BITS}=9; {CLIENT_BITS}=10");
-    let agreed = verify_one(lenient(), &all).unwrap();
+    let agreed = verify_one(takeover(), &all).unwrap();
     assert!(agreed.server_no_context_takeover() && agreed.client_no_context_takeover());
     assert_eq!(agreed.server_max_window_bits(), bits(9));
     assert_eq!(agreed.client_max_window_bits(), bits(10));
 
     // What we offered about ourselves we do, whether or not the server repeats it.
-    let options =
-        Options { client_no_context_takeover: true, client_max_window_bits: bits(11), ..lenient() };
+    let options = Options {
+        client_no_context_takeover: true,
+        client_max_window_bits: bits(11),
+        ..takeover()
+    };
     let agreed = verify_one(options, "").unwrap();
     assert!(agreed.client_no_context_takeover());
     assert_eq!(agreed.client_max_window_bits(), bits(11));
@@ -249,20 +192,23 @@ fn e4_client_acceptance_what_counts() {
 #[test]
 fn e4_client_acceptance_what_is_refused() {
     use ParameterError::*;
-    let ten =
-        Options { server_max_window_bits: bits(10), client_max_window_bits: bits(10), ..lenient() };
+    let ten = Options {
+        server_max_window_bits: bits(10),
+        client_max_window_bits: bits(10),
+        ..takeover()
+    };
     let accepted = "; server_max_window_bits=10";
     assert!(verify_one(ten, accepted).is_ok());
     for (options, answer, error) in [
-        (lenient(), "; x".to_owned(), Unknown("x".to_owned())),
-        (lenient(), "; __proto__=1".to_owned(), Unknown("__proto__".to_owned())),
-        (lenient(), format!("; {SERVER_NO}=1"), Value(SERVER_NO)),
-        (lenient(), format!("; {CLIENT_NO}; {CLIENT_NO}"), Repeated(CLIENT_NO)),
-        (lenient(), format!("; {SERVER_BITS}=9; {SERVER_BITS}=9"), Repeated(SERVER_BITS)),
-        (lenient(), format!("; {SERVER_BITS}"), Value(SERVER_BITS)),
-        (lenient(), format!("; {SERVER_BITS}=7"), Value(SERVER_BITS)),
-        (lenient(), format!("; {CLIENT_BITS}"), Value(CLIENT_BITS)),
-        (lenient(), format!("; {CLIENT_BITS}=16"), Value(CLIENT_BITS)),
+        (takeover(), "; x".to_owned(), Unknown("x".to_owned())),
+        (takeover(), "; __proto__=1".to_owned(), Unknown("__proto__".to_owned())),
+        (takeover(), format!("; {SERVER_NO}=1"), Value(SERVER_NO)),
+        (takeover(), format!("; {CLIENT_NO}; {CLIENT_NO}"), Repeated(CLIENT_NO)),
+        (takeover(), format!("; {SERVER_BITS}=9; {SERVER_BITS}=9"), Repeated(SERVER_BITS)),
+        (takeover(), format!("; {SERVER_BITS}"), Value(SERVER_BITS)),
+        (takeover(), format!("; {SERVER_BITS}=7"), Value(SERVER_BITS)),
+        (takeover(), format!("; {CLIENT_BITS}"), Value(CLIENT_BITS)),
+        (takeover(), format!("; {CLIENT_BITS}=16"), Value(CLIENT_BITS)),
         (ten, format!("{accepted}; {CLIENT_BITS}=11"), TooLarge(CLIENT_BITS)),
         (ten, format!("; {SERVER_BITS}=11"), TooLarge(SERVER_BITS)),
         (ten, String::new(), Missing(SERVER_BITS)),
@@ -281,7 +227,7 @@ fn e4_client_acceptance_what_is_refused() {
 
 #[test]
 fn e4_client_acceptance_other_extensions() {
-    let offers = [lenient()];
+    let offers = [takeover()];
     let unknown = Err(ResponseError::UnknownExtension("permessage-bzip2".to_owned()));
     assert_eq!(verify(&offers, &["permessage-bzip2"]), unknown);
     assert_eq!(verify(&offers, &["permessage-deflate, permessage-bzip2"]), unknown);
@@ -295,7 +241,7 @@ fn e4_client_acceptance_other_extensions() {
 
 #[test]
 fn an_answer_may_be_to_a_later_offer() {
-    let offers = [Options::default(), lenient()];
+    let offers = [Options::default(), takeover()];
     let agreed = verify(&offers, &["permessage-deflate; server_max_window_bits=12"]).unwrap();
     let agreed = agreed.expect("an answer");
     assert!(!agreed.client_no_context_takeover());
@@ -324,22 +270,23 @@ fn both_sides_come_to_the_same() {
         }
     }
     for client in &all {
-        let offer = offer_of(*client);
         for server in &all {
-            let declined = server.server_max_window_bits.min(client.server_max_window_bits);
-            let Some(answer) = answer_to(&[&offer], *server).unwrap() else {
-                assert_eq!(declined, WindowBits::MIN);
+            let limit = |of: fn(&Options) -> WindowBits| of(client).min(of(server));
+            let Some((for_client, for_server)) = agree(*client, *server) else {
+                assert_eq!(limit(|options| options.server_max_window_bits), WindowBits::MIN);
                 continue;
             };
-            let agreed = verify(&[*client], &[&answer]).unwrap().expect("an answer");
-            let limit = |of: fn(&Options) -> WindowBits| of(client).min(of(server));
-            assert_eq!(agreed.server_max_window_bits(), limit(|o| o.server_max_window_bits));
-            assert_eq!(agreed.client_max_window_bits(), limit(|o| o.client_max_window_bits));
             let either = |of: fn(&Options) -> bool| of(client) || of(server);
-            let (server_no, client_no) =
-                (agreed.server_no_context_takeover(), agreed.client_no_context_takeover());
-            assert_eq!(server_no, either(|o| o.server_no_context_takeover));
-            assert_eq!(client_no, either(|o| o.client_no_context_takeover));
+            for agreed in [for_client, for_server] {
+                let server_bits = limit(|options| options.server_max_window_bits);
+                assert_eq!(agreed.server_max_window_bits(), server_bits);
+                let client_bits = limit(|options| options.client_max_window_bits);
+                assert_eq!(agreed.client_max_window_bits(), client_bits);
+                let server_no = either(|options| options.server_no_context_takeover);
+                assert_eq!(agreed.server_no_context_takeover(), server_no);
+                let client_no = either(|options| options.client_no_context_takeover);
+                assert_eq!(agreed.client_no_context_takeover(), client_no);
+            }
         }
     }
 }

@@ -27,15 +27,6 @@ fn item() -> impl Strategy<Value = Item> {
     ]
 }
 
-/// `bytes` in parts, cut anywhere, also twice at the same place.
-fn split<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
-    let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
-    ends.push(bytes.len());
-    ends.sort_unstable();
-    let mut start = 0;
-    ends.into_iter().map(|end| &bytes[std::mem::replace(&mut start, end)..end]).collect()
-}
-
 /// The frames of the items and the events they must give. Behind each fragment but the last stands
 /// a ping.
 fn encode(role: Role, items: &[Item]) -> (Vec<u8>, Vec<Event<'static>>) {
