@@ -8,12 +8,15 @@ mod types;
 use std::mem;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::assembly::Assembly;
 use crate::close::{self, CloseCode};
 use crate::deflate::Agreed;
 use crate::error::{CloseError, ProtocolError, SendError};
 use crate::frame::{CONTROL_BYTES_MAX, Header, Opcode, write_frame};
-use crate::mask::MaskingKey;
+use crate::mask::{self, MaskingKey};
+use crate::prepared::Frame;
 use compression::Compression;
 use reader::Reader;
 
@@ -232,6 +235,53 @@ impl Connection {
         self.encode_with(out, message, Some(key))
     }
 
+    /// The bytes of a prepared frame for this connection, to be sent like what [`encode`] appends.
+    /// For servers.
+    ///
+    /// They are shared by all connections that take them in the same form: plain, or compressed for
+    /// a window. Which one this is, is said at [`Frame`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closing`] once the closing handshake has begun.
+    ///
+    /// # Panics
+    ///
+    /// For a client, whose frames are masked.
+    ///
+    /// [`encode`]: Self::encode
+    pub fn frame_bytes(&mut self, frame: &Frame) -> Result<Bytes, SendError> {
+        assert_eq!(self.role, Role::Server, "a client's frames are masked");
+        self.prepared(frame).cloned()
+    }
+
+    /// Appends a masked copy of a prepared frame to `out`. For clients, which spare its compression
+    /// only; `key` is random and fresh.
+    ///
+    /// # Errors
+    ///
+    /// As [`frame_bytes`](Self::frame_bytes).
+    ///
+    /// # Panics
+    ///
+    /// For a server, whose frames are not masked.
+    pub fn encode_frame_masked(
+        &mut self,
+        out: &mut Vec<u8>,
+        frame: &Frame,
+        key: MaskingKey,
+    ) -> Result<(), SendError> {
+        assert_eq!(self.role, Role::Client, "a server's frames are not masked");
+        let bytes = self.prepared(frame)?;
+        let decoded = Header::decode(bytes).ok().flatten();
+        let (header, header_len) = decoded.expect("what was prepared begins with a header");
+        Header { mask: Some(key), ..header }.encode(out);
+        let start = out.len();
+        out.extend_from_slice(&bytes[header_len..]);
+        mask::apply(key, 0, &mut out[start..]);
+        Ok(())
+    }
+
     /// Whether messages can be sent: no close frame has gone either way.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
@@ -272,6 +322,16 @@ impl Connection {
         }
         write_frame(out, opcode, payload, key);
         Ok(())
+    }
+
+    /// The form in which a prepared frame goes to the peer.
+    fn prepared<'f>(&mut self, frame: &'f Frame) -> Result<&'f Bytes, SendError> {
+        if !self.is_open() {
+            return Err(SendError::Closing);
+        }
+        let compressed =
+            self.deflate.as_mut().and_then(|compression| compression.compressed(frame));
+        Ok(compressed.unwrap_or(frame.plain()))
     }
 
     fn take_transmit(&mut self) -> Option<Vec<u8>> {

@@ -25,10 +25,9 @@
 //!    [`Connection::poll_transmit`] has (for clients [`Connection::poll_transmit_masked`]).
 //! 5. [`Connection::closed`] says how it ended: send what is left and end the TCP connection.
 //!
-//! To send a message, [`Connection::encode`] appends its frame to a buffer of the driver's. Frames
-//! of a server are not masked, so one that was encoded once, also by [`frame::write_header`],
-//! serves any number of receivers; do not send it to a connection that is no longer
-//! [open](Connection::is_open).
+//! To send a message, [`Connection::encode`] appends its frame to a buffer of the driver's. What
+//! goes to many is a [`Frame`]: encoded and compressed once, it is handed out by
+//! [`Connection::frame_bytes`] as bytes that all of them share.
 //!
 //! What a peer does wrong is never an error the driver must interpret: the machine queues the close
 //! frame with the right status code, ignores the rest, and ends with [`Event::Closed`].
@@ -80,12 +79,14 @@
 
 mod assembly;
 pub mod close;
+mod compressed;
 pub mod connection;
 pub mod deflate;
 mod error;
 pub mod frame;
 pub mod handshake;
 pub mod mask;
+mod prepared;
 pub mod utf8;
 
 pub use close::CloseCode;
@@ -93,3 +94,4 @@ pub use connection::{Closed, Connection, Event, Events, Limits, Message, Role};
 pub use error::{CloseError, ProtocolError, SendError};
 pub use frame::{Header, Opcode};
 pub use mask::MaskingKey;
+pub use prepared::Frame;

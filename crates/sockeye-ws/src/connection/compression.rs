@@ -2,9 +2,11 @@
 //! Does not know what a message may be; `connection` has judged it already.
 
 use super::Role;
-use crate::deflate::{self, Agreed, Deflater, Inflating, Settings, Window, WindowBits};
-use crate::frame::{HEADER_BYTES_MAX, Header, Opcode, RSV1};
-use crate::mask::{self, MaskingKey};
+use crate::compressed::{write_alone, write_with};
+use crate::deflate::{Agreed, Deflater, Inflating, Settings, Window, WindowBits};
+use crate::frame::Opcode;
+use crate::mask::MaskingKey;
+use crate::prepared::Frame;
 
 /// Compression in both directions.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub(super) struct Compression {
     on: bool,
     /// The compressor that keeps our context, from the first message on.
     compressor: Option<Box<Deflater>>,
+    /// Whether the peer has inflated something that the compressor does not know of.
+    out_of_step: bool,
     /// What the peer's next compressed message may refer to; away while one is under way.
     received: Option<Window>,
 }
@@ -41,7 +45,15 @@ impl Compression {
             Role::Client => (client, server),
             Role::Server => (server, client),
         };
-        Self { agreed, sending, receiving, on: true, compressor: None, received: None }
+        Self {
+            agreed,
+            sending,
+            receiving,
+            on: true,
+            compressor: None,
+            out_of_step: false,
+            received: None,
+        }
     }
 
     pub(super) fn set_on(&mut self, on: bool) {
@@ -77,58 +89,28 @@ impl Compression {
         {
             let new = || Box::new(Deflater::new(settings));
             let compressor = self.compressor.get_or_insert_with(new);
+            if std::mem::take(&mut self.out_of_step) {
+                compressor.reset();
+            }
             // It must be sent even if it became longer: the next message refers to it.
-            write_frame(out, opcode, key, |out| compressor.finish(payload, out));
+            write_with(out, opcode, key, |out| compressor.finish(payload, out));
             return true;
         }
-        let long_enough = payload.len() >= self.agreed.threshold_bytes as usize;
+        let long_enough = self.agreed.is_long_enough(payload);
         match Settings::alone(&self.agreed, self.sending.window, payload.len()) {
             Some(settings) if long_enough => write_alone(out, opcode, payload, key, settings),
             _ => false,
         }
     }
-}
-
-/// Appends a message that is compressed by itself, unless that makes it no shorter.
-fn write_alone(
-    out: &mut Vec<u8>,
-    opcode: Opcode,
-    payload: &[u8],
-    key: Option<MaskingKey>,
-    settings: Settings,
-) -> bool {
-    let start = out.len();
-    let mut deflater = deflate::take_deflater(settings);
-    let payload_len = write_frame(out, opcode, key, |out| deflater.finish(payload, out));
-    deflate::return_deflater(deflater);
-    let shorter = payload_len < payload.len();
-    if !shorter {
-        out.truncate(start);
+    /// The compressed form of a prepared frame that the peer can inflate, if there is one.
+    pub(super) fn compressed<'f>(&mut self, frame: &'f Frame) -> Option<&'f bytes::Bytes> {
+        if !self.on {
+            return None;
+        }
+        let compressed = frame.compressed(&self.agreed, self.sending.window)?;
+        // It refers to nothing before it. But what our own compressor would refer to is no longer
+        // where it believes it to be.
+        self.out_of_step = true;
+        Some(compressed)
     }
-    shorter
-}
-
-/// Appends a frame whose payload is compressed by `compress`. Returns how long that became.
-fn write_frame(
-    out: &mut Vec<u8>,
-    opcode: Opcode,
-    key: Option<MaskingKey>,
-    compress: impl FnOnce(&mut Vec<u8>),
-) -> usize {
-    // How long the header is turns out behind the payload. Moving that together afterwards costs
-    // less than a hundredth of compressing it.
-    let start = out.len();
-    let payload_start = start + HEADER_BYTES_MAX;
-    out.resize(payload_start, 0);
-    compress(out);
-    let payload = &mut out[payload_start..];
-    let payload_len = payload.len();
-    if let Some(key) = key {
-        mask::apply(key, 0, payload);
-    }
-    let mut header = Vec::with_capacity(HEADER_BYTES_MAX);
-    Header { fin: true, rsv: RSV1, opcode, mask: key, payload_len: payload_len as u64 }
-        .encode(&mut header);
-    out.splice(start..payload_start, header);
-    payload_len
 }

@@ -17,7 +17,7 @@ const OUTPUT_BYTES: std::ops::RangeInclusive<usize> = 256..=64 << 10;
 /// What makes one compressor different from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
-    pub(super) window_bits: u8,
+    pub(super) window_bits: WindowBits,
     pub(super) level: u8,
     pub(super) mem_level: u8,
 }
@@ -29,7 +29,7 @@ impl Settings {
         let Agreed { level, mem_level, .. } = *agreed;
         // zlib has no window of 256 bytes for raw DEFLATE: it would take 512, and refer too far
         // back for a peer that remembers 256.
-        (window > WindowBits::MIN).then_some(Self { window_bits: window.get(), level, mem_level })
+        (window > WindowBits::MIN).then_some(Self { window_bits: window, level, mem_level })
     }
 
     /// For a message of this length by itself.
@@ -38,6 +38,10 @@ impl Settings {
         // for all that fit in the agreed one: one compressor, and one result to share.
         let fits = payload_len <= window.bytes();
         Self::with_context(agreed, if fits { WindowBits::MAX } else { window })
+    }
+
+    pub(crate) fn window_bits(self) -> WindowBits {
+        self.window_bits
     }
 }
 
@@ -54,7 +58,7 @@ impl Deflater {
             level: level.into(),
             method: Method::Deflated,
             // Negative: raw DEFLATE, without a header.
-            window_bits: -i32::from(window_bits),
+            window_bits: -i32::from(window_bits.get()),
             mem_level: mem_level.into(),
             strategy: Strategy::Default,
         });

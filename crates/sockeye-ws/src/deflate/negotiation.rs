@@ -23,9 +23,9 @@ pub struct Agreed {
     /// `None` stands for 15 that the answer does not mention.
     server_max_window_bits: Option<WindowBits>,
     client_max_window_bits: Option<WindowBits>,
-    pub(crate) level: u8,
-    pub(crate) mem_level: u8,
-    pub(crate) threshold_bytes: u32,
+    pub(super) level: u8,
+    pub(super) mem_level: u8,
+    threshold_bytes: u32,
 }
 
 /// What is wrong with a parameter in an offer or an answer.
@@ -68,6 +68,11 @@ impl Agreed {
     /// The window of what the client sends.
     pub fn client_max_window_bits(&self) -> WindowBits {
         self.client_max_window_bits.unwrap_or(WindowBits::MAX)
+    }
+
+    /// Whether a message is long enough to be compressed by itself.
+    pub(crate) fn is_long_enough(&self, payload: &[u8]) -> bool {
+        payload.len() >= self.threshold_bytes as usize
     }
 
     fn new(parameters: Parameters, options: &Options) -> Self {

@@ -82,6 +82,7 @@ fn keep<T>(kept: &mut Vec<T>, item: T) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deflate::WindowBits;
 
     fn kept() -> (usize, usize) {
         POOL.with_borrow(|pool| (pool.inflaters.len(), pool.deflaters.len()))
@@ -99,14 +100,18 @@ mod tests {
 
     #[test]
     fn a_compressor_is_used_again_by_those_with_the_same_settings() {
-        let settings = |window_bits| Settings { window_bits, level: 1, mem_level: 1 };
+        let settings = |bits| Settings {
+            window_bits: WindowBits::new(bits).expect("8 to 15"),
+            level: 1,
+            mem_level: 1,
+        };
         return_deflater(take_deflater(settings(9)));
         return_deflater(take_deflater(settings(10)));
         assert_eq!(kept(), (0, 2));
         return_deflater(take_deflater(settings(9)));
         assert_eq!(kept(), (0, 2));
-        for window_bits in 9..=15 {
-            return_deflater(take_deflater(settings(window_bits)));
+        for bits in 9..=15 {
+            return_deflater(take_deflater(settings(bits)));
         }
         assert_eq!(kept(), (0, KEPT_MAX));
     }

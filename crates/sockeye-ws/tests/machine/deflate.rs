@@ -20,12 +20,6 @@ fn eager(options: Options) -> Options {
     Options { threshold_bytes: 0, ..options }
 }
 
-/// Text that compresses well and differs from others.
-fn text(number: usize, len: usize) -> String {
-    let line = format!(r#"{{"id":{number},"text":"the quick brown fox {}"}} "#, number * 7919);
-    line.chars().cycle().take(len).collect()
-}
-
 /// The events of frames `(first byte, payload)`, whole and byte by byte, for both roles.
 #[track_caller]
 fn assert_events(options: Options, frames: &[(u8, &[u8])], expected: &[Event<'_>]) {
@@ -228,12 +222,7 @@ fn e4_threshold_does_not_count_with_a_context() {
 
 #[test]
 fn what_does_not_become_shorter_goes_uncompressed() {
-    let mut random = 7_u64;
-    let mut noise = Vec::new();
-    for _ in 0..5000 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        noise.push((random >> 56) as u8);
-    }
+    let noise = noise(5000);
     assert!(!compressed(Role::Server, Options::default(), &noise));
     // With a context it must go: what follows may refer to it.
     let lens = sent(Role::Server, takeover(), &[&noise, &noise]);

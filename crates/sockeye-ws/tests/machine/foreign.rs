@@ -123,13 +123,7 @@ impl ForeignReceiver {
 #[test]
 fn how_far_data_refer_back() {
     // 600 bytes, and the first ones again.
-    let mut random = 1_u32;
-    let mut message: Vec<u8> = std::iter::repeat_with(|| {
-        random = random.wrapping_mul(1_103_515_245).wrapping_add(12_345);
-        b'a' + (random >> 16) as u8 % 16
-    })
-    .take(600)
-    .collect();
+    let mut message: Vec<_> = noise(600).into_iter().map(|byte| b'a' + byte % 16).collect();
     message.extend_from_within(..50);
     let payload = [ForeignSender::new(9, false).compress(&message), TAIL.to_vec()].concat();
     let mut out = Vec::new();

@@ -213,13 +213,7 @@ fn blocks_that_hold_nothing_are_bounded_by_the_limit_too() {
 /// What cannot be compressed becomes longer; it must not fail for that.
 #[test]
 fn the_longest_message_may_come_compressed_whatever_it_holds() {
-    let mut random = 3_u32;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        random = random.wrapping_mul(1_103_515_245).wrapping_add(12_345);
-        (random >> 16) as u8
-    })
-    .take(100_000)
-    .collect();
+    let noise = noise(100_000);
     let limits = Limits { message_bytes_max: noise.len(), ..Limits::default() };
     for level in 0..=9 {
         let payload = ForeignSender::new(level, false).compress(&noise);

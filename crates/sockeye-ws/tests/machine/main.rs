@@ -8,6 +8,7 @@ mod hardening;
 mod inflate;
 mod negotiation;
 mod pair;
+mod prepared;
 mod properties;
 mod reference;
 mod strict;

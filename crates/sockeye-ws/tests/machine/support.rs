@@ -86,6 +86,22 @@ pub(crate) fn closed<'a>(events: &'a [Event<'a>]) -> Option<&'a Closed> {
     }
 }
 
+/// Text that compresses well and differs from others.
+pub(crate) fn text(number: usize, len: usize) -> String {
+    let line = format!(r#"{{"id":{number},"text":"the quick brown fox {}"}} "#, number * 7919);
+    line.chars().cycle().take(len).collect()
+}
+
+/// Bytes that cannot be compressed.
+pub(crate) fn noise(len: usize) -> Vec<u8> {
+    let mut random = 7_u64;
+    let mut next = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 56) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
 /// `bytes` in parts, cut anywhere, also twice at the same place.
 pub(crate) fn split<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
