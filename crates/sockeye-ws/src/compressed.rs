@@ -15,7 +15,8 @@ pub(crate) fn write_alone(
 ) -> bool {
     let start = out.len();
     let mut deflater = deflate::take_deflater(settings);
-    let payload_len = write_with(out, opcode, key, |out| deflater.finish(payload, out));
+    let payload_len =
+        write_with(out, message_header(opcode, key), |out| deflater.finish(payload, out));
     deflate::return_deflater(deflater);
     let shorter = payload_len < payload.len();
     if !shorter {
@@ -24,11 +25,16 @@ pub(crate) fn write_alone(
     shorter
 }
 
-/// Appends a frame whose payload is compressed by `compress`. Returns how long that became.
+/// The header of a whole compressed message, but for its length.
+pub(crate) fn message_header(opcode: Opcode, mask: Option<MaskingKey>) -> Header {
+    Header { fin: true, rsv: RSV1, opcode, mask, payload_len: 0 }
+}
+
+/// Appends a frame whose payload `compress` makes. Returns how long that became, which is what the
+/// header then says.
 pub(crate) fn write_with(
     out: &mut Vec<u8>,
-    opcode: Opcode,
-    key: Option<MaskingKey>,
+    header: Header,
     compress: impl FnOnce(&mut Vec<u8>),
 ) -> usize {
     // How long the header is turns out behind the payload. Moving that together afterwards costs
@@ -39,12 +45,11 @@ pub(crate) fn write_with(
     compress(out);
     let payload = &mut out[payload_start..];
     let payload_len = payload.len();
-    if let Some(key) = key {
+    if let Some(key) = header.mask {
         mask::apply(key, 0, payload);
     }
-    let mut header = Vec::with_capacity(HEADER_BYTES_MAX);
-    Header { fin: true, rsv: RSV1, opcode, mask: key, payload_len: payload_len as u64 }
-        .encode(&mut header);
-    out.splice(start..payload_start, header);
+    let mut encoded = Vec::with_capacity(HEADER_BYTES_MAX);
+    Header { payload_len: payload_len as u64, ..header }.encode(&mut encoded);
+    out.splice(start..payload_start, encoded);
     payload_len
 }

@@ -2,25 +2,27 @@
 //! Knows nothing of the opening handshake, of sockets, clocks or randomness.
 
 mod compression;
+mod parts;
 mod reader;
+mod room;
+mod sender;
 mod types;
 
 use std::mem;
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use crate::assembly::Assembly;
 use crate::close::{self, CloseCode};
 use crate::deflate::Agreed;
-use crate::error::{CloseError, ProtocolError, SendError};
+use crate::error::{CloseError, ProtocolError};
 use crate::frame::{CONTROL_BYTES_MAX, Header, Opcode, write_frame};
-use crate::mask::{self, MaskingKey};
-use crate::prepared::Frame;
+use crate::mask::MaskingKey;
 use compression::Compression;
 use reader::Reader;
+use sender::Fragmented;
+use types::Input;
 
-pub use types::{Closed, Event, Events, Limits, Message, Role};
+pub use types::{Closed, Event, Events, Limits, Message, Part, PartEvent, PartEvents, Role};
 
 /// Where the closing handshake stands. (CONNECTING is the opening handshake, before this machine.)
 ///
@@ -57,12 +59,16 @@ pub struct Connection {
     assembly: Option<Box<Assembly>>,
     /// How many frames the message under way has had.
     fragments: u32,
+    /// Whether the input is read for parts of messages.
+    in_parts: bool,
     /// The payload of a control frame that does not come whole in one read.
     control: Vec<u8>,
     /// Control frames of our own that wait to be taken, unmasked.
     transmit: Vec<u8>,
     /// How many of them are pongs.
     pending_pongs: u32,
+    /// The message of our own whose fragments are being sent.
+    fragmented: Option<Fragmented>,
     /// What was agreed about compression, and the contexts that live as long as the connection.
     deflate: Option<Box<Compression>>,
 }
@@ -77,9 +83,11 @@ impl Connection {
             reader: Reader::START,
             assembly: None,
             fragments: 0,
+            in_parts: false,
             control: Vec::new(),
             transmit: Vec::new(),
             pending_pongs: 0,
+            fragmented: None,
             deflate: None,
         }
     }
@@ -97,15 +105,6 @@ impl Connection {
         self
     }
 
-    /// Whether messages that begin from now on may be compressed. Off, what is compressed by its
-    /// kind, such as images and archives, is not compressed again for nothing. Default: on, which
-    /// does something only [with permessage-deflate](Self::with_deflate).
-    pub fn set_compression(&mut self, on: bool) {
-        if let Some(compression) = &mut self.deflate {
-            compression.set_on(on);
-        }
-    }
-
     /// Reads what one read from the peer returned; the events come out of the iterator.
     ///
     /// All of `input` is consumed, and overwritten where it is masked: what is incomplete is kept
@@ -114,7 +113,50 @@ impl Connection {
     /// it.
     #[inline]
     pub fn handle_input<'c, 'i>(&'c mut self, input: &'i mut [u8], now: Instant) -> Events<'c, 'i> {
-        Events { connection: self, input, now }
+        self.in_parts = false;
+        Events(Input { connection: self, input, now })
+    }
+
+    /// [`handle_input`](Self::handle_input) that hands out messages in parts, as they arrive:
+    /// nothing is kept of them, however long they are, but the beginning of a character.
+    ///
+    /// A part of a message that is not compressed borrows from `input`; others have about 64 KiB at
+    /// most. A message that had begun before comes out with all that has been kept of it. The other
+    /// way round, `handle_input` passes over what is left of a message that has come out in parts.
+    ///
+    /// [`Limits::streamed_bytes_max`] bounds these messages, and no other limit does.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    ///
+    /// use sockeye_ws::{Connection, Limits, PartEvent, Role};
+    ///
+    /// // What two reads returned: a text of two fragments, the second cut off.
+    /// let reads = [&b"\x01\x05Hello\x80\x07, wo"[..], b"rld"];
+    /// let mut client = Connection::new(Role::Client, Limits::default());
+    /// let mut parts = Vec::new();
+    /// for read in reads {
+    ///     for event in client.handle_input_in_parts(&mut read.to_vec(), Instant::now()) {
+    ///         let PartEvent::Text(part) = event else { unreachable!() };
+    ///         parts.push((part.data.into_owned(), part.first, part.last));
+    ///     }
+    /// }
+    /// assert_eq!(
+    ///     parts,
+    ///     [
+    ///         ("Hello".to_owned(), true, false),
+    ///         (", wo".to_owned(), false, false),
+    ///         ("rld".to_owned(), false, true),
+    ///     ]
+    /// );
+    /// ```
+    pub fn handle_input_in_parts<'c, 'i>(
+        &'c mut self,
+        input: &'i mut [u8],
+        now: Instant,
+    ) -> PartEvents<'c, 'i> {
+        self.in_parts = true;
+        PartEvents(Input { connection: self, input, now })
     }
 
     /// The peer ended the TCP connection. Returns how the connection ended, if it had not before.
@@ -196,92 +238,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Appends a message to `out` as one frame. For servers.
-    ///
-    /// It is compressed if that was agreed and it is long enough
-    /// ([`threshold_bytes`](crate::deflate::Options::threshold_bytes)); without a context only if
-    /// that makes it shorter.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::Closing`] once the closing handshake has begun, [`SendError::ControlTooLong`]
-    /// for a ping or pong above 125 bytes.
-    ///
-    /// # Panics
-    ///
-    /// For a client, whose frames are masked.
-    pub fn encode(&mut self, out: &mut Vec<u8>, message: Message<'_>) -> Result<(), SendError> {
-        assert_eq!(self.role, Role::Server, "a client's frames are masked");
-        self.encode_with(out, message, None)
-    }
-
-    /// [`encode`](Self::encode) for clients: `key` is random and fresh. The message itself stays
-    /// as it is; its copy in `out` is masked.
-    ///
-    /// # Errors
-    ///
-    /// As [`encode`](Self::encode).
-    ///
-    /// # Panics
-    ///
-    /// For a server, whose frames are not masked.
-    pub fn encode_masked(
-        &mut self,
-        out: &mut Vec<u8>,
-        message: Message<'_>,
-        key: MaskingKey,
-    ) -> Result<(), SendError> {
-        assert_eq!(self.role, Role::Client, "a server's frames are not masked");
-        self.encode_with(out, message, Some(key))
-    }
-
-    /// The bytes of a prepared frame for this connection, to be sent like what [`encode`] appends.
-    /// For servers.
-    ///
-    /// They are shared by all connections that take them in the same form: plain, or compressed for
-    /// a window. Which one this is, is said at [`Frame`].
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::Closing`] once the closing handshake has begun.
-    ///
-    /// # Panics
-    ///
-    /// For a client, whose frames are masked.
-    ///
-    /// [`encode`]: Self::encode
-    pub fn frame_bytes(&mut self, frame: &Frame) -> Result<Bytes, SendError> {
-        assert_eq!(self.role, Role::Server, "a client's frames are masked");
-        self.prepared(frame).cloned()
-    }
-
-    /// Appends a masked copy of a prepared frame to `out`. For clients, which spare its compression
-    /// only; `key` is random and fresh.
-    ///
-    /// # Errors
-    ///
-    /// As [`frame_bytes`](Self::frame_bytes).
-    ///
-    /// # Panics
-    ///
-    /// For a server, whose frames are not masked.
-    pub fn encode_frame_masked(
-        &mut self,
-        out: &mut Vec<u8>,
-        frame: &Frame,
-        key: MaskingKey,
-    ) -> Result<(), SendError> {
-        assert_eq!(self.role, Role::Client, "a server's frames are not masked");
-        let bytes = self.prepared(frame)?;
-        let decoded = Header::decode(bytes).ok().flatten();
-        let (header, header_len) = decoded.expect("what was prepared begins with a header");
-        Header { mask: Some(key), ..header }.encode(out);
-        let start = out.len();
-        out.extend_from_slice(&bytes[header_len..]);
-        mask::apply(key, 0, &mut out[start..]);
-        Ok(())
-    }
-
     /// Whether messages can be sent: no close frame has gone either way.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
@@ -299,39 +255,6 @@ impl Connection {
             State::Closed(closed) => Some(closed),
             _ => None,
         }
-    }
-
-    fn encode_with(
-        &mut self,
-        out: &mut Vec<u8>,
-        message: Message<'_>,
-        key: Option<MaskingKey>,
-    ) -> Result<(), SendError> {
-        if !self.is_open() {
-            return Err(SendError::Closing);
-        }
-        let (opcode, payload) = message.parts();
-        if opcode.is_control() {
-            if payload.len() > CONTROL_BYTES_MAX {
-                return Err(SendError::ControlTooLong);
-            }
-        } else if let Some(compression) = &mut self.deflate
-            && compression.write_message(out, opcode, payload, key)
-        {
-            return Ok(());
-        }
-        write_frame(out, opcode, payload, key);
-        Ok(())
-    }
-
-    /// The form in which a prepared frame goes to the peer.
-    fn prepared<'f>(&mut self, frame: &'f Frame) -> Result<&'f Bytes, SendError> {
-        if !self.is_open() {
-            return Err(SendError::Closing);
-        }
-        let compressed =
-            self.deflate.as_mut().and_then(|compression| compression.compressed(frame));
-        Ok(compressed.unwrap_or(frame.plain()))
     }
 
     fn take_transmit(&mut self) -> Option<Vec<u8>> {
@@ -417,13 +340,14 @@ mod tests {
     }
 
     fn heap_bytes(connection: &Connection) -> usize {
-        let assembly = connection.assembly.as_ref().map_or(0, |assembly| assembly.len());
+        let assembly = connection.assembly.as_ref().map_or(0, |assembly| assembly.len() as usize);
         connection.transmit.capacity() + connection.control.capacity() + assembly
     }
 
     #[test]
     fn is_small() {
         assert!(size_of::<Connection>() < 160, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Compression>() <= 64, "{} bytes", size_of::<Compression>());
     }
 
     #[test]

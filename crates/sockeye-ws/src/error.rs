@@ -37,8 +37,9 @@ pub enum ProtocolError {
     /// A declared length above 2^53 − 1 bytes.
     #[error("declared payload length is above 2^53 - 1")]
     LengthOverflow,
-    /// A message longer than [`Limits::message_bytes_max`](crate::Limits::message_bytes_max), or
-    /// one that is compressed and longer before it is inflated than any compressor makes it.
+    /// A message longer than [`Limits::message_bytes_max`](crate::Limits::message_bytes_max) (in
+    /// parts [`Limits::streamed_bytes_max`](crate::Limits::streamed_bytes_max)), or one that is
+    /// compressed and longer before it is inflated than any compressor makes it.
     #[error("message is longer than the limit")]
     MessageTooLong,
     /// More frames in a message than [`Limits::fragments_max`](crate::Limits::fragments_max).
@@ -89,6 +90,15 @@ pub enum SendError {
     /// A ping or pong with more than 125 bytes.
     #[error("a control frame holds at most 125 bytes")]
     ControlTooLong,
+    /// A message between the fragments of another.
+    #[error("a message whose fragments are being sent has not ended")]
+    UnfinishedMessage,
+    /// A fragment of text in a binary message, or the other way round.
+    #[error("the fragments of a message are all text or all binary")]
+    OtherKind,
+    /// A fragment of a control frame.
+    #[error("a control frame cannot be fragmented")]
+    ControlFragment,
 }
 
 /// Why a closing handshake could not be started as asked.

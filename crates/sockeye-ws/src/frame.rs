@@ -71,11 +71,17 @@ pub(crate) fn write_frame(
     payload: &[u8],
     mask: Option<MaskingKey>,
 ) {
+    let payload_len = payload.len() as u64;
+    write_payload(out, Header { fin: true, rsv: 0, opcode, mask, payload_len }, payload);
+}
+
+/// Appends a frame with this header and payload, masked as the header says.
+pub(crate) fn write_payload(out: &mut Vec<u8>, header: Header, payload: &[u8]) {
     out.reserve(HEADER_BYTES_MAX + payload.len());
-    Header { fin: true, rsv: 0, opcode, mask, payload_len: payload.len() as u64 }.encode(out);
+    header.encode(out);
     let start = out.len();
     out.extend_from_slice(payload);
-    if let Some(key) = mask {
+    if let Some(key) = header.mask {
         mask::apply(key, 0, &mut out[start..]);
     }
 }

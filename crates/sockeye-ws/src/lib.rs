@@ -29,6 +29,10 @@
 //! goes to many is a [`Frame`]: encoded and compressed once, it is handed out by
 //! [`Connection::frame_bytes`] as bytes that all of them share.
 //!
+//! Long messages need not be held whole: [`Connection::handle_input_in_parts`] hands them out as
+//! they arrive, and [`Connection::encode_fragment`] sends them as they come into being. One that is
+//! held can be read to where it stays: [`Connection::payload_room`].
+//!
 //! What a peer does wrong is never an error the driver must interpret: the machine queues the close
 //! frame with the right status code, ignores the rest, and ends with [`Event::Closed`].
 //!
@@ -91,6 +95,7 @@ pub mod utf8;
 
 pub use close::CloseCode;
 pub use connection::{Closed, Connection, Event, Events, Limits, Message, Role};
+pub use connection::{Part, PartEvent, PartEvents};
 pub use error::{CloseError, ProtocolError, SendError};
 pub use frame::{Header, Opcode};
 pub use mask::MaskingKey;

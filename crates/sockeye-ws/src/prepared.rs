@@ -118,7 +118,7 @@ impl Frame {
     /// The compressed form for a window, where it is worth it.
     pub(crate) fn compressed(&self, agreed: &Agreed, window: WindowBits) -> Option<&Bytes> {
         let payload = self.payload();
-        if !self.compress || payload.is_empty() || !agreed.is_long_enough(payload) {
+        if !self.compress || payload.is_empty() || !agreed.is_long_enough(payload.len()) {
             return None;
         }
         let settings = Settings::alone(agreed, window, payload.len())?;

@@ -10,7 +10,7 @@ use peak_alloc::PeakAlloc;
 use sockeye_ws::deflate::{Agreed, Options, WindowBits};
 use sockeye_ws::handshake::HttpVersion;
 use sockeye_ws::handshake::server::verify;
-use sockeye_ws::{CloseCode, Connection, Event, Limits, Message, Role};
+use sockeye_ws::{CloseCode, Connection, Event, Limits, Message, PartEvent, Role};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -89,7 +89,7 @@ fn h103_a_bomb_takes_no_more_than_the_limit() {
     }
 }
 
-fn a_message_takes_what_it_is_long() {
+fn h107_a_message_takes_what_it_is_long_and_no_buffer_of_others() {
     let message: String = (0..).map(|number| format!("{number} ")).take(20_000).collect();
     let mut bytes = frame(1, message.as_bytes());
     let mut connection = server(&Options::default(), Limits::default());
@@ -153,11 +153,51 @@ fn a_compressor_of_our_own_goes_with_the_connection() {
     }
 }
 
+fn of_a_message_in_parts_nothing_is_held() {
+    for opcode in [1, 2] {
+        let mut bomb = frame(opcode, &vec![b'x'; 100 * MIB]);
+        let mut connection = server(&Options::default(), Limits::default());
+        let (peak, left, total) = measure(|| {
+            let mut total = 0;
+            for event in connection.handle_input_in_parts(&mut bomb, Instant::now()) {
+                total += match event {
+                    PartEvent::Text(part) => part.data.len(),
+                    PartEvent::Binary(part) => part.data.len(),
+                    other => panic!("{other:?}"),
+                };
+            }
+            total
+        });
+        assert_eq!(total, 100 * MIB);
+        // A part, and what it is inflated into.
+        assert!(peak < 2 * 80 * KIB + POOLED, "{peak}");
+        assert!(left <= 0, "{left}");
+    }
+}
+
+fn between_fragments_a_compressor_is_lent() {
+    let part = "what is sent part by part, ".repeat(100);
+    let mut out = Vec::with_capacity(100 * KIB);
+    let mut connection = server(&Options::default(), Limits::default());
+    let mut send = |fin| {
+        measure(|| connection.encode_fragment(&mut out, Message::Text(&part), fin).unwrap()).1
+    };
+    // The thread may have one already.
+    assert!(send(false) <= 385 * KIB as isize);
+    assert_eq!(send(false), 0);
+    assert!(send(true) <= 0);
+    // From now on it has.
+    assert!(send(false) < KIB as isize);
+    assert!(send(true) <= 0);
+}
+
 /// One after the other: what is counted is the whole process's.
 #[test]
 fn memory() {
     h103_a_bomb_takes_no_more_than_the_limit();
-    a_message_takes_what_it_is_long();
+    h107_a_message_takes_what_it_is_long_and_no_buffer_of_others();
     connections_between_messages_hold_next_to_nothing();
     a_compressor_of_our_own_goes_with_the_connection();
+    of_a_message_in_parts_nothing_is_held();
+    between_fragments_a_compressor_is_lent();
 }

@@ -2,9 +2,9 @@
 //! Does not know what a message may be; `connection` has judged it already.
 
 use super::Role;
-use crate::compressed::{write_alone, write_with};
-use crate::deflate::{Agreed, Deflater, Inflating, Settings, Window, WindowBits};
-use crate::frame::Opcode;
+use crate::compressed::{message_header, write_alone, write_with};
+use crate::deflate::{self, Agreed, Deflater, Inflating, Settings, Window, WindowBits};
+use crate::frame::{Header, Opcode};
 use crate::mask::MaskingKey;
 use crate::prepared::Frame;
 
@@ -73,6 +73,14 @@ impl Compression {
         self.received = context.or(self.received.take());
     }
 
+    /// Whether a message of this length would be compressed.
+    pub(super) fn would_compress(&self, payload_len: usize) -> bool {
+        let alone = || Settings::alone(&self.agreed, self.sending.window, payload_len);
+        let worth_it = self.own_context().is_some()
+            || (self.agreed.is_long_enough(payload_len) && alone().is_some());
+        self.on && payload_len > 0 && worth_it
+    }
+
     /// Appends a message as one compressed frame, unless it had better go uncompressed.
     pub(super) fn write_message(
         &mut self,
@@ -81,27 +89,61 @@ impl Compression {
         payload: &[u8],
         key: Option<MaskingKey>,
     ) -> bool {
-        if !self.on || payload.is_empty() {
+        if !self.would_compress(payload.len()) {
             return false;
         }
-        if self.sending.takeover
-            && let Some(settings) = Settings::with_context(&self.agreed, self.sending.window)
-        {
-            let new = || Box::new(Deflater::new(settings));
-            let compressor = self.compressor.get_or_insert_with(new);
-            if std::mem::take(&mut self.out_of_step) {
-                compressor.reset();
-            }
+        if let Some(settings) = self.own_context() {
             // It must be sent even if it became longer: the next message refers to it.
-            write_with(out, opcode, key, |out| compressor.finish(payload, out));
+            let compressor = self.compressor_in_step(settings);
+            write_with(out, message_header(opcode, key), |out| compressor.finish(payload, out));
             return true;
         }
-        let long_enough = self.agreed.is_long_enough(payload);
-        match Settings::alone(&self.agreed, self.sending.window, payload.len()) {
-            Some(settings) if long_enough => write_alone(out, opcode, payload, key, settings),
-            _ => false,
+        Settings::alone(&self.agreed, self.sending.window, payload.len())
+            .is_some_and(|settings| write_alone(out, opcode, payload, key, settings))
+    }
+
+    /// Begins a message whose fragments follow; whether it is compressed. A short first one says
+    /// nothing about it: `ws` would decide by that.
+    pub(super) fn begin_fragmented(&mut self) -> bool {
+        // However long it becomes, it keeps to the window.
+        let settings = Settings::with_context(&self.agreed, self.sending.window);
+        let Some(settings) = settings.filter(|_| self.on) else { return false };
+        if self.own_context().is_some() {
+            self.compressor_in_step(settings);
+        } else {
+            self.compressor = Some(Box::new(deflate::take_deflater(settings)));
+        }
+        true
+    }
+
+    /// Appends a fragment of a compressed message.
+    pub(super) fn write_fragment(&mut self, out: &mut Vec<u8>, header: Header, payload: &[u8]) {
+        let compressor = self.compressor.as_mut().expect("the message has begun");
+        write_with(out, header, |out| match header.fin {
+            true => compressor.finish(payload, out),
+            false => compressor.push(payload, out),
+        });
+        if header.fin && self.own_context().is_none() {
+            self.compressor.take().into_iter().for_each(|own| deflate::return_deflater(*own));
         }
     }
+
+    /// What our compressor is like, if it keeps a context.
+    fn own_context(&self) -> Option<Settings> {
+        let settings = Settings::with_context(&self.agreed, self.sending.window);
+        settings.filter(|_| self.sending.takeover)
+    }
+
+    /// The compressor with our context.
+    fn compressor_in_step(&mut self, settings: Settings) -> &mut Deflater {
+        let new = || Box::new(Deflater::new(settings));
+        let compressor = self.compressor.get_or_insert_with(new);
+        if std::mem::take(&mut self.out_of_step) {
+            compressor.reset();
+        }
+        compressor
+    }
+
     /// The compressed form of a prepared frame that the peer can inflate, if there is one.
     pub(super) fn compressed<'f>(&mut self, frame: &'f Frame) -> Option<&'f bytes::Bytes> {
         if !self.on {

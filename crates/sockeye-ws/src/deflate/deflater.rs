@@ -104,9 +104,8 @@ impl Deflater {
             payload = &payload[(self.stream.total_in() - total_in) as usize..];
             let written = (self.stream.total_out() - total_out) as usize;
             out.truncate(written_before + written);
-            // With room left everything has been flushed.
-            if written < step_len {
-                debug_assert!(payload.is_empty());
+            // With room left all that was put in has been flushed.
+            if payload.is_empty() && written < step_len {
                 return;
             }
         }

@@ -71,8 +71,8 @@ impl Agreed {
     }
 
     /// Whether a message is long enough to be compressed by itself.
-    pub(crate) fn is_long_enough(&self, payload: &[u8]) -> bool {
-        payload.len() >= self.threshold_bytes as usize
+    pub(crate) fn is_long_enough(&self, payload_len: usize) -> bool {
+        payload_len >= self.threshold_bytes as usize
     }
 
     fn new(parameters: Parameters, options: &Options) -> Self {
@@ -231,8 +231,8 @@ impl Offer {
             None => WindowBits::MAX,
         };
         let parameters = Parameters {
-            // RFC 7692 §7.1.1: both may be answered without being offered; that a client offers to
-            // do without its context is taken up.
+            // RFC 7692 §7.1.1: both may be answered without being offered. `ws` can be told to
+            // refuse a client that wants no contexts; whoever keeps one can do without.
             server_no_context_takeover: offer.server_no_context_takeover
                 || options.server_no_context_takeover,
             client_no_context_takeover: offer.client_no_context_takeover
@@ -295,6 +295,7 @@ fn fit(mut answer: Parameters, options: &Options) -> Result<Agreed, ParameterErr
         // Offered it was a hint of what we will do, and we do it.
         None => answer.client_max_window_bits = Some(Some(own)),
     }
+    // RFC 7692 §7.1.1.2: a server may ask for it unasked, which `ws` can be told to refuse.
     answer.client_no_context_takeover |= options.client_no_context_takeover;
     Ok(Agreed::new(answer, options))
 }

@@ -7,97 +7,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use sockeye_ws::deflate::Options;
-use sockeye_ws::{Connection, Event, Limits, Message, Role};
+use sockeye_ws::{Connection, Event, Limits, Role};
 
 use crate::foreign::{ForeignReceiver, ForeignSender, Received};
+use crate::items::*;
 use crate::support::*;
-
-#[derive(Clone, Debug)]
-struct Item {
-    text: bool,
-    payload: Vec<u8>,
-    compressed: bool,
-    cuts: Vec<Index>,
-}
-
-impl Item {
-    fn event(&self) -> Event<'static> {
-        match self.text {
-            true => Event::Text(String::from_utf8(self.payload.clone()).unwrap().into()),
-            false => Event::Binary(self.payload.clone().into()),
-        }
-    }
-
-    fn message(&self) -> Message<'_> {
-        match self.text {
-            true => Message::Text(str::from_utf8(&self.payload).unwrap()),
-            false => Message::Binary(&self.payload),
-        }
-    }
-}
-
-/// Messages that repeat themselves, and some that do not.
-fn item() -> impl Strategy<Value = Item> {
-    let payload = prop_oneof![
-        ("[a-cä€🐟]{0,12}", 0..60_usize).prop_map(|(text, count)| (true, text.repeat(count))),
-        ("\\PC{0,200}", Just(1)).prop_map(|(text, count)| (true, text.repeat(count))),
-    ]
-    .prop_map(|(text, payload)| (text, payload.into_bytes()));
-    let binary = (vec(any::<u8>(), 0..300), 0..3_usize)
-        .prop_map(|(bytes, count)| (false, bytes.repeat(count)));
-    let cuts = vec(any::<Index>(), 0..4);
-    (prop_oneof![payload, binary], any::<bool>(), cuts)
-        .prop_map(|((text, payload), compressed, cuts)| Item { text, payload, compressed, cuts })
-}
-
-fn options() -> impl Strategy<Value = Options> {
-    (any::<(bool, bool)>(), 8..=15_u8, 8..=15_u8, 1..=9_u8, 1..=9_u8, 0..4_usize).prop_map(
-        |((server_no, client_no), server_bits, client_bits, level, mem_level, threshold)| Options {
-            server_no_context_takeover: server_no,
-            client_no_context_takeover: client_no,
-            server_max_window_bits: bits(server_bits),
-            client_max_window_bits: bits(client_bits),
-            level,
-            mem_level,
-            threshold_bytes: [0, 10, 100, 1024][threshold],
-        },
-    )
-}
-
-fn roles() -> impl Strategy<Value = Role> {
-    prop_oneof![Just(Role::Client), Just(Role::Server)]
-}
-
-/// The frames of the items as another implementation compresses them, and their events. Behind each
-/// fragment but the last stands a ping.
-fn frames(
-    role: Role,
-    items: &[Item],
-    sender: &mut ForeignSender,
-) -> (Vec<u8>, Vec<Event<'static>>) {
-    let mut bytes = Vec::new();
-    let mut events = Vec::new();
-    for item in items {
-        let (rsv, payload) = match item.compressed {
-            true => (RSV1, sender.compress(&item.payload)),
-            false => (0, item.payload.clone()),
-        };
-        let parts = split(&payload, &item.cuts);
-        for (index, part) in parts.iter().enumerate() {
-            let kind = if item.text { TEXT } else { BINARY };
-            let opcode = if index == 0 { rsv | kind } else { CONTINUATION };
-            if index + 1 < parts.len() {
-                bytes.extend(frame_to(role, opcode, part));
-                bytes.extend(frame_to(role, FIN | PING, &[index as u8]));
-                events.push(Event::Ping(vec![index as u8].into()));
-            } else {
-                bytes.extend(frame_to(role, FIN | opcode, part));
-            }
-        }
-        events.push(item.event());
-    }
-    (bytes, events)
-}
 
 /// The events of the chunks, and what the machine then wants sent.
 fn run(mut connection: Connection, role: Role, chunks: &[&[u8]]) -> (Vec<Event<'static>>, Vec<u8>) {

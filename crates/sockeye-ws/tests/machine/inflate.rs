@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sockeye_ws::ProtocolError::{self, *};
 use sockeye_ws::deflate::Options;
-use sockeye_ws::{CloseCode, Closed, Event, Limits, Role};
+use sockeye_ws::{CloseCode, Closed, Event, Limits, Message, Role};
 
 use crate::foreign::ForeignSender;
 use crate::support::*;
@@ -210,6 +210,20 @@ fn blocks_that_hold_nothing_are_bounded_by_the_limit_too() {
     assert_eq!(error_of(limits, &declared), None);
 }
 
+#[test]
+fn many_small_fragments_that_are_flushed_one_by_one_are_no_flood() {
+    let message = text(1, 10_000);
+    let limits = Limits { message_bytes_max: message.len(), ..Limits::default() };
+    let mut client = deflating(Role::Client, Options::default(), limits);
+    let mut input = Vec::new();
+    for index in 0..message.len() {
+        let part = Message::Text(&message[index..=index]);
+        let fin = index + 1 == message.len();
+        client.encode_fragment_masked(&mut input, part, fin, KEY).unwrap();
+    }
+    assert_eq!(read_all(limits, &input), [Event::Text(message.into())]);
+}
+
 /// What cannot be compressed becomes longer; it must not fail for that.
 #[test]
 fn the_longest_message_may_come_compressed_whatever_it_holds() {
@@ -270,7 +284,7 @@ fn verdict(options: Options, payload: &[u8]) -> Vec<Event<'static>> {
 
 /// Messages of every kind of block.
 fn samples() -> Vec<Vec<u8>> {
-    let text: String = (0..30).map(|number| format!("{number} and {}, ", number * 37)).collect();
+    let text: String = (0..12).map(|number| format!("{number} and {}, ", number * 37)).collect();
     let mut samples: Vec<_> =
         [0, 1, 9].map(|level| ForeignSender::new(level, false).compress(text.as_bytes())).into();
     samples.push(bytes("3230343236313533b7b034c0c24a4c4a862085474d6b901100"));
@@ -323,7 +337,7 @@ fn data_broken_in_any_bit_end_the_connection_or_are_another_message() {
             }
         }
     }
-    assert!(refused > 1000, "{refused}");
+    assert!(refused > 500, "{refused}");
 }
 
 #[test]

@@ -4,12 +4,16 @@
 mod deflate;
 mod deflate_properties;
 mod foreign;
+mod fragments;
 mod hardening;
 mod inflate;
+mod items;
 mod negotiation;
 mod pair;
 mod prepared;
 mod properties;
 mod reference;
+mod room;
+mod streaming;
 mod strict;
 mod support;

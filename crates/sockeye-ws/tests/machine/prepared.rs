@@ -9,6 +9,7 @@ use sockeye_ws::deflate::Options;
 use sockeye_ws::{Connection, Event, Frame, Limits, Message, Role, SendError};
 
 use crate::foreign::{ForeignReceiver, Received};
+use crate::items::roles;
 use crate::support::*;
 
 fn with_window(window: u8) -> Options {
@@ -223,7 +224,7 @@ fn way() -> impl Strategy<Value = Way> {
 proptest! {
     #[test]
     fn own_and_shared_messages_arrive_in_any_order(
-        role in prop_oneof![Just(Role::Client), Just(Role::Server)],
+        role in roles(),
         window in 9..=15_u8,
         keeps in any::<bool>(),
         messages in vec((0..5_usize, 0..3000_usize, way()), 1..12),
@@ -237,8 +238,7 @@ proptest! {
             ..Options::default()
         };
         let mut connection = deflating(role, options, Limits::default());
-        let peer = if role == Role::Client { Role::Server } else { Role::Client };
-        let mut peer = deflating(peer, options, Limits::default());
+                let mut peer = deflating(peer_of(role), options, Limits::default());
         let mut foreign = ForeignReceiver::new(bits(window), keeps);
         for (number, len, way) in messages {
             let text = text(number, len);

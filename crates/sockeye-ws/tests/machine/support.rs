@@ -111,6 +111,27 @@ pub(crate) fn split<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     ends.into_iter().map(|end| &bytes[std::mem::replace(&mut start, end)..end]).collect()
 }
 
+/// Appends a message to `role` as one frame for each part, with a ping behind each but the last,
+/// and the events of these pings.
+pub(crate) fn push_fragments(
+    role: Role,
+    first: u8,
+    parts: &[&[u8]],
+    bytes: &mut Vec<u8>,
+    events: &mut Vec<Event<'static>>,
+) {
+    for (index, part) in parts.iter().enumerate() {
+        let opcode = if index == 0 { first } else { CONTINUATION };
+        if index + 1 == parts.len() {
+            bytes.extend(frame_to(role, FIN | opcode, part));
+        } else {
+            bytes.extend(frame_to(role, opcode, part));
+            bytes.extend(frame_to(role, FIN | PING, &[index as u8]));
+            events.push(Event::Ping(vec![index as u8].into()));
+        }
+    }
+}
+
 /// Appends a message as `role` sends it.
 pub(crate) fn encode(
     connection: &mut Connection,
@@ -121,6 +142,13 @@ pub(crate) fn encode(
     match role {
         Role::Client => connection.encode_masked(out, message, KEY),
         Role::Server => connection.encode(out, message),
+    }
+}
+
+pub(crate) fn peer_of(role: Role) -> Role {
+    match role {
+        Role::Client => Role::Server,
+        Role::Server => Role::Client,
     }
 }
 
