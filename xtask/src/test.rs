@@ -22,6 +22,7 @@ pub fn run() -> Result<()> {
     chat::fetch_client()?;
     run_rust()?;
     conformance::run_sockeye()?;
+    chat::run_tests()?;
     chat::run_browser_tests()?;
     eprintln!("\ntest: passed");
     Ok(())
