@@ -152,11 +152,13 @@ async fn enter(
     let me = me(socket)?;
     check_room(app, room)?;
     admit(app, &me)?;
-    if !me.is_in(room) && me.room_count() >= app.config.rooms_max {
-        return Err(Refusal::too_many_rooms(app.config.rooms_max));
+    if !me.is_in(room) {
+        if me.room_count() >= app.config.rooms_max {
+            return Err(Refusal::too_many_rooms(app.config.rooms_max));
+        }
+        // Before the answer: whoever has been told of a join has it back after a crash.
+        save(app, &me, Some(room)).await;
     }
-    // Before the answer: whoever has been told of a join has it back after a crash.
-    save(app, &me, Some(room)).await;
     let history = read_history(app, room).await.map_err(Refusal::internal)?;
     me.come_in(socket, room, ack, Some(history))
 }
