@@ -7,26 +7,38 @@ import { test } from "node:test";
 import { Client, until } from "../chat/lib/client.mjs";
 import { Proxy } from "../chat/lib/proxy.mjs";
 import { SECRET, Server } from "../chat/lib/server.mjs";
-import { joinRoom, person, say, screenshot, sees } from "./lib/window.mjs";
+import { joinRoom, open, person, profile, say, screenshot, sees, signIn } from "./lib/window.mjs";
 
 const flags = ["--sign-ins-per-minute", "1000"];
 
-test("a token that ends is renewed, also after the server was away for longer than that", async (t) => {
-  const server = await Server.start(t, { flags: [...flags, "--access-token-seconds", "3"] });
-  const proxy = await Proxy.start(t, server.port);
-  const iris = await person(t, proxy.url, "iris", "tokens");
-  await say(iris, "first");
-  await sees(iris, "first");
-  await server.stop("SIGTERM");
-  await iris.waitForSelector("#banner:visible");
-  const ends = Date.now() + 3500;
-  await until(() => Date.now() > ends);
-  await server.start();
-  await iris.waitForSelector("#state.online");
-  await say(iris, "second");
-  await sees(iris, "second");
-  assert.equal(await iris.locator("#sign-in:visible").count(), 0);
-});
+for (const [how, script] of [
+  ["with locks", ""],
+  ["without locks, as over plain HTTP elsewhere", "delete Navigator.prototype.locks"],
+]) {
+  test(`two windows renew their tokens after the server was away for longer than those, ${how}`, async (t) => {
+    const server = await Server.start(t, { flags: [...flags, "--access-token-seconds", "3"] });
+    const proxy = await Proxy.start(t, server.port);
+    const context = await profile(t);
+    await context.addInitScript(script);
+    const one = await open(context, proxy.url);
+    await signIn(one, "iris");
+    await joinRoom(one, "tokens");
+    const two = await open(context, proxy.url);
+    await two.waitForSelector("#members li");
+    assert.equal(await one.evaluate(() => Boolean(navigator.locks)), !script);
+    await server.stop("SIGTERM");
+    await Promise.all([one, two].map((page) => page.waitForSelector("#banner:visible")));
+    const ends = Date.now() + 3500;
+    await until(() => Date.now() > ends);
+    await server.start();
+    // Both ask at once for what there is once.
+    await Promise.all([one, two].map((page) => page.waitForSelector("#state.online")));
+    await say(one, "from one");
+    await say(two, "from two");
+    for (const page of [one, two])
+      for (const text of ["from one", "from two"]) await sees(page, text);
+  });
+}
 
 test("offline: the page says so, keeps what is written, and sends it later", async (t) => {
   const server = await Server.start(t, { flags });

@@ -22,6 +22,18 @@ test("messages stand in the order of their ids, lines where they came", () => {
   assert.deepEqual(shown(timeline), ["8", "9", "10", "ben left", "12", "13", "14", "ben joined"]);
 });
 
+test("a line can stand before what is newer than a message", () => {
+  const timeline = new Timeline();
+  assert.equal(timeline.newest, null);
+  for (const id of ["8", "12"]) timeline.add({ id });
+  timeline.addLine({ text: "ben left" });
+  assert.equal(timeline.newest, "12");
+  assert.equal(timeline.addLine({ text: "a gap" }, "8"), 1);
+  timeline.add({ id: "11" });
+  assert.equal(timeline.addLine({ text: "at the end" }, "12"), 5);
+  assert.deepEqual(shown(timeline), ["8", "a gap", "11", "12", "ben left", "at the end"]);
+});
+
 test("any order of arrival gives one order", () => {
   for (let round = 0; round < 200; round += 1) {
     const timeline = new Timeline();

@@ -84,13 +84,16 @@ export async function say(page, text) {
 
 export const bodies = (page) => page.locator(".message:not(.pending) .body").allTextContents();
 
-// Waits until a text is there so many times, sent and received.
-export async function sees(page, text, count = 1) {
-  const isThere = ([text, count]) =>
-    [...document.querySelectorAll(".message:not(.pending) .body")].filter(
-      (body) => body.textContent === text,
-    ).length === count;
-  await page.waitForFunction(isThere, [text, count]);
+// Waits until a text is there once, sent and received.
+export async function sees(page, text) {
+  const isThere = (text) => {
+    const sent = [...document.querySelectorAll(".message:not(.pending) .body")];
+    return sent.filter((body) => body.textContent === text).length === 1;
+  };
+  await page.waitForFunction(isThere, text).catch(async (error) => {
+    const all = await page.locator("#box .body").allTextContents();
+    throw new Error(`"${text}" is not there once, but ${JSON.stringify(all)}`, { cause: error });
+  });
 }
 
 export const screenshot = (page, name) =>

@@ -71,8 +71,7 @@ export async function refresh() {
 }
 
 async function renew() {
-  await leaseEnds();
-  localStorage.setItem(LEASE, Date.now());
+  await takeLease();
   const before = session?.user.id;
   try {
     session = await post("/api/refresh");
@@ -90,13 +89,21 @@ async function renew() {
 
 // A page that was left in the middle of a refresh lets go of its lock, but its request goes on: the
 // cookie that this page has may be the old one yet.
-async function leaseEnds() {
+async function takeLease() {
   for (;;) {
-    const age = Date.now() - Number(localStorage.getItem(LEASE) ?? 0);
-    if (age < 0 || age > LEASE_MS) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    const age = Date.now() - Number(localStorage.getItem(LEASE)?.split(" ")[0] ?? 0);
+    if (age < 0 || age > LEASE_MS) {
+      const mine = `${Date.now()} ${Math.random()}`;
+      localStorage.setItem(LEASE, mine);
+      // Two windows may have seen that it was free; the last one has it.
+      if (!navigator.locks) await pause();
+      if (localStorage.getItem(LEASE) === mine) return;
+    }
+    await pause();
   }
 }
+
+const pause = () => new Promise((resolve) => setTimeout(resolve, 50));
 
 // A token that is good for a while yet.
 export async function token() {

@@ -180,10 +180,11 @@ function showRooms() {
     const item = items.get(room.name) ?? roomItem(room.name);
     const [button] = item.children;
     button.setAttribute("aria-current", String(isCurrent(room)));
-    const mark = button.lastElementChild;
-    mark.hidden = !room.unread;
-    mark.textContent = room.unread > 99 ? "99+" : room.unread || "";
-    mark.ariaLabel = room.unread ? `${room.unread} unread` : null;
+    button.querySelector(".unread")?.remove();
+    if (!room.unread) continue;
+    const mark = element("span", "unread", room.unread > 99 ? "99+" : String(room.unread));
+    mark.ariaLabel = `${room.unread} unread`;
+    button.append(mark);
   }
   const unread = [...chat.rooms.values()].reduce((sum, room) => sum + room.unread, 0);
   document.title = `${unread ? `(${unread}) ` : ""}${current ? `${current} – ` : ""}${TITLE}`;
@@ -194,7 +195,7 @@ function roomItem(name) {
   const button = element("button", "room");
   const label = element("span", "name", name);
   label.dir = "auto";
-  button.append(label, element("span", "unread"));
+  button.append(label);
   button.title = name;
   button.addEventListener("click", () => show(name));
   const away = element("button", "leave", "×");
@@ -216,9 +217,8 @@ function showMembers() {
   const { username } = api.user();
   $("members").replaceChildren(
     ...names.map((name) => {
-      const item = element("li");
+      const item = element("li", name === username ? "me" : "");
       item.append(avatar(name), element("span", "name", name));
-      if (name === username) item.append(element("span", "quiet", "you"));
       return item;
     }),
   );

@@ -23,6 +23,8 @@ class Room {
   unread = 0;
   // The first message that was not read when the room was opened.
   firstUnread = null;
+  // The newest message when the connection was lost.
+  seenUntil = null;
   isJoined = false;
 
   constructor(name) {
@@ -84,8 +86,9 @@ export class Chat {
 
   // Joins a room. A new one that the server refuses is not kept, and why is thrown.
   async join(name) {
-    if (this.rooms.has(name)) return this.rooms.get(name);
-    const room = new Room(name);
+    const known = this.rooms.get(name);
+    if (known?.isJoined) return known;
+    const room = known ?? new Room(name);
     this.rooms.set(name, room);
     this.#on.rooms();
     // Without a connection it is joined with the next one.
@@ -94,6 +97,7 @@ export class Chat {
       await this.#enter(room);
     } catch (error) {
       if (!(error instanceof Refused)) return room;
+      if (known) throw error;
       this.rooms.delete(name);
       this.#on.rooms();
       throw error;
@@ -145,12 +149,13 @@ export class Chat {
 
   #disconnected(reason) {
     for (const room of this.rooms.values()) {
+      if (room.isJoined) room.seenUntil = room.timeline.newest;
       room.isJoined = false;
       for (const username of room.members) room.known.add(username);
       for (const username of room.typing.keys()) this.#stopTyping(room, username);
     }
     if (reason === "io client disconnect") return;
-    this.#on.connection("reconnecting");
+    this.#on.connection(navigator.onLine ? "reconnecting" : "offline");
     // The server said goodbye; the client would not come back by itself.
     if (reason === "io server disconnect") this.#socket.connect();
   }
@@ -202,17 +207,19 @@ export class Chat {
   #history(name, messages) {
     const room = this.rooms.get(name);
     if (!room) return;
+    const { seenUntil } = room;
     const missed = messages.filter((message) => !room.timeline.has(message.id));
-    // Nothing of it was known: there may be more between what was seen and what came.
-    if (room.timeline.size && missed.length && missed.length === messages.length) {
-      this.#line(room, { text: "Some messages in between are not shown" });
+    // It does not reach back to what was seen: there may be more between.
+    if (seenUntil && !messages.some((message) => message.id === seenUntil)) {
+      this.#line(room, { text: "Some messages in between are not shown" }, seenUntil);
     }
+    room.seenUntil = null;
     const mine = api.user()?.username;
     for (const message of missed) {
       if (message.username === mine) this.outgoing.arrived(name, message.text);
       this.#add(room, message);
     }
-    if (room.timeline.size > missed.length) this.#countUnread(room, missed);
+    if (seenUntil) this.#countUnread(room, missed);
   }
 
   #message(message) {
@@ -253,8 +260,8 @@ export class Chat {
     else this.#line(room, { username, text: `${username} ${isHere ? "joined" : "left"}` });
   }
 
-  #line(room, line) {
-    this.#on.added(room, room.timeline.addLine(line));
+  #line(room, line, after) {
+    this.#on.added(room, room.timeline.addLine(line, after));
     this.#trim(room);
   }
 

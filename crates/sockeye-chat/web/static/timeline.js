@@ -30,9 +30,17 @@ export class Timeline {
     return index;
   }
 
-  // Adds a line at the end.
-  addLine(line) {
-    return this.entries.push({ line }) - 1;
+  // The id of the newest message, or null.
+  get newest() {
+    return this.entries.findLast((entry) => entry.message)?.message.id ?? null;
+  }
+
+  // Adds a line at the end, or before the messages that are newer than `after`.
+  addLine(line, after = Infinity) {
+    const newer = this.entries.findIndex(({ message }) => Number(message?.id) > Number(after));
+    const index = newer < 0 ? this.entries.length : newer;
+    this.entries.splice(index, 0, { line });
+    return index;
   }
 
   // Takes the last line away again, if it is one that `matches`. Returns its index, or -1.
