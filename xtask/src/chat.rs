@@ -41,6 +41,8 @@ pub fn run_tests() -> Result<()> {
 pub fn run_browser_tests() -> Result<()> {
     let browser = chromium()?;
     npm_ci("tests/browser")?;
+    // The server and its other clients are theirs.
+    npm_ci("tests/chat")?;
     run_npm_tests("tests/browser", &[("CHROMIUM", browser)])
 }
 

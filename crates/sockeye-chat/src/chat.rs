@@ -107,10 +107,12 @@ fn admit(app: &App, me: &Presence) -> Result<(), Refusal> {
 
 fn check_room(app: &App, room: &str) -> Result<(), Refusal> {
     let max = app.config.room_characters_max;
-    let count = room.chars().count();
-    if room.trim().is_empty() || count > max || room.chars().any(char::is_control) {
+    if room.trim().is_empty() || room.chars().count() > max {
         let message = format!("A room's name has 1 to {max} characters.");
         return Err(Refusal::new("bad_room", message));
+    }
+    if room.chars().any(char::is_control) {
+        return Err(Refusal::new("bad_room", "A room's name is one line of text."));
     }
     // Ids are names of rooms too: nobody may join somebody else's.
     if sockeye::SocketId::parse(room).is_some() {
