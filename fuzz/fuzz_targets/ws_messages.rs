@@ -174,6 +174,13 @@ fn end(payload: &[u8]) -> Closed {
     }
 }
 
+/// How breaking this rule ends it (RFC 6455 §7.4.1).
 fn broken(error: ProtocolError) -> Closed {
-    Closed { code: error.close_code(), reason: String::new(), clean: false, error: Some(error) }
+    let code = match error {
+        ProtocolError::InvalidText | ProtocolError::InvalidCloseReason => 1007,
+        ProtocolError::TooManyFragments | ProtocolError::TooManyPings => 1008,
+        ProtocolError::MessageTooLong => 1009,
+        _ => 1002,
+    };
+    Closed { code: CloseCode(code), reason: String::new(), clean: false, error: Some(error) }
 }
