@@ -20,6 +20,7 @@ struct Input<'a> {
 
 const LIMITS: Limits = Limits {
     message_bytes_max: 300,
+    streamed_bytes_max: u64::MAX,
     fragments_max: 4,
     pending_pongs_max: 3,
     close_timeout: Duration::from_secs(1),

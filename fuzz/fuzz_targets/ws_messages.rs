@@ -45,6 +45,7 @@ fuzz_target!(|input: Input<'_>| {
     let role = if input.is_server { Role::Server } else { Role::Client };
     let limits = Limits {
         message_bytes_max: usize::from(input.message_bytes_max),
+        streamed_bytes_max: u64::MAX,
         fragments_max: u32::from(input.fragments_max),
         pending_pongs_max: u32::from(input.pending_pongs_max),
         close_timeout: Duration::from_secs(1),
