@@ -1,0 +1,20 @@
+//! WebSocket connections on tokio: what drives the pure machine over real streams.
+//! Knows nothing of frames beyond what the machine hands out.
+
+mod driver;
+mod error;
+mod incoming;
+mod keys;
+mod message;
+mod options;
+mod outgoing;
+mod split;
+mod timer;
+mod trace;
+mod websocket;
+
+pub use error::{Error, Fault};
+pub use message::{CloseFrame, Message, Text};
+pub use options::{KeepAlive, Options};
+pub use split::{WebSocketReader, WebSocketWriter};
+pub use websocket::WebSocket;

@@ -1,0 +1,203 @@
+//! What waits to be sent on a connection, and the way it leaves: few writes, few copies.
+//! Knows nothing of messages or of the machine; it takes frames.
+//!
+//! A connection owns a buffer only while something waits. Small frames are gathered in one that
+//! the thread lends; large payloads wait as they are and leave beside it in one vectored write.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+
+/// From this length on a payload is not copied. Below, copying costs less than naming one more
+/// piece to the kernel.
+pub(super) const SHARED_BYTES_MIN: usize = 8 * 1024;
+/// How many pieces one vectored write names.
+const SLICES_MAX: usize = 16;
+/// A larger buffer is not kept for the next connection.
+const SPARE_BYTES_MAX: usize = 64 * 1024;
+
+thread_local! {
+    /// The buffer that the next connection of this thread gathers in.
+    static SPARE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    /// What leaves first, in pieces; empty unless a large payload waits.
+    pieces: VecDeque<Bytes>,
+    /// Small frames, behind the pieces.
+    tail: Vec<u8>,
+    /// How much of the first piece, or of `tail` if there is none, has left.
+    taken: usize,
+    /// How much is in `pieces`, `taken` not counted off.
+    pieces_bytes: usize,
+    /// The stream took less than it was given.
+    blocked: bool,
+    /// The stream has taken bytes that it may still hold back.
+    unflushed: bool,
+    /// The stream failed; nothing leaves any more.
+    broken: Option<io::ErrorKind>,
+}
+
+impl Outgoing {
+    /// How many bytes wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces_bytes + self.tail.len() - self.taken
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.tail.is_empty()
+    }
+
+    /// Whether the stream refused to take all at the last write.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Where small frames are appended.
+    pub(super) fn tail(&mut self) -> &mut Vec<u8> {
+        if self.tail.capacity() == 0 {
+            self.tail = SPARE.take();
+        }
+        &mut self.tail
+    }
+
+    /// Adds bytes without copying them, behind `header`.
+    pub(super) fn push_shared(&mut self, header: &[u8], payload: Bytes) {
+        let first = if self.tail.is_empty() {
+            Bytes::copy_from_slice(header)
+        } else {
+            self.tail.extend_from_slice(header);
+            Bytes::from(std::mem::take(&mut self.tail))
+        };
+        for piece in [first, payload] {
+            self.pieces_bytes += piece.len();
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// Drops what waits: nobody will take it.
+    pub(super) fn clear(&mut self) {
+        self.pieces = VecDeque::new();
+        (self.pieces_bytes, self.taken) = (0, 0);
+        self.blocked = false;
+        self.release_tail();
+    }
+
+    /// Gives the buffer back to the thread if nothing is in it.
+    pub(super) fn tidy(&mut self) {
+        if self.is_empty() {
+            self.release_tail();
+        }
+    }
+
+    fn release_tail(&mut self) {
+        let mut tail = std::mem::take(&mut self.tail);
+        if tail.capacity() > 0 && tail.capacity() <= SPARE_BYTES_MAX {
+            tail.clear();
+            // Another's spare buffer, if a connection of this thread gave one back meanwhile, goes.
+            SPARE.set(tail);
+        }
+    }
+
+    /// Writes until nothing waits or the stream takes no more.
+    pub(super) fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(kind) = self.broken {
+            return Poll::Ready(Err(kind.into()));
+        }
+        while !self.is_empty() {
+            match self.poll_write_some(stream, cx) {
+                Poll::Ready(Ok(0)) => return self.break_with(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => self.advance(count),
+                Poll::Ready(Err(error)) => return self.break_with(error),
+                Poll::Pending => {
+                    self.blocked = true;
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.blocked = false;
+        self.release_tail();
+        Poll::Ready(Ok(()))
+    }
+
+    /// [`poll_write`](Self::poll_write), and what the stream itself holds back.
+    pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_write(stream, cx))?;
+        if self.unflushed {
+            match ready!(Pin::new(stream).poll_flush(cx)) {
+                Ok(()) => self.unflushed = false,
+                Err(error) => return self.break_with(error),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_some<S: AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(stream);
+        let Some(first) = self.pieces.front() else {
+            return stream.poll_write(cx, &self.tail[self.taken..]);
+        };
+        let first = &first[self.taken..];
+        if !stream.is_write_vectored() {
+            return stream.poll_write(cx, first);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        slices[0] = IoSlice::new(first);
+        let mut count = 1;
+        let rest = self.pieces.iter().skip(1).map(|piece| &piece[..]);
+        for (slice, piece) in slices[1..].iter_mut().zip(rest.chain([&self.tail[..]])) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        stream.poll_write_vectored(cx, &slices[..count])
+    }
+
+    /// The stream has taken `count` more bytes.
+    fn advance(&mut self, count: usize) {
+        self.unflushed = true;
+        self.taken += count;
+        while let Some(first) = self.pieces.front() {
+            if self.taken < first.len() {
+                return;
+            }
+            self.taken -= first.len();
+            self.pieces_bytes -= first.len();
+            self.pieces.pop_front();
+        }
+        if self.pieces.capacity() > 0 {
+            self.pieces = VecDeque::new();
+        }
+        if self.taken == self.tail.len() {
+            self.tail.clear();
+            self.taken = 0;
+        }
+    }
+
+    fn break_with(&mut self, error: io::Error) -> Poll<io::Result<()>> {
+        self.broken = Some(error.kind());
+        self.clear();
+        Poll::Ready(Err(error))
+    }
+}

@@ -1,0 +1,7 @@
+//! The tokio side seen from outside, over memory and over real loopback, in one binary.
+//! Knows nothing of its inside; what needs that is tested beside the code.
+
+mod cancel;
+mod split;
+mod stream;
+mod support;
