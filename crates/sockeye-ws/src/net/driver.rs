@@ -270,23 +270,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Writes what waits, until nothing does.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_write(cx))?;
-        self.outgoing.poll_flush(&mut self.stream, cx)
+    /// Queues the message, once there is room, and writes until nothing waits.
+    pub(super) fn poll_send(
+        &mut self,
+        message: &mut Option<Message>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        ready!(self.poll_feed(message, cx))?;
+        self.poll_flush(cx)
+    }
+
+    /// Queues the message, once there is room.
+    pub(super) fn poll_feed(
+        &mut self,
+        message: &mut Option<Message>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if message.is_some() {
+            ready!(self.poll_ready(cx))?;
+        }
+        Poll::Ready(message.take().map_or(Ok(()), |message| self.push(message)))
     }
 
     /// Ready when another message may be queued.
-    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.outgoing.bytes() < self.write_buffer_bytes_max {
-            return Poll::Ready(Ok(()));
-        }
-        match self.poll_write(cx) {
-            Poll::Pending if self.outgoing.bytes() < self.write_buffer_bytes_max => {
-                Poll::Ready(Ok(()))
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.outgoing.bytes() >= self.write_buffer_bytes_max {
+            let polled = self.poll_write(cx)?;
+            if self.outgoing.bytes() >= self.write_buffer_bytes_max {
+                return polled.map(Ok);
             }
-            polled => polled,
         }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what waits, until nothing does.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_write(cx).map_err(Error::Io)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

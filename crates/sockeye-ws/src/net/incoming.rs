@@ -26,7 +26,7 @@ thread_local! {
 
 /// Runs `read` with the thread's buffer. A stream that reads another WebSocket meanwhile finds it
 /// taken and gets a new one.
-fn with_scratch<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
+pub(super) fn with_scratch<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
     let mut scratch = SCRATCH.take();
     if scratch.is_empty() {
         scratch = vec![0; READ_BYTES_MAX].into_boxed_slice();

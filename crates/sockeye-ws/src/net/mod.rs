@@ -3,11 +3,13 @@
 
 mod driver;
 mod error;
+mod head;
 mod incoming;
 mod keys;
 mod message;
 mod options;
 mod outgoing;
+mod server;
 mod split;
 mod timer;
 mod trace;
@@ -16,5 +18,6 @@ mod websocket;
 pub use error::{Error, Fault};
 pub use message::{CloseFrame, Message, Text};
 pub use options::{KeepAlive, Options};
+pub use server::{AcceptError, Handshake, Refusal, Server, ServerBuilder, VerifyFuture};
 pub use split::{WebSocketReader, WebSocketWriter};
 pub use websocket::WebSocket;

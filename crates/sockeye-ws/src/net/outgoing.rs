@@ -28,14 +28,12 @@ thread_local! {
 
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    /// What leaves first, in pieces; empty unless a large payload waits.
-    pieces: VecDeque<Bytes>,
+    /// What leaves first; there only while a large payload waits.
+    pieces: Option<Box<Pieces>>,
     /// Small frames, behind the pieces.
     tail: Vec<u8>,
     /// How much of the first piece, or of `tail` if there is none, has left.
     taken: usize,
-    /// How much is in `pieces`, `taken` not counted off.
-    pieces_bytes: usize,
     /// The stream took less than it was given.
     blocked: bool,
     /// The stream has taken bytes that it may still hold back.
@@ -44,14 +42,22 @@ pub(super) struct Outgoing {
     broken: Option<io::ErrorKind>,
 }
 
+/// Bytes that are not copied together. Never empty.
+#[derive(Debug, Default)]
+struct Pieces {
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+}
+
 impl Outgoing {
     /// How many bytes wait.
     pub(super) fn bytes(&self) -> usize {
-        self.pieces_bytes + self.tail.len() - self.taken
+        let pieces = self.pieces.as_ref().map_or(0, |pieces| pieces.bytes);
+        pieces + self.tail.len() - self.taken
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.pieces.is_empty() && self.tail.is_empty()
+        self.pieces.is_none() && self.tail.is_empty()
     }
 
     /// Whether the stream refused to take all at the last write.
@@ -79,16 +85,17 @@ impl Outgoing {
             self.tail.extend_from_slice(header);
             Bytes::from(std::mem::take(&mut self.tail))
         };
+        let pieces = self.pieces.get_or_insert_default();
         for piece in [first, payload] {
-            self.pieces_bytes += piece.len();
-            self.pieces.push_back(piece);
+            pieces.bytes += piece.len();
+            pieces.queue.push_back(piece);
         }
     }
 
     /// Drops what waits: nobody will take it.
     pub(super) fn clear(&mut self) {
-        self.pieces = VecDeque::new();
-        (self.pieces_bytes, self.taken) = (0, 0);
+        self.pieces = None;
+        self.taken = 0;
         self.blocked = false;
         self.release_tail();
     }
@@ -156,17 +163,17 @@ impl Outgoing {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let stream = Pin::new(stream);
-        let Some(first) = self.pieces.front() else {
+        let Some(pieces) = &self.pieces else {
             return stream.poll_write(cx, &self.tail[self.taken..]);
         };
-        let first = &first[self.taken..];
+        let first = &pieces.queue[0][self.taken..];
         if !stream.is_write_vectored() {
             return stream.poll_write(cx, first);
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         slices[0] = IoSlice::new(first);
         let mut count = 1;
-        let rest = self.pieces.iter().skip(1).map(|piece| &piece[..]);
+        let rest = pieces.queue.iter().skip(1).map(|piece| &piece[..]);
         for (slice, piece) in slices[1..].iter_mut().zip(rest.chain([&self.tail[..]])) {
             *slice = IoSlice::new(piece);
             count += 1;
@@ -178,16 +185,16 @@ impl Outgoing {
     fn advance(&mut self, count: usize) {
         self.unflushed = true;
         self.taken += count;
-        while let Some(first) = self.pieces.front() {
-            if self.taken < first.len() {
-                return;
+        if let Some(pieces) = &mut self.pieces {
+            while let Some(first) = pieces.queue.front() {
+                if self.taken < first.len() {
+                    return;
+                }
+                self.taken -= first.len();
+                pieces.bytes -= first.len();
+                pieces.queue.pop_front();
             }
-            self.taken -= first.len();
-            self.pieces_bytes -= first.len();
-            self.pieces.pop_front();
-        }
-        if self.pieces.capacity() > 0 {
-            self.pieces = VecDeque::new();
+            self.pieces = None;
         }
         if self.taken == self.tail.len() {
             self.tail.clear();

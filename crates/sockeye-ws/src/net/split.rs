@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::Driver;
-use super::websocket::map_io;
 use super::{Error, Message, WebSocket};
 use crate::close::CloseCode;
 use crate::connection::Closed;
@@ -96,8 +95,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketReader<S> {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn next(&mut self) -> Option<Result<Message, Error>> {
-        poll_fn(|cx| self.poll_item(cx)).await
+    pub fn next(&mut self) -> impl Future<Output = Option<Result<Message, Error>>> {
+        poll_fn(|cx| self.poll_item(cx))
     }
 
     fn poll_item(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
@@ -151,9 +150,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketWriter<S> {
     /// # Cancel safety
     ///
     /// As [`WebSocket::send`].
-    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        self.feed(message).await?;
-        self.flush().await
+    pub fn send(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> {
+        let mut message = Some(message.into());
+        poll_fn(move |cx| self.poll_with(&mut message, cx, Driver::poll_send))
     }
 
     /// As [`WebSocket::feed`].
@@ -165,9 +164,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketWriter<S> {
     /// # Cancel safety
     ///
     /// As [`WebSocket::send`].
-    pub async fn feed(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        self.ready().await?;
-        self.push(message.into())
+    pub fn feed(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> {
+        let mut message = Some(message.into());
+        poll_fn(move |cx| self.poll_with(&mut message, cx, Driver::poll_feed))
     }
 
     /// As [`WebSocket::ready`].
@@ -179,8 +178,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketWriter<S> {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn ready(&mut self) -> Result<(), Error> {
-        poll_fn(|cx| self.poll(cx, Driver::poll_ready)).await
+    pub fn ready(&mut self) -> impl Future<Output = Result<(), Error>> {
+        poll_fn(|cx| self.poll(cx, Driver::poll_ready))
     }
 
     /// As [`WebSocket::flush`].
@@ -192,27 +191,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketWriter<S> {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn flush(&mut self) -> Result<(), Error> {
-        poll_fn(|cx| self.poll(cx, Driver::poll_flush)).await
+    pub fn flush(&mut self) -> impl Future<Output = Result<(), Error>> {
+        poll_fn(|cx| self.poll(cx, Driver::poll_flush))
     }
 
     fn push(&self, message: Message) -> Result<(), Error> {
         let closes = matches!(message, Message::Close(_));
         self.0.driver.lock().push(message)?;
         if closes {
+            // The deadline of the closing handshake is the reader's to keep.
             self.0.tasks.reader.wake();
         }
         Ok(())
     }
 
+    /// Polls with a message that is taken when there is room.
+    fn poll_with(
+        &self,
+        message: &mut Option<Message>,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(
+            &mut Driver<S>,
+            &mut Option<Message>,
+            &mut Context<'_>,
+        ) -> Poll<Result<(), Error>>,
+    ) -> Poll<Result<(), Error>> {
+        let closes = matches!(message, Some(Message::Close(_)));
+        let polled = self.poll(cx, |driver, cx| poll(driver, message, cx));
+        if closes && message.is_none() {
+            self.0.tasks.reader.wake();
+        }
+        polled
+    }
+
     fn poll(
         &self,
         cx: &mut Context<'_>,
-        poll: impl FnOnce(&mut Driver<S>, &mut Context<'_>) -> Poll<std::io::Result<()>>,
+        poll: impl FnOnce(&mut Driver<S>, &mut Context<'_>) -> Poll<Result<(), Error>>,
     ) -> Poll<Result<(), Error>> {
         let Shared { driver, tasks, waker } = &*self.0;
         tasks.writer.register(cx.waker());
-        map_io(poll(&mut driver.lock(), &mut Context::from_waker(waker)))
+        poll(&mut driver.lock(), &mut Context::from_waker(waker))
     }
 }
 

@@ -1,7 +1,30 @@
 //! What is told through `tracing`, where the feature is on.
 //! Knows nothing of subscribers; without the feature nothing of it is compiled.
 
+use super::server::AcceptError;
 use super::{Error, Message};
+
+/// The span that a server's handshake runs in.
+pub(super) fn in_accept_span<F: Future>(handshake: F) -> impl Future<Output = F::Output> {
+    #[cfg(feature = "tracing")]
+    let handshake =
+        tracing::Instrument::instrument(handshake, tracing::debug_span!("websocket.accept"));
+    handshake
+}
+
+/// A server has let a client in.
+#[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "there is no one to tell"))]
+pub(super) fn accepted(protocol: Option<&str>) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(protocol, "a client was let in");
+}
+
+/// A server has not let a client in.
+#[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "there is no one to tell"))]
+pub(super) fn refused(error: &AcceptError) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(%error, "a client was not let in");
+}
 
 /// A connection has ended.
 #[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "there is no one to tell"))]

@@ -2,7 +2,6 @@
 //! Does not know how it came about; that is `server` and `client`.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -127,8 +126,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Cancel safety
     ///
     /// Cancel safe: no message is lost when the future is dropped, wherever it waits.
-    pub async fn next(&mut self) -> Option<Result<Message, Error>> {
-        poll_fn(|cx| self.driver.poll_next(cx)).await
+    pub fn next(&mut self) -> impl Future<Output = Option<Result<Message, Error>>> {
+        poll_fn(|cx| self.driver.poll_next(cx))
     }
 
     /// Sends a message: waits until there is room for it, queues it, and writes all that is
@@ -145,9 +144,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// it waits for room, the message is dropped with it; afterwards it is queued, and leaves with
     /// the next `send`, `flush` or `next`. To know which, wait for [`ready`](Self::ready) first:
     /// then the first poll queues it.
-    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        self.feed(message).await?;
-        self.flush().await
+    pub fn send(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> {
+        let mut message = Some(message.into());
+        poll_fn(move |cx| self.driver.poll_send(&mut message, cx))
     }
 
     /// Queues a message without writing it, unless there is no room: many small messages then
@@ -160,9 +159,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Cancel safety
     ///
     /// As [`send`](Self::send).
-    pub async fn feed(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        self.ready().await?;
-        self.driver.push(message.into())
+    pub fn feed(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> {
+        let mut message = Some(message.into());
+        poll_fn(move |cx| self.driver.poll_feed(&mut message, cx))
     }
 
     /// Waits until another message may be queued: less than
@@ -175,8 +174,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn ready(&mut self) -> Result<(), Error> {
-        Ok(poll_fn(|cx| self.driver.poll_ready(cx)).await?)
+    pub fn ready(&mut self) -> impl Future<Output = Result<(), Error>> {
+        poll_fn(|cx| self.driver.poll_ready(cx))
     }
 
     /// Writes all that is queued.
@@ -188,8 +187,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Cancel safety
     ///
     /// Cancel safe: what has not been written stays queued.
-    pub async fn flush(&mut self) -> Result<(), Error> {
-        Ok(poll_fn(|cx| self.driver.poll_flush(cx)).await?)
+    pub fn flush(&mut self) -> impl Future<Output = Result<(), Error>> {
+        poll_fn(|cx| self.driver.poll_flush(cx))
     }
 
     /// Closes the connection: sends what is queued and a close frame, waits for the peer's, and
@@ -242,7 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        map_io(self.driver.poll_ready(cx))
+        self.driver.poll_ready(cx)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
@@ -250,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        map_io(self.driver.poll_flush(cx))
+        self.driver.poll_flush(cx)
     }
 
     /// Closes without a code, and waits for the peer as [`WebSocket::close`] does.
@@ -258,8 +257,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
         self.driver.start_close(None, "")?;
         self.poll_closed(cx)
     }
-}
-
-pub(super) fn map_io(polled: Poll<io::Result<()>>) -> Poll<Result<(), Error>> {
-    polled.map_err(Error::Io)
 }

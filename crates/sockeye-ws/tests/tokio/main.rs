@@ -2,6 +2,7 @@
 //! Knows nothing of its inside; what needs that is tested beside the code.
 
 mod cancel;
+mod server;
 mod split;
 mod stream;
 mod support;

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use sockeye_ws::net::{Message, Options, WebSocket};
 use sockeye_ws::{Connection, Limits, Role};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) const CONTINUATION: u8 = 0x00;
 pub(crate) const FIN_TEXT: u8 = 0x81;
@@ -170,4 +171,24 @@ impl AsyncWrite for Stutter {
 /// Writes frames as a raw peer.
 pub(crate) async fn write<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) {
     stream.write_all(bytes).await.expect("the other side reads");
+}
+
+/// The two ends of a TCP connection over loopback.
+pub(crate) async fn loopback() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let (far, near) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (near.expect("the listener accepts").0, far.expect("loopback connects"))
+}
+
+/// A whole response: for a 101 its head, and nothing of what follows it; else up to the end.
+pub(crate) async fn read_response<S: AsyncRead + Unpin>(stream: &mut S) -> String {
+    let mut response = Vec::new();
+    while !response.ends_with(b"\r\n\r\n") {
+        response.push(stream.read_u8().await.expect("a whole head"));
+    }
+    if !response.starts_with(b"HTTP/1.1 101 ") {
+        stream.read_to_end(&mut response).await.expect("the stream ends in order");
+    }
+    String::from_utf8(response).expect("a response is a text")
 }
