@@ -1,6 +1,8 @@
 //! What an idle connection costs, counted by the allocator, in a process of its own.
 //! Does not look at resident memory or at the kernel's buffers.
 
+#![expect(clippy::print_stdout, reason = "the figure is what this is for")]
+
 use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -6,10 +6,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::incoming::with_scratch;
-use crate::handshake::head::{HeadError, HeadLimits, HeadReader};
+use crate::handshake::head::{HeadError, HeadLimits, HeadReader, Headers};
 
 /// Why there is no head.
 #[derive(Debug)]
@@ -44,4 +45,15 @@ pub(super) async fn read_head<S: AsyncRead + Unpin>(
     })
     .await?;
     Ok((reader, early))
+}
+
+/// Headers in the types of the `http` crate, which hold each against HTTP's grammar.
+pub(super) fn header_map(headers: &Headers<'_>) -> Result<HeaderMap, HeadError> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers.iter() {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeadError::Malformed)?;
+        let value = HeaderValue::from_bytes(value).map_err(|_| HeadError::Malformed)?;
+        map.try_append(name, value).map_err(|_| HeadError::TooManyHeaders)?;
+    }
+    Ok(map)
 }

@@ -1,6 +1,7 @@
 //! WebSocket connections on tokio: what drives the pure machine over real streams.
 //! Knows nothing of frames beyond what the machine hands out.
 
+mod client;
 mod driver;
 mod error;
 mod head;
@@ -11,13 +12,16 @@ mod options;
 mod outgoing;
 mod server;
 mod split;
+mod stream;
 mod timer;
 mod trace;
 mod websocket;
 
+pub use client::{Client, ConnectError, ProxyError, UnexpectedResponse, connect};
 pub use error::{Error, Fault};
 pub use message::{CloseFrame, Message, Text};
 pub use options::{KeepAlive, Options};
 pub use server::{AcceptError, Handshake, Refusal, Server, ServerBuilder, VerifyFuture};
 pub use split::{WebSocketReader, WebSocketWriter};
+pub use stream::AnyStream;
 pub use websocket::WebSocket;

@@ -95,6 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketReader<S> {
     /// # Cancel safety
     ///
     /// Cancel safe.
+    #[expect(clippy::should_implement_trait, reason = "a stream's method; none iterates")]
     pub fn next(&mut self) -> impl Future<Output = Option<Result<Message, Error>>> {
         poll_fn(|cx| self.poll_item(cx))
     }

@@ -12,6 +12,14 @@ pub(super) fn in_accept_span<F: Future>(handshake: F) -> impl Future<Output = F:
     handshake
 }
 
+/// The span that a client's handshake runs in.
+pub(super) fn in_connect_span<F: Future>(handshake: F) -> impl Future<Output = F::Output> {
+    #[cfg(feature = "tracing")]
+    let handshake =
+        tracing::Instrument::instrument(handshake, tracing::debug_span!("websocket.connect"));
+    handshake
+}
+
 /// A server has let a client in.
 #[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "there is no one to tell"))]
 pub(super) fn accepted(protocol: Option<&str>) {

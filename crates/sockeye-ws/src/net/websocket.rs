@@ -126,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Cancel safety
     ///
     /// Cancel safe: no message is lost when the future is dropped, wherever it waits.
+    #[expect(clippy::should_implement_trait, reason = "a stream's method; none iterates")]
     pub fn next(&mut self) -> impl Future<Output = Option<Result<Message, Error>>> {
         poll_fn(|cx| self.driver.poll_next(cx))
     }

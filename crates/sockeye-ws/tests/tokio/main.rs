@@ -2,7 +2,9 @@
 //! Knows nothing of its inside; what needs that is tested beside the code.
 
 mod cancel;
+mod client;
 mod server;
 mod split;
 mod stream;
 mod support;
+mod tls;

@@ -219,8 +219,7 @@ async fn what_a_close_frame_cannot_carry() {
 async fn keep_alive_pings_after_silence_and_gives_a_half_open_peer_up() {
     let keep_alive =
         KeepAlive { interval: Duration::from_secs(20), timeout: Duration::from_secs(5) };
-    let mut options = Options::default();
-    options.keep_alive = Some(keep_alive);
+    let options = Options { keep_alive: Some(keep_alive), ..Options::default() };
     let (mut server, mut peer) = server(Limits::default(), &options);
     let start = tokio::time::Instant::now();
     let peer = async {
@@ -253,8 +252,7 @@ async fn keep_alive_pings_after_silence_and_gives_a_half_open_peer_up() {
 #[tokio::test]
 async fn feed_gathers_and_waits_when_the_buffer_is_full() {
     let (near, mut peer) = tokio::io::duplex(64);
-    let mut options = Options::default();
-    options.write_buffer_bytes_max = 100;
+    let options = Options { write_buffer_bytes_max: 100, ..Options::default() };
     let machine = machine(Role::Server, Limits::default());
     let mut server = WebSocket::from_connection(near, machine, [], &options);
     for _ in 0..2 {

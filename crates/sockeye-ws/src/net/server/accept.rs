@@ -4,7 +4,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, Version};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -13,7 +12,7 @@ use super::{AcceptError, Refusal, Server};
 use crate::handshake::HttpVersion;
 use crate::handshake::head::{HeadError, RequestHead};
 use crate::handshake::server::HandshakeError;
-use crate::net::head::{HeadFailure, read_head};
+use crate::net::head::{HeadFailure, header_map, read_head};
 use crate::net::incoming::poll_discard;
 use crate::net::{WebSocket, trace};
 
@@ -189,12 +188,6 @@ where
 
 /// The head in the types of the `http` crate, which hold each part against HTTP's grammar.
 fn request(head: &RequestHead<'_>) -> Result<Request<()>, HeadError> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in head.headers.iter() {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeadError::Malformed)?;
-        let value = HeaderValue::from_bytes(value).map_err(|_| HeadError::Malformed)?;
-        headers.try_append(name, value).map_err(|_| HeadError::TooManyHeaders)?;
-    }
     let mut request = Request::new(());
     *request.method_mut() =
         Method::from_bytes(head.method.as_bytes()).map_err(|_| HeadError::Malformed)?;
@@ -203,6 +196,6 @@ fn request(head: &RequestHead<'_>) -> Result<Request<()>, HeadError> {
         HttpVersion::Http10 => Version::HTTP_10,
         HttpVersion::Http11 => Version::HTTP_11,
     };
-    *request.headers_mut() = headers;
+    *request.headers_mut() = header_map(&head.headers)?;
     Ok(request)
 }

@@ -12,7 +12,10 @@ use crate::handshake::server::HandshakeError;
 
 /// The answer to a request that is not let in.
 #[derive(Clone, Debug)]
-pub struct Refusal {
+pub struct Refusal(Box<Answer>);
+
+#[derive(Clone, Debug)]
+struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
@@ -22,7 +25,8 @@ impl Refusal {
     /// A refusal with this status, whose body is the status's usual phrase.
     pub fn new(status: StatusCode) -> Self {
         let phrase = status.canonical_reason().unwrap_or("refused");
-        Self { status, headers: HeaderMap::new(), body: Bytes::from_static(phrase.as_bytes()) }
+        let body = Bytes::from_static(phrase.as_bytes());
+        Self(Box::new(Answer { status, headers: HeaderMap::new(), body }))
     }
 
     /// 401: who the client is was not said, or not proven.
@@ -38,25 +42,25 @@ impl Refusal {
     /// Adds a header, such as `WWW-Authenticate` or `Retry-After`.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.append(name, value);
+        self.0.headers.append(name, value);
         self
     }
 
     /// The body: a plain text that says why, unless a `Content-Type` is set.
     #[must_use]
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
+        self.0.body = body.into();
         self
     }
 
     /// The status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The response, after which the connection is closed.
     pub fn into_response(self) -> Response<Bytes> {
-        let Self { status, mut headers, body } = self;
+        let Answer { status, mut headers, body } = *self.0;
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         headers.entry(CONTENT_TYPE).or_insert(text);
         headers.entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
@@ -106,8 +110,8 @@ pub enum AcceptError {
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     /// The path, the origin, the application's own check, or the server's closing.
-    #[error("refused with status {}: {}", .0.status, String::from_utf8_lossy(&.0.body))]
-    Refused(Box<Refusal>),
+    #[error("refused with status {}: {}", .0.0.status, String::from_utf8_lossy(&.0.0.body))]
+    Refused(Refusal),
     /// The application chose a subprotocol or headers that cannot be sent; the client got a 500.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -124,7 +128,7 @@ pub enum AcceptError {
 
 impl From<Refusal> for AcceptError {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(Box::new(refusal))
+        Self::Refused(refusal)
     }
 }
 
@@ -133,7 +137,7 @@ impl AcceptError {
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Handshake(error) => Some((*error).into()),
-            Self::Refused(refusal) => Some((**refusal).clone()),
+            Self::Refused(refusal) => Some(refusal.clone()),
             Self::Build(_) => Some(
                 Refusal::new(StatusCode::INTERNAL_SERVER_ERROR).body("the handshake has failed"),
             ),
