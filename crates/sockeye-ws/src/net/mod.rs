@@ -21,6 +21,10 @@ pub use client::{Client, ConnectError, ProxyError, UnexpectedResponse, connect};
 pub use error::{Error, Fault};
 pub use message::{CloseFrame, Message, Text};
 pub use options::{KeepAlive, Options};
+#[cfg(feature = "hyper")]
+pub use server::Upgrade;
+#[cfg(feature = "axum")]
+pub use server::WebSocketUpgrade;
 pub use server::{AcceptError, Handshake, Refusal, Server, ServerBuilder, VerifyFuture};
 pub use split::{WebSocketReader, WebSocketWriter};
 pub use stream::AnyStream;

@@ -8,3 +8,4 @@ mod split;
 mod stream;
 mod support;
 mod tls;
+mod upgrade;

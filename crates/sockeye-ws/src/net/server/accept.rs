@@ -103,7 +103,7 @@ impl Server {
         })?;
         let request = reader.request().and_then(|head| request(&head));
         let request = request.map_err(HandshakeError::from)?;
-        self.verify(&request)?;
+        Self::verify(&request)?;
         Ok((request, early))
     }
 }

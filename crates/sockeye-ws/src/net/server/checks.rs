@@ -20,7 +20,7 @@ pub(super) struct Admitted {
 
 impl Server {
     /// Whether the request itself is a WebSocket handshake.
-    pub(super) fn verify<'r>(&self, request: &'r Request<()>) -> Result<Accept<'r>, AcceptError> {
+    pub(super) fn verify(request: &Request<()>) -> Result<Accept<'_>, AcceptError> {
         let version = match request.version() {
             HttpVersionName::HTTP_11 => HttpVersion::Http11,
             _ => HttpVersion::Http10,
@@ -39,7 +39,7 @@ impl Server {
     /// All checks, in this order: the handshake, the server's closing, path, origin, the
     /// application's own; then the subprotocol and the response.
     pub(super) async fn admit(&self, request: &Request<()>) -> Result<Admitted, AcceptError> {
-        let accept = self.verify(request)?;
+        let accept = Self::verify(request)?;
         if self.is_closing() {
             let why = "the server is closing";
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE).body(why).into());

@@ -2,10 +2,14 @@
 //! Does not know what happens on a connection; that is the application's.
 
 mod accept;
+#[cfg(feature = "axum")]
+mod axum;
 mod builder;
 mod checks;
 mod refusal;
 mod serve;
+#[cfg(feature = "hyper")]
+mod upgrade;
 
 use std::sync::Arc;
 
@@ -13,9 +17,13 @@ use tokio::sync::watch;
 
 use builder::Config;
 
+#[cfg(feature = "axum")]
+pub use self::axum::WebSocketUpgrade;
 pub use accept::Handshake;
 pub use builder::{ServerBuilder, VerifyFuture};
 pub use refusal::{AcceptError, Refusal};
+#[cfg(feature = "hyper")]
+pub use upgrade::Upgrade;
 
 /// A server: options that are the same for all its connections. Cheap to clone; clones are one
 /// server.
