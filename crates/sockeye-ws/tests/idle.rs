@@ -3,17 +3,16 @@
 
 #![expect(clippy::print_stdout, reason = "the figure is what this is for")]
 
-use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use peak_alloc::PeakAlloc;
 use sockeye_ws::net::Server;
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::net::TcpListener;
 
 #[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// The promise of the documentation.
 const IDLE_BYTES_MAX: isize = 1024;
@@ -29,9 +28,7 @@ const HELLO: &[u8] = &[0x81, 0x85, 0x37, 0xFA, 0x21, 0x3D, 0x7F, 0x9F, 0x4D, 0x5
 const ANSWER: &[u8] = b"\x81\x05Hello";
 
 fn live_bytes() -> isize {
-    let stats = ALLOCATOR.stats();
-    // What `realloc` adds and takes is counted apart.
-    stats.bytes_allocated as isize - stats.bytes_deallocated as isize
+    ALLOCATOR.current_usage() as isize
 }
 
 /// A client that has had one message echoed, and is silent from then on. It has no heap of its own.
