@@ -12,11 +12,21 @@ pub fn run_ci() -> Result<()> {
     chat::fetch_client()?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
     run(&mut command("cargo", &clippy))?;
-    let mut doc = command("cargo", &["doc", "--workspace", "--no-deps"]);
+    features_alone()?;
+    let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--all-features"]);
     run(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;
     deny()?;
     test::run()?;
     eprintln!("\nci: passed");
+    Ok(())
+}
+
+/// The WebSocket crate with few features: the tests have nearly all of them.
+fn features_alone() -> Result<()> {
+    for features in ["", "tokio", "hyper", "rustls", "ring", "tokio,tracing"] {
+        let args = ["clippy", "--package", "sockeye-ws", "--features", features];
+        run(command("cargo", &args).args(["--", "--deny", "warnings"]))?;
+    }
     Ok(())
 }
 

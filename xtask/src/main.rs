@@ -5,6 +5,7 @@ mod chat;
 mod ci;
 mod conformance;
 mod install;
+mod interop;
 mod run;
 mod test;
 mod tidy;
@@ -19,6 +20,7 @@ The repository's commands. Each prints what it runs and ends with a verdict.
   cargo xtask test           passes all tests: Rust, and the official clients against real servers.
                              Installs what is missing (apt-get, npm)
   cargo xtask conformance    only the official clients: first against Node's server, then ours
+  cargo xtask interop        only npm's ws with the examples of our WebSocket crate, both ways
   cargo xtask ci             what a change must pass: formatting, lints, tidy, docs, licences, tests
   cargo xtask tidy           the rules of the house that no compiler knows
   cargo xtask bench [ARGS]   measures against peers and prints ratios; ARGS go to bench/bench.py
@@ -43,6 +45,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "chat" => chat::run_server(rest),
         "test" => test::run(),
         "conformance" => conformance::run(),
+        "interop" => interop::run_interop(),
         "ci" => ci::run_ci(),
         "tidy" => tidy::run(),
         "bench" => bench::run_bench(rest),
