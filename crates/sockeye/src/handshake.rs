@@ -28,7 +28,8 @@ impl Handshake {
             }
         }
         let time = SystemTime::now();
-        Self { text: text.into_boxed_str(), address, time, is_cross_origin: cross }
+        // A copy, as long as the text is: what is cut off a larger piece may stay allocated.
+        Self { text: Box::from(&*text), address, time, is_cross_origin: cross }
     }
 
     /// The path and query of the request.

@@ -80,9 +80,9 @@ pub(crate) struct Outbox {
 struct State {
     link: Link,
     waiting: SmallVec<[EncodedPacket; 2]>,
-    /// How much of `waiting[0]` the socket has taken.
+    /// How many bytes are under way: of `waiting[0]`, or with [`Link::Task`] in the task's hands.
     taken: usize,
-    /// All bytes of `waiting`.
+    /// All bytes of `waiting`, and those in the task's hands.
     bytes: usize,
     /// A flush is on its way: listed on a thread, or the task is woken.
     scheduled: bool,
@@ -161,8 +161,9 @@ impl Outbox {
             return Flushed::Overflowed;
         }
         match state.link {
-            _ if state.waiting.is_empty() => Flushed::Empty,
+            // Also where nothing waits here: the task may have bytes that its stream has not taken.
             _ if state.blocked => Flushed::Blocked,
+            _ if state.waiting.is_empty() => Flushed::Empty,
             Link::Direct(_) => state.write_directly(),
             Link::Polling { get: false } => Flushed::Empty,
             Link::Closed => Flushed::Empty,
@@ -172,7 +173,12 @@ impl Outbox {
 
     /// The socket takes bytes again: goes on writing.
     pub(crate) fn unblock(&self) -> Flushed {
-        self.state.lock().blocked = false;
+        let mut state = self.state.lock();
+        state.blocked = false;
+        if matches!(state.link, Link::Task) {
+            state.bytes -= std::mem::take(&mut state.taken);
+        }
+        drop(state);
         self.flush()
     }
 
@@ -192,7 +198,8 @@ impl Outbox {
         for packet in &state.waiting {
             out.extend_from_slice(packet.wire());
         }
-        state.clear();
+        state.waiting = SmallVec::new();
+        state.taken = state.bytes;
     }
 
     /// [`Link::Polling`]: the body of a GET's answer, or `None` if nothing waits.
@@ -255,6 +262,7 @@ impl Outbox {
         state.ended = true;
         state.overflowed = false;
         state.broken = false;
+        state.blocked = false;
         state.link = Link::Closed;
     }
 
@@ -262,8 +270,10 @@ impl Outbox {
         matches!(self.state.lock().link, Link::Polling { .. })
     }
 
+    /// Whether everything has left.
     pub(crate) fn is_empty(&self) -> bool {
-        self.state.lock().waiting.is_empty()
+        let state = self.state.lock();
+        state.waiting.is_empty() && !state.blocked
     }
 
     pub(crate) fn is_blocked(&self) -> bool {
@@ -288,7 +298,7 @@ impl State {
     }
 
     fn drop_oldest(&mut self, bytes_max: usize, needed: usize) {
-        let first = usize::from(self.taken > 0);
+        let first = usize::from(self.taken > 0 && matches!(self.link, Link::Direct(_)));
         let mut end = first;
         while end < self.waiting.len() && self.bytes + needed > bytes_max {
             self.bytes -= self.waiting[end].wire().len();

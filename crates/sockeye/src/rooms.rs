@@ -167,3 +167,133 @@ impl Rooms {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::OutboxPolicy;
+    use crate::outbox::{Link, Outbox};
+
+    const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+    /// A room: one of a few names, or that of a socket's id.
+    #[derive(Clone, Copy, Debug)]
+    enum Name {
+        Named(usize),
+        Own(u8),
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Add(u8),
+        Remove(u8),
+        Join(u8, Name),
+        Leave(u8, Name),
+        Select { rooms: Vec<Name>, except: Vec<Name>, except_ids: Vec<u8> },
+    }
+
+    fn name() -> impl Strategy<Value = Name> {
+        prop_oneof![3 => (0..NAMES.len()).prop_map(Name::Named), 1 => (0..6_u8).prop_map(Name::Own)]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let rooms = vec(name(), 0..3);
+        let select = (rooms, vec(name(), 0..2), vec(0..6_u8, 0..2));
+        prop_oneof![
+            2 => (0..6_u8).prop_map(Step::Add),
+            1 => (0..6_u8).prop_map(Step::Remove),
+            4 => (0..6_u8, name()).prop_map(|(id, room)| Step::Join(id, room)),
+            2 => (0..6_u8, name()).prop_map(|(id, room)| Step::Leave(id, room)),
+            4 => select.prop_map(|(rooms, except, except_ids)| {
+                Step::Select { rooms, except, except_ids }
+            }),
+        ]
+    }
+
+    fn id(number: u8) -> SocketId {
+        SocketId::from_entropy([number; 15])
+    }
+
+    fn room(name: Name) -> RoomName {
+        match name {
+            Name::Named(index) => NAMES[index].into(),
+            Name::Own(number) => id(number).as_str().into(),
+        }
+    }
+
+    /// The same with nothing clever: each socket and its rooms.
+    type Model = BTreeMap<SocketId, BTreeSet<RoomName>>;
+
+    fn model_ids(model: &Model, selection: &Selection) -> Vec<SocketId> {
+        let in_any =
+            |of: &BTreeSet<RoomName>, rooms: &[RoomName]| rooms.iter().any(|r| of.contains(r));
+        let reached = model.iter().filter(|(id, of)| {
+            (selection.rooms.is_empty() || in_any(of, &selection.rooms))
+                && !in_any(of, &selection.except)
+                && !selection.except_ids.contains(id)
+        });
+        reached.map(|(id, _)| *id).collect()
+    }
+
+    fn model_len(model: &Model) -> usize {
+        let own: BTreeSet<RoomName> = model.keys().map(|id| id.as_str().into()).collect();
+        model.values().flatten().filter(|r| !own.contains(*r)).collect::<BTreeSet<_>>().len()
+    }
+
+    proptest! {
+        #[test]
+        fn rooms_equal_a_naive_model(steps in vec(step(), 0..60)) {
+            let rooms = Rooms::new();
+            let mut model = Model::new();
+            let link = Link::Polling { get: false };
+            let peer = Arc::new(Peer::new(Outbox::new(link, 1, OutboxPolicy::Refuse)));
+            for step in steps {
+                match step {
+                    Step::Add(number) if !model.contains_key(&id(number)) => {
+                        rooms.add(id(number), peer.clone());
+                        model.insert(id(number), BTreeSet::from([id(number).as_str().into()]));
+                    }
+                    Step::Remove(number) => {
+                        let joined = model.remove(&id(number)).unwrap_or_default();
+                        rooms.remove(&id(number), joined);
+                    }
+                    // A socket joins and leaves while it is there, and joins no other's id: that
+                    // room is stored by its name, and counted.
+                    Step::Join(number, name) => {
+                        if let Some(joined) = model.get_mut(&id(number)) {
+                            let fresh = joined.insert(room(name));
+                            prop_assert_eq!(rooms.join(id(number), &peer, &room(name)), fresh);
+                        }
+                    }
+                    Step::Leave(number, name) => {
+                        if let Some(joined) = model.get_mut(&id(number)) {
+                            let was_in = joined.remove(&room(name));
+                            prop_assert_eq!(rooms.leave(&id(number), &room(name)), was_in);
+                        }
+                    }
+                    Step::Select { rooms: to, except, except_ids } => {
+                        let selection = Selection {
+                            rooms: to.into_iter().map(room).collect(),
+                            except: except.into_iter().map(room).collect(),
+                            except_ids: except_ids.into_iter().map(id).collect(),
+                        };
+                        let mut ids = rooms.ids(&selection);
+                        ids.sort();
+                        prop_assert_eq!(ids, model_ids(&model, &selection));
+                    }
+                    Step::Add(_) => {}
+                }
+            }
+            for (id, joined) in std::mem::take(&mut model) {
+                rooms.remove(&id, joined);
+            }
+            prop_assert_eq!(rooms.len(), model_len(&model));
+            prop_assert!(rooms.ids(&Selection::default()).is_empty());
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //! Does not know how packets travel; it pushes to its connection's outbox.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -44,8 +44,9 @@ struct Inner {
     handshake: Arc<Handshake>,
     auth: Option<Box<str>>,
     joined: Mutex<Joined>,
-    handlers: RwLock<Handlers>,
-    acks: Mutex<HashMap<u64, oneshot::Sender<OwnedArgs>>>,
+    /// `None` until there is one: namespaces have handlers too, and most sockets are idle.
+    handlers: RwLock<Option<Box<Handlers>>>,
+    acks: Mutex<BTreeMap<u64, oneshot::Sender<OwnedArgs>>>,
     data: Extensions,
 }
 
@@ -137,7 +138,7 @@ impl Socket {
         H::Output: IntoReply,
         M: 'static,
     {
-        self.0.handlers.write().on(event.into(), handler);
+        self.add_handler(|handlers| handlers.on(event.into(), handler));
     }
 
     /// Runs when the socket is being disconnected and is still in its rooms (Node's
@@ -147,7 +148,7 @@ impl Socket {
         H: Handler<OnDisconnect, M, Output = ()>,
         M: 'static,
     {
-        self.0.handlers.write().on_disconnecting(handler);
+        self.add_handler(|handlers| handlers.on_disconnecting(handler));
     }
 
     /// Runs when the socket is disconnected and out of its rooms.
@@ -156,7 +157,7 @@ impl Socket {
         H: Handler<OnDisconnect, M, Output = ()>,
         M: 'static,
     {
-        self.0.handlers.write().on_disconnect(handler);
+        self.add_handler(|handlers| handlers.on_disconnect(handler));
     }
 
     /// Sends an event to this client. See [`EmitArgs`] for what `args` may be: `&value` is one
@@ -314,19 +315,26 @@ impl Socket {
 
     /// An acknowledgement came. An unknown id (late, or made up) is passed over.
     pub(crate) fn acknowledge(&self, id: u64, args: OwnedArgs) {
-        if let Some(waiting) = self.0.acks.lock().remove(&id) {
-            // Nobody waits any more: the emitter was dropped this instant.
-            let _ = waiting.send(args);
+        let waiting = self.0.acks.lock().remove(&id);
+        match waiting {
+            // Nobody waits any more where the emitter was dropped this instant.
+            Some(waiting) => drop(waiting.send(args)),
+            None => self.0.namespace.acks().acknowledge(id, self.0.id, args),
         }
     }
 
     pub(crate) fn handler(&self, event: &str) -> Option<Arc<dyn EventHandler>> {
-        let own = self.0.handlers.read().event(event);
+        let own = self.own_handler(|handlers| handlers.event(event));
         own.or_else(|| self.0.namespace.handlers().read().event(event))
     }
 
-    pub(crate) fn handlers(&self) -> &RwLock<Handlers> {
-        &self.0.handlers
+    /// One of the handlers that this socket has for itself.
+    pub(crate) fn own_handler<T>(&self, find: impl FnOnce(&Handlers) -> Option<T>) -> Option<T> {
+        self.0.handlers.read().as_deref().and_then(find)
+    }
+
+    fn add_handler(&self, add: impl FnOnce(&mut Handlers)) {
+        add(self.0.handlers.write().get_or_insert_default());
     }
 
     /// The middlewares have let it in: joins the rooms it asked for meanwhile.
@@ -367,6 +375,7 @@ impl Socket {
     pub(crate) fn forget_acks(&self) {
         let acks = std::mem::take(&mut *self.0.acks.lock());
         drop(acks);
+        self.0.namespace.acks().forget(self.0.id);
     }
 
     /// Handlers may hold the socket that holds them.

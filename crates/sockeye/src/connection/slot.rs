@@ -20,6 +20,7 @@ use sockeye_proto::socket::{ArgsCursor, OwnedArgs};
 use crate::error::{ConnectError, HandlerError};
 use crate::extract::Parts;
 use crate::handler::{AckTarget, BoxFuture, Call};
+use crate::handlers::Handlers;
 use crate::reason::DisconnectReason;
 use crate::socket::Socket;
 
@@ -182,9 +183,11 @@ impl Slot {
                 self.running =
                     handler.and_then(|h| hook(&self.socket, "connection", || h.call(parts)));
             }
+            // The server has disconnected it this instant, perhaps in the handler before.
+            Job::Event { .. } if !self.is_ending() && !self.socket.is_connected() => {}
             Job::Event { name, args, id } => self.run_event(&name, args.cursor(), id, cx),
             Job::Disconnecting(reason) => {
-                let own = self.socket.handlers().read().disconnecting();
+                let own = self.socket.own_handler(Handlers::disconnecting);
                 let shared = || self.socket.namespace().handlers().read().disconnecting();
                 let parts = &mut Parts::disconnect(&self.socket, reason);
                 self.running = own
@@ -193,7 +196,7 @@ impl Slot {
             }
             Job::Leave => self.leave(),
             Job::Disconnect(reason) => {
-                let own = self.socket.handlers().read().disconnect();
+                let own = self.socket.own_handler(Handlers::disconnect);
                 let shared = || self.socket.namespace().handlers().read().disconnect();
                 let parts = &mut Parts::disconnect(&self.socket, reason);
                 self.running = own
@@ -287,6 +290,6 @@ fn hook(
 
 /// A panic in a handler ends that handler and nothing else. What it holds is dropped with it, so
 /// nothing broken is seen again.
-fn catch_panic<R>(run: impl FnOnce() -> R) -> Result<R, ()> {
+pub(super) fn catch_panic<R>(run: impl FnOnce() -> R) -> Result<R, ()> {
     std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|_| ())
 }

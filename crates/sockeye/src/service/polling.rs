@@ -2,8 +2,8 @@
 //! Does not know packets.
 
 use std::error::Error;
-use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
@@ -15,6 +15,9 @@ use tokio::sync::oneshot;
 
 use super::{Answer, Checked, busy, plain, refuse};
 use crate::connection::{Command, Connection, GetAnswer, Opening, Peer, PostAnswer};
+
+/// How long a body that is too long is read on.
+const PASS_OVER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Opens a session; its first GET is this request.
 pub(super) async fn open(checked: Checked) -> Answer {
@@ -40,7 +43,7 @@ pub(super) async fn get(peer: &Arc<Peer>) -> Answer {
     }
 }
 
-pub(super) async fn post<B>(checked: &Checked, peer: &Arc<Peer>, body: B) -> Answer
+pub(super) async fn post<B>(checked: &Checked, peer: &Arc<Peer>, mut body: B) -> Answer
 where
     B: Body + Send + Unpin,
     B::Data: Buf + Send,
@@ -55,27 +58,28 @@ where
     let (answer, mut waiting) = oneshot::channel();
     peer.command(Command::Post(answer));
     let aborted = Abort { armed: Some(peer), command: || Command::PostAborted { gone: true } };
-    let mut reading = pin!(read(body, checked.server.config().http_buffer_bytes_max));
-    let body = tokio::select! {
+    let bytes_max = checked.server.config().http_buffer_bytes_max;
+    let read = tokio::select! {
         biased;
-        body = &mut reading => body,
+        read = read(&mut body, bytes_max) => read,
         // Another POST is open, or the session has ended: the body does not matter any more.
         _ = &mut waiting => {
             aborted.disarm();
             return plain(StatusCode::BAD_REQUEST, "");
         }
     };
-    let body = match body {
-        Ok(body) => body,
+    let payload = match read {
+        Ok(payload) => payload,
         Err(ReadError::TooLong) => {
             aborted.disarm();
             peer.command(Command::PostAborted { gone: false });
+            pass_over(&mut body, bytes_max).await;
             return plain(StatusCode::PAYLOAD_TOO_LARGE, "");
         }
         // Dropping `aborted` says so.
         Err(ReadError::Broken) => return plain(StatusCode::BAD_REQUEST, ""),
     };
-    peer.command(Command::PostBody(body));
+    peer.command(Command::PostBody(payload));
     let answer = waiting.await;
     aborted.disarm();
     match answer {
@@ -90,7 +94,7 @@ enum ReadError {
 }
 
 /// Reads a body of at most `bytes_max`, counted as it comes.
-async fn read<B>(mut body: B, bytes_max: usize) -> Result<Bytes, ReadError>
+async fn read<B>(body: &mut B, bytes_max: usize) -> Result<Bytes, ReadError>
 where
     B: Body + Unpin,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -111,6 +115,24 @@ where
         whole.extend_from_slice(&data.copy_to_bytes(data.remaining()));
     }
     Ok(whole.freeze())
+}
+
+/// Reads on for a while: a client that is still sending when its connection is closed does not
+/// get to see the answer.
+async fn pass_over<B>(body: &mut B, bytes_max: usize)
+where
+    B: Body + Unpin,
+{
+    let reading = async {
+        let mut bytes = 0;
+        while bytes <= bytes_max
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            bytes += frame.data_ref().map_or(0, Buf::remaining);
+        }
+    };
+    // However much of it has come by then.
+    let _ = tokio::time::timeout(PASS_OVER_TIME_MAX, reading).await;
 }
 
 fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {

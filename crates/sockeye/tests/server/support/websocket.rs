@@ -1,0 +1,112 @@
+//! A WebSocket client on the protocol crate's machine, for sessions of its own and for upgrades.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use sockeye_ws::handshake::head::{HeadLimits, HeadReader};
+use sockeye_ws::{Connection, Event, Limits, Message, Role};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{Host, Stream};
+
+const KEY: [u8; 4] = [1, 2, 3, 4];
+
+pub(crate) struct WebSocket {
+    stream: Box<dyn Stream>,
+    machine: Connection,
+    received: VecDeque<String>,
+}
+
+impl WebSocket {
+    /// Opens a session and joins `/`.
+    pub(crate) async fn join(host: &Host) -> Self {
+        let mut client = Self::open(host, "").await.expect("the handshake is accepted");
+        let open = client.next().await.expect("the open packet");
+        assert!(open.starts_with("0{"), "{open}");
+        client.send("40").await;
+        let connect = client.next().await.expect("the CONNECT is answered");
+        assert!(connect.starts_with("40{\"sid\":"), "{connect}");
+        client
+    }
+
+    /// The opening handshake, for the session `sid` if it names one. The head of a refusal is the
+    /// error.
+    pub(crate) async fn open(host: &Host, sid: &str) -> Result<Self, String> {
+        let mut stream = host.connect().await;
+        let sid = if sid.is_empty() { String::new() } else { format!("&sid={sid}") };
+        let head = format!(
+            "GET /socket.io/?EIO=4&transport=websocket{sid} HTTP/1.1\r\nHost: localhost\r\n\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.map_err(|error| error.to_string())?;
+        let mut reader = HeadReader::new(HeadLimits::default());
+        let mut buffer = vec![0; 4096];
+        let (count, end) = loop {
+            let count = stream.read(&mut buffer).await.map_err(|error| error.to_string())?;
+            if count == 0 {
+                return Err("the stream ended".into());
+            }
+            if let Some(end) = reader.push(&buffer[..count]).map_err(|error| error.to_string())? {
+                break (count, end);
+            }
+        };
+        let status = reader.response().map_err(|error| error.to_string())?.status;
+        if status != 101 {
+            return Err(status.to_string());
+        }
+        let machine = Connection::new(Role::Client, Limits::default());
+        let mut client = Self { stream, machine, received: VecDeque::new() };
+        client.handle_input(&mut buffer[end..count]);
+        Ok(client)
+    }
+
+    /// Sends a packet; a stream that has ended takes it to nowhere.
+    pub(crate) async fn send(&mut self, packet: &str) {
+        let mut bytes = Vec::new();
+        if self.machine.encode_masked(&mut bytes, Message::Text(packet), KEY).is_ok() {
+            let _ = self.stream.write_all(&bytes).await;
+        }
+    }
+
+    /// The next packet; `None` when the connection has ended.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing is lost.
+    pub(crate) async fn next(&mut self) -> Option<String> {
+        let mut buffer = [0; 512];
+        loop {
+            if let Some(packet) = self.received.pop_front() {
+                return Some(packet);
+            }
+            if self.machine.is_closed() {
+                self.answer().await;
+                return None;
+            }
+            match self.stream.read(&mut buffer).await {
+                Ok(count) if count > 0 => self.handle_input(&mut buffer[..count]),
+                _ => drop(self.machine.handle_eof()),
+            }
+        }
+    }
+
+    /// Begins the closing handshake.
+    pub(crate) async fn close(&mut self) {
+        self.machine.close(None, "", Instant::now()).expect("no code is valid");
+        self.answer().await;
+    }
+
+    fn handle_input(&mut self, input: &mut [u8]) {
+        for event in self.machine.handle_input(input, Instant::now()) {
+            if let Event::Text(text) = event {
+                self.received.push_back(text.into_owned());
+            }
+        }
+    }
+
+    async fn answer(&mut self) {
+        if let Some(frames) = self.machine.poll_transmit_masked(|| KEY) {
+            let _ = self.stream.write_all(&frames).await;
+        }
+    }
+}
