@@ -73,8 +73,10 @@ async fn feed(
 
 /// Prices of many things, as JSON.
 fn document(number: u64) -> Frame {
-    let prices: Vec<_> = (0..100)
-        .map(|thing| json!({ "thing": format!("thing {thing}"), "price": (thing * 37 + number) % 100 }))
-        .collect();
+    let price = |thing: u64| {
+        let price = (thing * 37 + number) % 100;
+        json!({ "thing": format!("thing {thing}"), "price": price })
+    };
+    let prices: Vec<_> = (0..100).map(price).collect();
     Frame::text(&json!({ "number": number, "prices": prices }).to_string())
 }
