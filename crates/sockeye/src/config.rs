@@ -7,7 +7,10 @@ use sockeye_proto::engine::{Timing, Transport};
 use sockeye_proto::socket::MultiplexerLimits;
 use sockeye_ws::Limits;
 
+use crate::address::ClientAddress;
+use crate::cookie::CookieHeader;
 use crate::cors::Cors;
+use crate::hooks::Hooks;
 
 /// What happens to a packet that would take an outbox beyond
 /// [`outbox_bytes_max`](crate::ServerBuilder::outbox_bytes_max).
@@ -33,9 +36,13 @@ pub(crate) struct Config {
     pub(crate) transports: Vec<Transport>,
     pub(crate) allow_upgrades: bool,
     pub(crate) cors: Cors,
+    pub(crate) hooks: Hooks,
+    pub(crate) cookie: Option<CookieHeader>,
+    pub(crate) client_address: ClientAddress,
     pub(crate) ping_interval: Duration,
     pub(crate) ping_timeout: Duration,
     pub(crate) upgrade_timeout: Duration,
+    pub(crate) handshake_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) close_timeout: Duration,
     pub(crate) ack_timeout: Duration,
@@ -44,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) outbox_policy: OutboxPolicy,
     pub(crate) events_waiting_max: usize,
     pub(crate) connections_max: usize,
+    pub(crate) connections_per_address_max: Option<usize>,
+    pub(crate) handshakes_max: usize,
     pub(crate) namespaces_max: usize,
     pub(crate) rooms_max: usize,
     pub(crate) attachments_max: usize,
@@ -57,9 +66,13 @@ impl Default for Config {
             transports: vec![Transport::Polling, Transport::WebSocket],
             allow_upgrades: true,
             cors: Cors::default(),
+            hooks: Hooks::default(),
+            cookie: None,
+            client_address: ClientAddress::default(),
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             upgrade_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(45),
             close_timeout: Duration::from_secs(30),
             ack_timeout: Duration::from_secs(20),
@@ -68,6 +81,8 @@ impl Default for Config {
             outbox_policy: OutboxPolicy::default(),
             events_waiting_max: 1024,
             connections_max: 1_000_000,
+            connections_per_address_max: None,
+            handshakes_max: 10_000,
             namespaces_max: 64,
             rooms_max: 10_000,
             attachments_max: 10,

@@ -9,7 +9,10 @@ pub mod request;
 pub mod session;
 
 pub use packet::{Message, Open, Packet, PacketError};
-pub use request::{Query, RequestError, RequestView, SessionView, Verified, query_pairs, verify};
+pub use request::{
+    BadRequest, Query, RequestError, RequestView, Revision, SessionView, Verified, query_pairs,
+    verify,
+};
 pub use session::{CloseReason, Output, Session, Timing};
 
 /// How a client and the server exchange packets.

@@ -21,14 +21,14 @@ use tokio::time::Sleep;
 use super::peer::{Command, GetAnswer, Peer, PostAnswer};
 use super::sockets::Sockets;
 use super::transport::Transport;
+use crate::admission::Place;
 use crate::gather::Turn;
 use crate::handshake::Handshake;
 use crate::outbox::{Flushed, Link, Outbox};
-use crate::server::Server;
 
 /// What a connection begins with.
 pub(crate) struct Opening {
-    pub(crate) server: Server,
+    pub(crate) place: Place,
     pub(crate) id: SessionId,
     pub(crate) handshake: Arc<Handshake>,
     /// The WebSocket, or `None` for long-polling.
@@ -37,8 +37,10 @@ pub(crate) struct Opening {
 
 pub(crate) struct Connection {
     core: Core,
-    server: Server,
+    place: Place,
     id: SessionId,
+    /// As what the server counts it.
+    counted: engine::Transport,
     stage: Stage,
     transport: Option<Box<Transport>>,
     probe: Option<Box<Transport>>,
@@ -71,9 +73,12 @@ enum Stage {
 }
 
 impl Connection {
-    /// Registers the session and makes its task's future, which the caller spawns.
-    pub(crate) fn open(opening: Opening) -> (Arc<Peer>, Self) {
-        let Opening { server, id, handshake, mut transport } = opening;
+    /// Registers the session and makes its task's future, which the caller spawns. `None` if
+    /// another session has the id.
+    pub(crate) fn open(opening: Opening) -> Option<(Arc<Peer>, Self)> {
+        let Opening { mut place, id, handshake, mut transport } = opening;
+        place.open();
+        let server = place.server().clone();
         let config = server.config();
         let (link, kind) = match &mut transport {
             Some(transport) => (transport.link().0, engine::Transport::WebSocket),
@@ -90,7 +95,9 @@ impl Connection {
             max_payload: config.http_buffer_bytes_max,
         };
         peer.push(EncodedPacket::engine(&open.to_packet()), false);
-        server.register(id, peer.clone());
+        if !server.register(id, &peer, kind) {
+            return None;
+        }
         let sockets = Sockets::new(server.clone(), peer.clone(), handshake);
         let session = Session::new(kind, config.timing(), now);
         let multiplexer = Multiplexer::new(config.multiplexer_limits());
@@ -98,6 +105,7 @@ impl Connection {
         let connection = Self {
             core: Core { peer: peer.clone(), session, multiplexer, sockets, has_joined: false },
             id,
+            counted: kind,
             stage: Stage::Open,
             transport,
             probe: None,
@@ -106,9 +114,9 @@ impl Connection {
             connect_deadline: Some(connect_deadline),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: now,
-            server,
+            place,
         };
-        (peer, connection)
+        Some((peer, connection))
     }
 
     fn run_commands(&mut self, now: Instant, cx: &mut Context<'_>) {
@@ -204,7 +212,7 @@ impl Connection {
 
     /// Too many events wait for handlers: nothing is read until they have gone on.
     fn is_paused(&self) -> bool {
-        self.core.sockets.waiting_max() >= self.server.config().events_waiting_max
+        self.core.sockets.waiting_max() >= self.place.server().config().events_waiting_max
     }
 
     /// Does what the session asks for.
@@ -222,6 +230,8 @@ impl Connection {
                 Output::ProbeFailed => self.close_probe(now, cx),
                 Output::Upgraded => {
                     self.release_get(now);
+                    self.place.server().register_upgrade();
+                    self.counted = engine::Transport::WebSocket;
                     self.transport = self.probe.take();
                     if let Some(transport) = &mut self.transport {
                         let (link, owed) = transport.link();
@@ -283,8 +293,8 @@ impl Connection {
         }
         let reason =
             self.core.session.closed().map_or(CloseReason::ForcedClose, |(reason, _)| reason);
-        self.stage = Stage::Ending { deadline: now + self.server.config().close_timeout };
-        self.server.unregister(&self.id);
+        self.stage = Stage::Ending { deadline: now + self.place.server().config().close_timeout };
+        self.place.server().unregister(&self.id, self.counted);
         self.core.sockets.end_all(reason.into());
         self.probe = None;
         self.answer_post(PostAnswer::Refused);
@@ -511,7 +521,7 @@ impl Connection {
 impl Drop for Connection {
     /// Also when the runtime ends under it.
     fn drop(&mut self) {
-        self.server.unregister(&self.id);
+        self.place.server().unregister(&self.id, self.counted);
         self.core.sockets.abandon_all();
         self.core.peer.outbox().close();
         self.core.peer.notify_drained();

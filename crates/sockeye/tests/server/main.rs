@@ -5,6 +5,8 @@ mod broadcast_acks;
 mod deadlines;
 mod delivery;
 mod handlers;
+mod handshakes;
+mod hooks;
 mod interleavings;
 mod limits;
 mod shutdown;
