@@ -231,6 +231,15 @@ impl ServerBuilder {
         self
     }
 
+    /// Sees each connected socket of a connection that has gone over from long-polling to
+    /// WebSocket: [`Socket::transport`] says so from now on. Called between two packets, so it
+    /// must not wait. A socket that connects later never sees a change, and none is told of.
+    /// Default: nobody is.
+    pub fn on_upgrade(mut self, hook: impl Fn(&Socket) + Send + Sync + 'static) -> Self {
+        self.config.hooks.upgrade = Some(Arc::new(hook));
+        self
+    }
+
     /// Is told of each request that is refused, before the client is. Default: nobody is, and
     /// nothing is gathered.
     pub fn on_connection_error(

@@ -68,7 +68,7 @@ pub use handshake::Handshake;
 pub use hooks::{ConnectionError, ConnectionErrorContext, Refusal};
 pub use listen::listen;
 pub use namespace::Namespace;
-pub use reason::DisconnectReason;
+pub use reason::{CloseDescription, DisconnectReason};
 pub use rooms::RoomName;
 pub use server::Server;
 pub use service::{NotFound, ResponseFuture, SocketIoLayer, SocketIoService};

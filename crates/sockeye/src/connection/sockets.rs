@@ -1,6 +1,7 @@
 //! The sockets of one connection, by namespace: what Socket.IO packets do to them.
 //! Does not know transports; packets come read, answers go to the outbox.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Context;
 
@@ -9,7 +10,7 @@ use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
 
 use super::peer::Peer;
 use super::slot::{Slot, Step};
-use crate::error::ConnectError;
+use crate::error::{ConnectError, HandlerError};
 use crate::handshake::Handshake;
 use crate::reason::DisconnectReason;
 use crate::server::Server;
@@ -132,6 +133,16 @@ impl Sockets {
     /// The connection is dropped: nothing more runs, and nothing is left behind.
     pub(super) fn abandon_all(&mut self) {
         self.slots.drain(..).for_each(|mut slot| slot.abandon());
+    }
+
+    /// The connection goes on over WebSocket.
+    pub(super) fn report_upgrade(&self) {
+        let Some(hook) = &self.server.config().hooks.upgrade else { return };
+        for Slot { socket, .. } in self.slots.iter().filter(|slot| slot.socket.is_connected()) {
+            if catch_unwind(AssertUnwindSafe(|| hook(socket))).is_err() {
+                socket.namespace().report(socket, "upgrade", &HandlerError::panicked());
+            }
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -237,6 +237,7 @@ impl Connection {
                         let (link, owed) = transport.link();
                         self.core.peer.outbox().relink(link, owed);
                     }
+                    self.core.sockets.report_upgrade();
                 }
                 Output::Closed => {
                     self.begin_end(now);
@@ -291,8 +292,9 @@ impl Connection {
         if !matches!(self.stage, Stage::Open) {
             return;
         }
-        let reason =
-            self.core.session.closed().map_or(CloseReason::ForcedClose, |(reason, _)| reason);
+        let ended = (CloseReason::ForcedClose, "closed by the server");
+        let (reason, description) = self.core.session.closed().unwrap_or(ended);
+        self.core.peer.describe(description);
         self.stage = Stage::Ending { deadline: now + self.place.server().config().close_timeout };
         self.place.server().unregister(&self.id, self.counted);
         self.core.sockets.end_all(reason.into());
@@ -352,6 +354,7 @@ impl Connection {
     fn handle_timeout(&mut self, now: Instant, cx: &mut Context<'_>) {
         if self.connect_deadline.is_some_and(|deadline| deadline <= now) {
             self.connect_deadline = None;
+            self.core.peer.describe("no namespace was joined in time");
             self.core.session.handle_close(true, now);
         }
         if self.core.session.poll_timeout().is_some_and(|deadline| deadline <= now) {
@@ -408,9 +411,7 @@ impl Connection {
 
     /// The socket is broken, or its peer so slow that it must go.
     fn handle_unwritable(&mut self, now: Instant, cx: &mut Context<'_>) {
-        if self.core.peer.outbox().is_polling() {
-            self.core.session.handle_close(true, now);
-        } else if self.core.peer.outbox().flush() == Flushed::Broken {
+        if self.core.peer.outbox().flush() == Flushed::Broken {
             self.core.handle_transport_lost();
         } else {
             let slow = "the outbox is full";

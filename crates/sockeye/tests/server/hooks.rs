@@ -300,3 +300,42 @@ async fn a4_internet_explorer_is_told_to_leave_payloads_alone() {
         assert_eq!(header(&answer, "x-xss-protection"), expected, "{agent}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a7_on_upgrade_sees_the_sockets_whose_connection_changes() {
+    let seen = List::default();
+    let into = seen.clone();
+    let io = Server::builder()
+        .on_upgrade(move |socket| {
+            let line = format!("{} {}", socket.namespace().name(), socket.transport().as_str());
+            into.lock().expect("no holder panics").push(line);
+            assert_ne!(socket.namespace().name(), "/panics", "a panic of the test");
+        })
+        .build();
+    let failures = List::default();
+    let into = failures.clone();
+    io.on_error(move |_, event, error| {
+        into.lock().expect("no holder panics").push(format!("{event} {}", error.code()));
+    });
+    drop((io.of("/panics"), io.of("/later")));
+    let host = Host::in_memory(io);
+    let client = Polling::join(&host).await;
+    assert_eq!(client.post("40/panics,").await, 200);
+    client.get().await.expect("the CONNECT is answered");
+    let mut websocket = WebSocket::open(&host, &client.sid).await.expect("a handshake");
+    websocket.send("2probe").await;
+    assert_eq!(websocket.next().await.as_deref(), Some("3probe"));
+    assert_eq!(taken(&seen), [""; 0], "it has not gone over yet");
+    websocket.send("5").await;
+    let is_over = || host.io.session_count_over(Transport::WebSocket) == 1;
+    crate::support::until("it has gone over", is_over).await;
+    websocket.send("40/later,").await;
+    assert!(websocket.next().await.expect("CONNECT").starts_with("40/later,"));
+    let mut lines = taken(&seen);
+    lines.sort();
+    assert_eq!(lines, ["/ websocket", "/panics websocket"]);
+    assert_eq!(taken(&failures), ["upgrade internal"]);
+
+    WebSocket::join(&host).await;
+    assert_eq!(taken(&seen), [""; 0], "it was over WebSocket all along");
+}

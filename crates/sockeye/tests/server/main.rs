@@ -4,6 +4,7 @@
 mod broadcast_acks;
 mod deadlines;
 mod delivery;
+mod ends;
 mod handlers;
 mod handshakes;
 mod hooks;

@@ -108,10 +108,14 @@ impl Core {
             },
             Event::Binary(data) => self.handle_packet(Packet::from_binary(data), now, cx),
             Event::Ping(_) | Event::Pong(_) => {}
-            Event::Closed(closed) if closed.error.is_some() => self
-                .session
-                .handle_transport_closed(CloseReason::TransportError, "WebSocket protocol error"),
-            Event::Closed(_) => self.handle_transport_lost(),
+            Event::Closed(closed) => match closed.error {
+                Some(error) => {
+                    self.peer.describe(error.to_string());
+                    let error = CloseReason::TransportError;
+                    self.session.handle_transport_closed(error, "a WebSocket rule was broken");
+                }
+                None => self.handle_transport_lost(),
+            },
         }
     }
 
@@ -142,6 +146,7 @@ impl Core {
             Ok(None) => {}
             Err(violation) => {
                 tracing::debug!(%violation, "the client broke the protocol");
+                self.peer.describe(violation.to_string());
                 self.session.handle_close(true, now);
             }
         }
