@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use sockeye_proto::engine::Transport;
 
 use crate::address::ClientAddress;
-use crate::config::{Config, OutboxPolicy};
+use crate::config::{Config, HttpCompression, OutboxPolicy};
 use crate::cookie::{CookieHeader, SessionCookie};
 use crate::cors::Cors;
 use crate::extensions::Extensions;
@@ -60,6 +60,19 @@ impl ServerBuilder {
     /// one that is not ASCII.
     pub fn cookie(mut self, cookie: SessionCookie) -> Self {
         self.config.cookie = Some(CookieHeader::new(&cookie));
+        self
+    }
+
+    /// How the responses to long-polling GETs are compressed where the client accepts it; `None`
+    /// turns it off. At most 64 are compressed at one time in a process, what comes beyond that
+    /// is sent as it is; a large one gives way to other tasks every 32 KiB. Default:
+    /// [`HttpCompression::default`].
+    ///
+    /// # Panics
+    /// If the level is above 9.
+    pub fn http_compression(mut self, http_compression: Option<HttpCompression>) -> Self {
+        assert!(http_compression.is_none_or(|options| options.level <= 9), "levels are 0 to 9");
+        self.config.http_compression = http_compression;
         self
     }
 

@@ -54,7 +54,7 @@ pub use acks::{Acks, CollectedAcks};
 pub use address::{ClientAddress, PeerAddr};
 pub use broadcast::{Broadcast, IntoRooms, TimedBroadcast};
 pub use builder::ServerBuilder;
-pub use config::OutboxPolicy;
+pub use config::{HttpCompression, OutboxPolicy};
 pub use cookie::{CookiePriority, SameSite, SessionCookie};
 pub use cors::Cors;
 pub use error::{AckError, ConnectError, EmitError, HandlerError, Rejection};

@@ -1,6 +1,7 @@
 //! The tower layer and service: which requests are the server's, and what of them is answered
 //! here. Does not know packets; a session's requests go to its connection's task.
 
+mod compression;
 mod opening;
 mod polling;
 mod refusal;

@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use sockeye_proto::engine::RequestError;
 use tokio::sync::oneshot;
 
+use super::compression::compress;
 use super::opening::{Admitted, id_in_use};
 use super::refusal::Refused;
 use super::{Answer, Checked, plain};
@@ -42,13 +43,24 @@ pub(super) async fn get(checked: &Checked, peer: &Arc<Peer>) -> Result<Answer, R
     let answer = waiting.await;
     aborted.disarm();
     match answer {
-        Ok(GetAnswer::Payload(payload)) => {
-            Ok(ok(&checked.parts.headers, "text/plain; charset=UTF-8", payload))
-        }
+        Ok(GetAnswer::Payload(payload)) => Ok(answer_payload(checked, payload).await),
         Ok(GetAnswer::Refused) => Ok(plain(StatusCode::BAD_REQUEST, "")),
         // The session ended before it took the request.
         Err(_) => Err(RequestError::SessionUnknown.into()),
     }
+}
+
+async fn answer_payload(checked: &Checked, payload: Vec<u8>) -> Answer {
+    const TEXT: &str = "text/plain; charset=UTF-8";
+    let request = &checked.parts.headers;
+    let options = checked.config().http_compression.as_ref();
+    let Some((coding, compressed)) = compress(options, request, &payload).await else {
+        return ok(request, TEXT, payload);
+    };
+    let mut answer = ok(request, TEXT, compressed);
+    let coding = HeaderValue::from_static(coding.as_str());
+    answer.headers_mut().insert(header::CONTENT_ENCODING, coding);
+    answer
 }
 
 pub(super) async fn post<B>(
