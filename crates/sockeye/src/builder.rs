@@ -86,6 +86,24 @@ impl ServerBuilder {
         self
     }
 
+    /// The packets that a client may send per second, on average; in a burst as many as in one
+    /// second. From a client that is faster nothing more is read until it is due: TCP holds it
+    /// back, and over long-polling its POST is answered later. Nothing is lost and nobody
+    /// disconnected, as the client would come back and send all of it again. At least 1. Default:
+    /// none, since what is much differs from application to application.
+    pub fn packets_per_second_max(mut self, packets_per_second_max: u32) -> Self {
+        self.config.rates.packets = Some(packets_per_second_max);
+        self
+    }
+
+    /// The bytes that a client may send per second, on average, as
+    /// [`packets_per_second_max`](Self::packets_per_second_max) has it for packets. What came in
+    /// one read (64 KiB) or one POST is counted whole. At least 1. Default: none.
+    pub fn bytes_per_second_max(mut self, bytes_per_second_max: u32) -> Self {
+        self.config.rates.bytes = Some(bytes_per_second_max);
+        self
+    }
+
     options! {
         /// Whether a long-polling client is offered WebSocket. Default: true.
         allow_upgrades: bool => allow_upgrades;

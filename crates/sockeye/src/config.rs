@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sockeye_proto::engine::{Timing, Transport};
+use sockeye_proto::engine::{Rates, Timing, Transport};
 use sockeye_proto::socket::MultiplexerLimits;
 use sockeye_ws::Limits;
 
@@ -69,6 +69,7 @@ pub(crate) struct Config {
     pub(crate) outbox_bytes_max: usize,
     pub(crate) outbox_policy: OutboxPolicy,
     pub(crate) events_waiting_max: usize,
+    pub(crate) rates: Rates,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_address_max: Option<usize>,
     pub(crate) handshakes_max: usize,
@@ -100,6 +101,7 @@ impl Default for Config {
             outbox_bytes_max: 4 << 20,
             outbox_policy: OutboxPolicy::default(),
             events_waiting_max: 1024,
+            rates: Rates::default(),
             connections_max: 1_000_000,
             connections_per_address_max: None,
             handshakes_max: 10_000,

@@ -5,10 +5,12 @@
 
 pub mod packet;
 pub mod payload;
+pub mod rate;
 pub mod request;
 pub mod session;
 
 pub use packet::{Message, Open, Packet, PacketError};
+pub use rate::{RateLimit, Rates};
 pub use request::{
     BadRequest, Query, RequestError, RequestView, Revision, SessionView, Verified, query_pairs,
     verify,

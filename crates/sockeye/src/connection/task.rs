@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sockeye_proto::SessionId;
-use sockeye_proto::engine::{self, CloseReason, Output, Packet, Session, payload};
+use sockeye_proto::engine::{self, CloseReason, Output, Packet, RateLimit, Session, payload};
 use sockeye_proto::socket::{EncodedPacket, Multiplexer};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
@@ -46,6 +46,10 @@ pub(crate) struct Connection {
     probe: Option<Box<Transport>>,
     get: Option<oneshot::Sender<GetAnswer>>,
     post: Option<oneshot::Sender<PostAnswer>>,
+    /// Its packets have been handled; its answer waits for the client to be read on.
+    is_post_handled: bool,
+    /// Where the rates of what comes are limited.
+    rate: Option<Box<RateLimit>>,
     /// The first namespace must be joined by then.
     connect_deadline: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -102,6 +106,8 @@ impl Connection {
         let session = Session::new(kind, config.timing(), now);
         let multiplexer = Multiplexer::new(config.multiplexer_limits());
         let connect_deadline = now + config.connect_timeout;
+        let rates = config.rates;
+        let rate = (!rates.are_unlimited()).then(|| Box::new(RateLimit::new(rates, now)));
         let connection = Self {
             core: Core { peer: peer.clone(), session, multiplexer, sockets, has_joined: false },
             id,
@@ -111,6 +117,8 @@ impl Connection {
             probe: None,
             get: None,
             post: None,
+            is_post_handled: false,
+            rate,
             connect_deadline: Some(connect_deadline),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: now,
@@ -128,6 +136,7 @@ impl Connection {
                 Command::PostBody(body) => self.handle_post_body(&body, now, cx),
                 Command::PostAborted { gone } => {
                     self.post = None;
+                    self.is_post_handled = false;
                     if gone {
                         self.core.session.handle_post_aborted();
                     } else {
@@ -178,7 +187,9 @@ impl Connection {
         if self.post.is_none() {
             return;
         }
+        let mut packets = 0;
         for packet in payload::decode(body) {
+            packets += 1;
             match packet {
                 Ok(packet) => self.core.handle_packet(packet, now, cx),
                 Err(_) => {
@@ -188,13 +199,28 @@ impl Connection {
                 }
             }
         }
-        self.core.session.handle_post_done();
-        if !self.is_paused() {
+        self.charge(packets, body.len(), now);
+        self.is_post_handled = true;
+        self.finish_post(now);
+    }
+
+    /// Answers a POST whose packets have been handled, unless the client is to wait before it
+    /// sends more: another POST before that is an overlap.
+    fn finish_post(&mut self, now: Instant) {
+        if self.is_post_handled && !self.is_paused(now) {
+            self.core.session.handle_post_done();
             self.answer_post(PostAnswer::Handled);
         }
     }
 
+    fn charge(&mut self, packets: usize, bytes: usize, now: Instant) {
+        if let Some(rate) = &mut self.rate {
+            rate.charge(packets, bytes, now);
+        }
+    }
+
     fn answer_post(&mut self, with: PostAnswer) {
+        self.is_post_handled = false;
         if let Some(answer) = self.post.take() {
             let _ = answer.send(with);
         }
@@ -210,9 +236,16 @@ impl Connection {
         }
     }
 
-    /// Too many events wait for handlers: nothing is read until they have gone on.
-    fn is_paused(&self) -> bool {
+    /// Too many events wait for handlers, or too much has come: nothing is read until they have
+    /// gone on, or it is due.
+    fn is_paused(&self, now: Instant) -> bool {
         self.core.sockets.waiting_max() >= self.place.server().config().events_waiting_max
+            || self.ready_at(now).is_some()
+    }
+
+    /// When more may come from a client that was too fast.
+    fn ready_at(&self, now: Instant) -> Option<Instant> {
+        self.rate.as_ref().and_then(|rate| rate.ready_at(now))
     }
 
     /// Does what the session asks for.
@@ -322,7 +355,7 @@ impl Connection {
     }
 
     fn poll_time(&mut self, now: Instant, cx: &mut Context<'_>) {
-        while let Some(deadline) = self.next_deadline() {
+        while let Some(deadline) = self.next_deadline(now) {
             if deadline <= now {
                 self.handle_timeout(now, cx);
                 continue;
@@ -341,14 +374,15 @@ impl Connection {
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let machine = self.transport.as_ref().and_then(|t| t.machine.poll_timeout());
         let stage = match self.stage {
             Stage::Ending { deadline } => Some(deadline),
             _ => None,
         };
         let session = self.core.session.poll_timeout();
-        [session, machine, stage, self.connect_deadline].into_iter().flatten().min()
+        let ready = self.ready_at(now);
+        [session, machine, stage, self.connect_deadline, ready].into_iter().flatten().min()
     }
 
     fn handle_timeout(&mut self, now: Instant, cx: &mut Context<'_>) {
@@ -491,9 +525,7 @@ impl Future for Connection {
         if me.core.has_joined {
             me.connect_deadline = None;
         }
-        if me.post.is_some() && !me.core.session.is_posting() && !me.is_paused() {
-            me.answer_post(PostAnswer::Handled);
-        }
+        me.finish_post(now);
         me.finish_close(now, cx);
         me.poll_time(now, cx);
         me.write(now, cx);

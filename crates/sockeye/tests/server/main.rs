@@ -10,5 +10,6 @@ mod handshakes;
 mod hooks;
 mod interleavings;
 mod limits;
+mod rates;
 mod shutdown;
 mod support;
