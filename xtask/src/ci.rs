@@ -2,10 +2,13 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::run::{command, root, run, run_quietly, target, works};
-use crate::{chat, test, tidy};
+use crate::run::{command, root, run, works};
+use crate::{chat, fuzz, install, test, tidy};
 
-/// Formatting, lints, tidy, documentation, licences, tests.
+/// How long each fuzz target runs: long enough for what is easily broken.
+const FUZZ_SECONDS: u64 = 5;
+
+/// Formatting, lints, tidy, documentation, licences, tests, fuzz targets.
 pub fn run_ci() -> Result<()> {
     run(&mut command("cargo", &["fmt", "--all", "--check"]))?;
     tidy::run()?;
@@ -13,10 +16,12 @@ pub fn run_ci() -> Result<()> {
     chat::fetch_client()?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
     run(&mut command("cargo", &clippy))?;
+    fuzz::check()?;
     let mut doc = command("cargo", &["doc", "--workspace", "--no-deps"]);
     run(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;
     deny()?;
     test::run()?;
+    fuzz::run_targets(FUZZ_SECONDS, None)?;
     eprintln!("\nci: passed");
     Ok(())
 }
@@ -54,13 +59,7 @@ fn version(text: &str) -> Option<(u32, u32)> {
 
 /// Licences and sources always; RustSec advisories where their database can be had.
 fn deny() -> Result<()> {
-    let tools = target().join("tools");
-    let binary = tools.join("bin/cargo-deny");
-    if !binary.exists() {
-        eprintln!("\n$ cargo install cargo-deny");
-        let mut install = command("cargo", &["install", "--locked", "--quiet", "cargo-deny"]);
-        run_quietly(install.arg("--root").arg(&tools)).context("cargo-deny is needed")?;
-    }
+    let binary = install::cargo_tool("cargo-deny").context("cargo-deny is needed")?;
     let binary = binary.to_string_lossy().into_owned();
     run(&mut command(&binary, &["check", "bans", "licenses", "sources"]))?;
     if works(&binary, &["fetch", "db"]) {

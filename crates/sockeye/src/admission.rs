@@ -35,6 +35,11 @@ pub(crate) enum Full {
 }
 
 impl Admission {
+    /// Whether all places have been given back.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.counts.lock().connections == 0
+    }
+
     fn take(&self, limits: &Config, block: Option<IpAddr>) -> Result<(), Full> {
         let mut counts = self.counts.lock();
         if counts.connections >= limits.connections_max {
@@ -123,6 +128,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.open();
         self.server.admission().give_back(self.block.take().map(|block| *block));
+        self.server.connection_ended();
     }
 }
 

@@ -38,7 +38,7 @@ pub struct HttpCompression {
     pub threshold_bytes: usize,
     /// zlib's level, 0 to 9: 1 takes about a third of the time of 6, whose results are about a
     /// quarter smaller. Default: 6.
-    pub level: u32,
+    pub level: u8,
 }
 
 impl Default for HttpCompression {
@@ -74,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) connections_per_address_max: Option<usize>,
     pub(crate) handshakes_max: usize,
     pub(crate) namespaces_max: usize,
+    pub(crate) dynamic_namespaces_max: usize,
+    pub(crate) cleanup_empty_child_namespaces: bool,
     pub(crate) rooms_max: usize,
     pub(crate) attachments_max: usize,
     pub(crate) fragments_max: u32,
@@ -106,6 +108,8 @@ impl Default for Config {
             connections_per_address_max: None,
             handshakes_max: 10_000,
             namespaces_max: 64,
+            dynamic_namespaces_max: 10_000,
+            cleanup_empty_child_namespaces: true,
             rooms_max: 10_000,
             attachments_max: 10,
             fragments_max: 16_384,

@@ -38,6 +38,8 @@ pub struct Namespace(Arc<Inner>);
 
 struct Inner {
     name: Arc<str>,
+    /// What its pattern found in its name.
+    params: Vec<(String, String)>,
     shared: Arc<Shared>,
     rooms: Rooms,
     sockets: RwLock<HashMap<SocketId, Socket>>,
@@ -56,13 +58,31 @@ impl fmt::Debug for Namespace {
 
 impl Namespace {
     pub(crate) fn new(name: Arc<str>, shared: Arc<Shared>) -> Self {
+        Self::with(name, Vec::new(), shared, Vec::new(), Handlers::default())
+    }
+
+    /// A new one with the middlewares and handlers that this one has now.
+    pub(crate) fn child(&self, name: Arc<str>, params: Vec<(String, String)>) -> Self {
+        let middlewares = self.0.middlewares.read().clone();
+        let handlers = self.0.handlers.read().clone();
+        Self::with(name, params, self.0.shared.clone(), middlewares, handlers)
+    }
+
+    fn with(
+        name: Arc<str>,
+        params: Vec<(String, String)>,
+        shared: Arc<Shared>,
+        middlewares: Vec<Arc<dyn Middleware>>,
+        handlers: Handlers,
+    ) -> Self {
         Self(Arc::new(Inner {
             name,
+            params,
             shared,
             rooms: Rooms::new(),
             sockets: RwLock::default(),
-            middlewares: RwLock::default(),
-            handlers: RwLock::default(),
+            middlewares: RwLock::new(middlewares),
+            handlers: RwLock::new(handlers),
             next_ack: AtomicU64::new(0),
             acks: AckTable::default(),
         }))
@@ -71,6 +91,12 @@ impl Namespace {
     /// Its name, with the leading slash.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// What stands in the place of `{name}` in the pattern that made it
+    /// ([`Server::of_pattern`](crate::Server::of_pattern)).
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.0.params.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
     }
 
     /// Runs before a socket is admitted, after the middlewares added earlier; the first that
@@ -227,4 +253,9 @@ impl Namespace {
     pub(crate) fn remove(&self, id: &SocketId) {
         self.0.sockets.write().remove(id);
     }
+}
+
+/// A namespace's name begins with a slash, whether or not it was written.
+pub(crate) fn with_slash(name: &str) -> Cow<'_, str> {
+    if name.starts_with('/') { name.into() } else { format!("/{name}").into() }
 }

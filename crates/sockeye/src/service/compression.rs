@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use flate2::{Compress, Compression, FlushCompress, Status};
 use http::header::{self, HeaderMap, HeaderValue};
+use zlib_rs::{Deflate, DeflateFlush, Status};
 
 use crate::config::HttpCompression;
 
@@ -13,6 +13,8 @@ use crate::config::HttpCompression;
 const PIECE_BYTES: usize = 32 * 1024;
 /// How many compressions may be under way in the process; a compressor holds about 300 KB.
 const UNDER_WAY_MAX: usize = 64;
+/// How much room the compressor has for its results at the least.
+const OUT_BYTES_MIN: usize = 1024;
 /// Of each coding, a thread keeps one compressor for the next response.
 const IDLE_MAX: usize = 2;
 
@@ -24,8 +26,8 @@ thread_local! {
 
 struct Idle {
     coding: Coding,
-    level: u32,
-    compress: Compress,
+    level: u8,
+    deflate: Deflate,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +102,7 @@ pub(super) async fn compress(
 struct Compressor(Option<Idle>);
 
 impl Compressor {
-    fn take(coding: Coding, level: u32) -> Option<Self> {
+    fn take(coding: Coding, level: u8) -> Option<Self> {
         let mut guard = Self(None);
         if UNDER_WAY.fetch_add(1, Ordering::Relaxed) >= UNDER_WAY_MAX {
             return None;
@@ -110,30 +112,28 @@ impl Compressor {
             idle.iter().position(fits).map(|at| idle.swap_remove(at))
         });
         guard.0 = Some(idle.unwrap_or_else(|| {
-            let compression = Compression::new(level);
-            let compress = match coding {
-                Coding::Gzip => Compress::new_gzip(compression, 15),
-                // RFC 9110 §8.4.1.2: the coding "deflate" is the zlib format.
-                Coding::Deflate => Compress::new(compression, true),
-            };
-            Idle { coding, level, compress }
+            // RFC 9110 §8.4.1.2: the coding "deflate" is the zlib format. 16 more bits than the
+            // window has say gzip.
+            let window_bits = if coding == Coding::Gzip { 16 + 15 } else { 15 };
+            Idle { coding, level, deflate: Deflate::new(i32::from(level), true, window_bits) }
         }));
         Some(guard)
     }
 
     async fn run(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
-        let compress = &mut self.0.as_mut()?.compress;
-        let mut out = Vec::with_capacity(payload.len() / 2);
-        let mut at = 0;
+        let deflate = &mut self.0.as_mut()?.deflate;
+        let mut out = vec![0; payload.len() / 2];
         loop {
+            let (at, len) = (deflate.total_in() as usize, deflate.total_out() as usize);
             let end = payload.len().min(at + PIECE_BYTES);
             let is_last = end == payload.len();
-            let flush = if is_last { FlushCompress::Finish } else { FlushCompress::None };
-            let before = compress.total_in();
-            out.reserve(1024);
-            let status = compress.compress_vec(&payload[at..end], &mut out, flush).ok()?;
-            at += (compress.total_in() - before) as usize;
+            let flush = if is_last { DeflateFlush::Finish } else { DeflateFlush::NoFlush };
+            if out.len() < len + OUT_BYTES_MIN {
+                out.resize(2 * len + OUT_BYTES_MIN, 0);
+            }
+            let status = deflate.compress(&payload[at..end], &mut out[len..], flush).ok()?;
             if status == Status::StreamEnd {
+                out.truncate(deflate.total_out() as usize);
                 return Some(out);
             }
             if !is_last {
@@ -151,7 +151,7 @@ impl Drop for Compressor {
         let _ = IDLE.try_with(|idle| {
             let mut idle = idle.borrow_mut();
             if idle.len() < IDLE_MAX {
-                used.compress.reset();
+                used.deflate.reset();
                 idle.push(used);
             }
         });

@@ -4,6 +4,7 @@
 mod broadcast_acks;
 mod deadlines;
 mod delivery;
+mod dynamic_namespaces;
 mod ends;
 mod handlers;
 mod handshakes;
