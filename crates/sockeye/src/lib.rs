@@ -25,10 +25,13 @@
 //! * Everything a peer can make the server hold has a limit: see [`ServerBuilder`].
 
 mod acks;
+mod address;
+mod admission;
 mod broadcast;
 mod builder;
 mod config;
 mod connection;
+mod cookie;
 mod cors;
 mod error;
 mod extensions;
@@ -37,6 +40,7 @@ mod gather;
 mod handler;
 mod handlers;
 mod handshake;
+mod hooks;
 mod listen;
 mod namespace;
 mod outbox;
@@ -49,9 +53,11 @@ mod service;
 mod socket;
 
 pub use acks::{Acks, CollectedAcks};
+pub use address::{ClientAddress, PeerAddr};
 pub use broadcast::{Broadcast, IntoRooms, TimedBroadcast};
 pub use builder::ServerBuilder;
-pub use config::OutboxPolicy;
+pub use config::{HttpCompression, OutboxPolicy};
+pub use cookie::{CookiePriority, SameSite, SessionCookie};
 pub use cors::Cors;
 pub use error::{AckError, ConnectError, EmitError, HandlerError, Rejection};
 pub use extensions::Extensions;
@@ -61,13 +67,14 @@ pub use extract::{
 };
 pub use handler::{AckTarget, Handler, IntoAdmission, IntoReply, Reply};
 pub use handshake::Handshake;
+pub use hooks::{ConnectionError, ConnectionErrorContext, Refusal};
 pub use listen::listen;
 pub use namespace::Namespace;
 pub use parent::{NamespaceRequest, ParentBroadcast, ParentNamespace, PatternError};
-pub use reason::DisconnectReason;
+pub use reason::{CloseDescription, DisconnectReason};
 pub use rooms::RoomName;
 pub use server::Server;
-pub use service::{NotFound, PeerAddr, ResponseFuture, SocketIoLayer, SocketIoService};
+pub use service::{NotFound, ResponseFuture, SocketIoLayer, SocketIoService};
 pub use socket::{Emitter, Socket};
 pub use sockeye_proto::SocketId;
 pub use sockeye_proto::engine::Transport;

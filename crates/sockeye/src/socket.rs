@@ -291,6 +291,10 @@ impl Socket {
         self.0.peer.wait_drained(self.0.namespace.config().outbox_bytes_max / 2).await;
     }
 
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
+
     pub(crate) fn push(&self, packet: EncodedPacket, volatile: bool) -> Result<(), EmitError> {
         if self.0.state.load(Ordering::Acquire) == DISCONNECTED {
             return Err(EmitError::Disconnected);
