@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sockeye_proto::SocketId;
-use sockeye_proto::socket::{EmitArgs, EncodedPacket};
+use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, ToName};
 
 use crate::acks::Acks;
 use crate::error::EmitError;
 use crate::gather;
 use crate::namespace::Namespace;
 use crate::outbox::Pushed;
+use crate::outgoing::Shown;
 use crate::rooms::{RoomName, Selection};
 use crate::socket::Socket;
 
@@ -80,14 +81,32 @@ impl Broadcast {
     /// # Errors
     /// The name is reserved or the arguments cannot be written. A client that is too slow is no
     /// error here: its own outbox policy applies to it.
-    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
-        let packet = EncodedPacket::event(self.namespace.name(), None, event, &args)?;
+    pub fn emit(&self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
+        let name = event.to_name();
+        let packet = EncodedPacket::event(self.namespace.name(), None, &name, &args)?;
+        self.show(&name, &packet);
         gather::with_list(|list| {
             self.namespace.rooms().for_each(&self.selection, |_, peer| {
                 peer.push_listed(&packet, self.volatile, list);
             });
         });
         Ok(())
+    }
+
+    /// Sends the event `message`; see [`emit`](Self::emit).
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit).
+    pub fn send(&self, args: impl EmitArgs) -> Result<(), EmitError> {
+        self.emit("message", args)
+    }
+
+    /// Shows the event to the catch-alls of outgoing events of those that it reaches.
+    fn show(&self, name: &Name<'_>, packet: &EncodedPacket) {
+        if self.namespace.has_outgoing() {
+            let shown = Shown::new(name, packet);
+            self.sockets().iter().for_each(|socket| socket.show(&shown));
+        }
     }
 
     /// The sockets that it reaches.
@@ -149,10 +168,16 @@ impl TimedBroadcast {
     ///
     /// # Panics
     /// Outside a tokio runtime with a timer.
-    pub fn emit_with_ack<T>(&self, event: &str, args: impl EmitArgs) -> Result<Acks<T>, EmitError> {
+    pub fn emit_with_ack<T>(
+        &self,
+        event: impl ToName,
+        args: impl EmitArgs,
+    ) -> Result<Acks<T>, EmitError> {
         let Broadcast { namespace, selection, volatile } = &self.broadcast;
+        let name = event.to_name();
         let id = namespace.next_ack_id();
-        let packet = EncodedPacket::event(namespace.name(), Some(id), event, &args)?;
+        let packet = EncodedPacket::event(namespace.name(), Some(id), &name, &args)?;
+        self.broadcast.show(&name, &packet);
         Ok(namespace.acks().ask(id, self.limit, |ask| {
             gather::with_list(|list| {
                 namespace.rooms().for_each(selection, |id, peer| {

@@ -8,13 +8,14 @@ use sockeye_proto::SocketId;
 use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
 
 use super::peer::Peer;
-use super::slot::{Slot, Step, catch_panic};
+use super::slot::{Slot, Step};
 use crate::error::ConnectError;
 use crate::handler::BoxFuture;
 use crate::handshake::Handshake;
 use crate::namespace::Namespace;
+use crate::panics;
 use crate::parent::NamespaceRequest;
-use crate::reason::DisconnectReason;
+use crate::reason::{DisconnectReason, Ending};
 use crate::server::Server;
 use crate::socket::Socket;
 
@@ -56,7 +57,7 @@ impl Sockets {
             Incoming::Disconnect { namespace } => {
                 self.wishes.retain(|wish| wish.name != namespace);
                 if let Some(slot) = self.slot(namespace) {
-                    slot.end(DisconnectReason::ClientNamespaceDisconnect);
+                    slot.end(DisconnectReason::ClientNamespaceDisconnect.into());
                 }
             }
         }
@@ -89,7 +90,7 @@ impl Sockets {
             let making = self.wishes[at].making.as_mut();
             // A predicate that panics lets nothing be.
             let made = making
-                .map_or(Ok(Poll::Ready(None)), |making| catch_panic(|| making.as_mut().poll(cx)));
+                .map_or(Ok(Poll::Ready(None)), |making| panics::catch(|| making.as_mut().poll(cx)));
             let Poll::Ready(made) = made.unwrap_or(Poll::Ready(None)) else {
                 at += 1;
                 continue;
@@ -156,7 +157,7 @@ impl Sockets {
     pub(super) fn disconnect(&mut self, id: &SocketId, multiplexer: &mut Multiplexer) {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.socket.id() == *id) {
             multiplexer.handle_disconnect(slot.socket.namespace().name());
-            slot.end(DisconnectReason::ServerNamespaceDisconnect);
+            slot.end(DisconnectReason::ServerNamespaceDisconnect.into());
         }
     }
 
@@ -168,14 +169,19 @@ impl Sockets {
                 self.peer.push(EncodedPacket::disconnect(name), false);
             }
             multiplexer.handle_disconnect(name);
-            slot.end(DisconnectReason::ServerNamespaceDisconnect);
+            slot.end(DisconnectReason::ServerNamespaceDisconnect.into());
         }
     }
 
-    /// The connection ends.
+    /// The server ends.
     pub(super) fn end_all(&mut self, reason: DisconnectReason) {
+        self.end_all_by(reason.into());
+    }
+
+    /// The connection ends.
+    pub(super) fn end_all_by(&mut self, ending: Ending) {
         self.wishes = Vec::new();
-        self.slots.iter_mut().for_each(|slot| slot.end(reason));
+        self.slots.iter_mut().for_each(|slot| slot.end(ending));
     }
 
     /// The connection is dropped: nothing more runs, and nothing is left behind.

@@ -2,11 +2,15 @@
 //! can, and over loopback. `conformance/` drives it with the official client.
 
 mod broadcast_acks;
+mod catch_alls;
 mod deadlines;
 mod delivery;
 mod dynamic_namespaces;
+mod extractors;
 mod handlers;
 mod interleavings;
+mod lifecycle;
 mod limits;
+mod listeners;
 mod shutdown;
 mod support;
