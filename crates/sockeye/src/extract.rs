@@ -12,7 +12,7 @@ use crate::error::{EmitError, Rejection};
 use crate::handlers::Hook;
 use crate::handshake::Handshake;
 use crate::namespace::Namespace;
-use crate::reason::{DisconnectReason, Ending};
+use crate::reason::DisconnectReason;
 use crate::reply::AckTarget;
 use crate::socket::Socket;
 
@@ -33,7 +33,7 @@ pub struct Parts<'a> {
     args: Option<ArgsCursor<'a>>,
     /// The acknowledgement that nobody has taken.
     ack: Option<u64>,
-    ending: Option<Ending>,
+    reason: Option<DisconnectReason>,
 }
 
 impl<'a> Parts<'a> {
@@ -43,12 +43,12 @@ impl<'a> Parts<'a> {
         args: ArgsCursor<'a>,
         ack: Option<u64>,
     ) -> Self {
-        Self { socket, event, args: Some(args), ack, ending: None }
+        Self { socket, event, args: Some(args), ack, reason: None }
     }
 
-    /// For hooks; `ending` where the socket ends.
-    pub(crate) fn hook(socket: &'a Socket, hook: Hook, ending: Option<Ending>) -> Self {
-        Self { socket, event: hook.name(), args: None, ack: None, ending }
+    /// For hooks; `reason` where the socket ends.
+    pub(crate) fn hook(socket: &'a Socket, hook: Hook, reason: Option<DisconnectReason>) -> Self {
+        Self { socket, event: hook.name(), args: None, ack: None, reason }
     }
 
     /// The socket that the handler serves.
@@ -119,13 +119,13 @@ impl<'a> Parts<'a> {
 /// * [`Ack`]: its acknowledgement.
 ///
 /// Of ends of connections:
-/// * [`DisconnectReason`], [`Description`]: why the socket ends.
+/// * [`DisconnectReason`]: why the socket ends.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an extractor here",
     label = "not what this handler can be given",
     note = "everywhere: `Socket`, `SocketId`, `Namespace`, `Arc<Handshake>`, `Auth<T>`, \
             `State<T>`, `Extension<T>`; for events: `Data<T>`, `Args<T>`, `RawArgs`, `EventName`, \
-            `Ack`; for disconnections: `DisconnectReason`, `Description`; `Option` and \
+            `Ack`; for disconnections: `DisconnectReason`; `Option` and \
             `Result<_, Rejection>` of them",
     note = "`T` is owned (`DeserializeOwned`); `State` and `Extension` ask for `Clone` too"
 )]
@@ -282,19 +282,7 @@ kept! {
 
 impl FromParts<OnDisconnect> for DisconnectReason {
     fn from_parts(parts: &mut Parts<'_>) -> Result<Self, Rejection> {
-        let ending = parts.ending.ok_or_else(|| Rejection::new("nothing was disconnected"))?;
-        Ok(ending.reason)
-    }
-}
-
-/// What happened, more closely than the [`DisconnectReason`] says: Node's second argument of
-/// `disconnect`, for logs. `None` where there is no more to say. Its words may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Description(pub Option<&'static str>);
-
-impl FromParts<OnDisconnect> for Description {
-    fn from_parts(parts: &mut Parts<'_>) -> Result<Self, Rejection> {
-        Ok(Self(parts.ending.and_then(|ending| ending.description)))
+        parts.reason.ok_or_else(|| Rejection::new("nothing was disconnected"))
     }
 }
 

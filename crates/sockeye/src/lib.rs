@@ -62,8 +62,8 @@ pub use erased::Listener;
 pub use error::{AckError, ConnectError, EmitError, HandlerError, Rejection};
 pub use extensions::Extensions;
 pub use extract::{
-    Ack, Args, Auth, Data, Description, EventName, Extension, FromParts, OnConnect, OnDisconnect,
-    OnEvent, Parts, RawArgs, State,
+    Ack, Args, Auth, Data, EventName, Extension, FromParts, OnConnect, OnDisconnect, OnEvent,
+    Parts, RawArgs, State,
 };
 pub use handler::{Handler, With, with};
 pub use handshake::Handshake;

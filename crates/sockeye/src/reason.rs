@@ -26,20 +26,6 @@ pub enum DisconnectReason {
     ServerNamespaceDisconnect,
 }
 
-/// How a socket ends.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ending {
-    pub(crate) reason: DisconnectReason,
-    /// What happened, more closely than the reason says.
-    pub(crate) description: Option<&'static str>,
-}
-
-impl From<DisconnectReason> for Ending {
-    fn from(reason: DisconnectReason) -> Self {
-        Self { reason, description: None }
-    }
-}
-
 impl DisconnectReason {
     /// The official string.
     pub fn as_str(self) -> &'static str {

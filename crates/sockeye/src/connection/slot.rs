@@ -26,7 +26,7 @@ use crate::extract::Parts;
 use crate::handler::BoxFuture;
 use crate::handlers::Hook;
 use crate::panics::{self, Panicked};
-use crate::reason::{DisconnectReason, Ending};
+use crate::reason::DisconnectReason;
 use crate::socket::Socket;
 
 pub(super) struct Slot {
@@ -61,11 +61,11 @@ enum Job {
         args: OwnedArgs,
         id: Option<u64>,
     },
-    Disconnecting(Ending),
+    Disconnecting(DisconnectReason),
     Leave,
-    Disconnect(Ending),
+    Disconnect(DisconnectReason),
     /// One of the hooks that the job before has found.
-    Hook(Hook, Option<Ending>, Arc<dyn HookHandler>),
+    Hook(Hook, Option<DisconnectReason>, Arc<dyn HookHandler>),
     Forget,
 }
 
@@ -128,11 +128,11 @@ impl Slot {
 
     /// The socket ends. Events that came before are still handled, unless the server itself
     /// disconnected it; then the hooks run.
-    pub(super) fn end(&mut self, ending: Ending) {
+    pub(super) fn end(&mut self, reason: DisconnectReason) {
         if self.is_ending() {
             return;
         }
-        let by_server = ending.reason == DisconnectReason::ServerNamespaceDisconnect;
+        let by_server = reason == DisconnectReason::ServerNamespaceDisconnect;
         let was_admitting = self.is_admitting();
         self.stage = Stage::Ending;
         if was_admitting {
@@ -148,9 +148,9 @@ impl Slot {
                 waiting.be_the_last();
             }
         }
-        self.waiting.push_back(Job::Disconnecting(ending));
+        self.waiting.push_back(Job::Disconnecting(reason));
         self.waiting.push_back(Job::Leave);
-        self.waiting.push_back(Job::Disconnect(ending));
+        self.waiting.push_back(Job::Disconnect(reason));
         self.waiting.push_back(Job::Forget);
     }
 
@@ -218,10 +218,10 @@ impl Slot {
             Job::Event { .. } if !self.takes_events() => {}
             Job::Event { name, args, id } => self.run_event(Event::owned(name, args, id), cx),
             Job::Connection => self.find_hooks(Hook::Connection, None),
-            Job::Disconnecting(ending) => self.find_hooks(Hook::Disconnecting, Some(ending)),
+            Job::Disconnecting(reason) => self.find_hooks(Hook::Disconnecting, Some(reason)),
             Job::Leave => self.leave(),
-            Job::Disconnect(ending) => self.find_hooks(Hook::Disconnect, Some(ending)),
-            Job::Hook(hook, ending, handler) => self.start_hook(hook, ending, &*handler),
+            Job::Disconnect(reason) => self.find_hooks(Hook::Disconnect, Some(reason)),
+            Job::Hook(hook, reason, handler) => self.start_hook(hook, reason, &*handler),
             Job::Forget => self.socket.forget_handlers(),
         }
     }
@@ -237,20 +237,25 @@ impl Slot {
     }
 
     /// The hooks that there are now run next.
-    fn find_hooks(&mut self, hook: Hook, ending: Option<Ending>) {
+    fn find_hooks(&mut self, hook: Hook, reason: Option<DisconnectReason>) {
         let mut found = self.socket.hooks(hook).into_iter();
         let first = found.next();
         for handler in found.rev() {
-            self.waiting.push_front(Job::Hook(hook, ending, handler));
+            self.waiting.push_front(Job::Hook(hook, reason, handler));
         }
         if let Some(handler) = first {
-            self.start_hook(hook, ending, &*handler);
+            self.start_hook(hook, reason, &*handler);
         }
     }
 
     /// One whose extractors fail is reported and passed over.
-    fn start_hook(&mut self, hook: Hook, ending: Option<Ending>, handler: &dyn HookHandler) {
-        let parts = &mut Parts::hook(&self.socket, hook, ending);
+    fn start_hook(
+        &mut self,
+        hook: Hook,
+        reason: Option<DisconnectReason>,
+        handler: &dyn HookHandler,
+    ) {
+        let parts = &mut Parts::hook(&self.socket, hook, reason);
         let error = match panics::catch(|| handler.call(parts)) {
             Ok(Ok(future)) => {
                 self.running = Some(Running::Hook(hook, future));

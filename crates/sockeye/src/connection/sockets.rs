@@ -15,7 +15,7 @@ use crate::handshake::Handshake;
 use crate::namespace::Namespace;
 use crate::panics;
 use crate::parent::NamespaceRequest;
-use crate::reason::{DisconnectReason, Ending};
+use crate::reason::DisconnectReason;
 use crate::server::Server;
 use crate::socket::Socket;
 
@@ -57,7 +57,7 @@ impl Sockets {
             Incoming::Disconnect { namespace } => {
                 self.wishes.retain(|wish| wish.name != namespace);
                 if let Some(slot) = self.slot(namespace) {
-                    slot.end(DisconnectReason::ClientNamespaceDisconnect.into());
+                    slot.end(DisconnectReason::ClientNamespaceDisconnect);
                 }
             }
         }
@@ -157,7 +157,7 @@ impl Sockets {
     pub(super) fn disconnect(&mut self, id: &SocketId, multiplexer: &mut Multiplexer) {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.socket.id() == *id) {
             multiplexer.handle_disconnect(slot.socket.namespace().name());
-            slot.end(DisconnectReason::ServerNamespaceDisconnect.into());
+            slot.end(DisconnectReason::ServerNamespaceDisconnect);
         }
     }
 
@@ -169,19 +169,14 @@ impl Sockets {
                 self.peer.push(EncodedPacket::disconnect(name), false);
             }
             multiplexer.handle_disconnect(name);
-            slot.end(DisconnectReason::ServerNamespaceDisconnect.into());
+            slot.end(DisconnectReason::ServerNamespaceDisconnect);
         }
     }
 
-    /// The server ends.
-    pub(super) fn end_all(&mut self, reason: DisconnectReason) {
-        self.end_all_by(reason.into());
-    }
-
     /// The connection ends.
-    pub(super) fn end_all_by(&mut self, ending: Ending) {
+    pub(super) fn end_all(&mut self, reason: DisconnectReason) {
         self.wishes = Vec::new();
-        self.slots.iter_mut().for_each(|slot| slot.end(ending));
+        self.slots.iter_mut().for_each(|slot| slot.end(reason));
     }
 
     /// The connection is dropped: nothing more runs, and nothing is left behind.

@@ -24,7 +24,6 @@ use super::transport::Transport;
 use crate::gather::Turn;
 use crate::handshake::Handshake;
 use crate::outbox::{Flushed, Link, Outbox};
-use crate::reason::Ending;
 use crate::server::Server;
 
 /// What a connection begins with.
@@ -282,12 +281,11 @@ impl Connection {
         if !matches!(self.stage, Stage::Open) {
             return;
         }
-        let closed = self.core.session.closed();
-        let reason = closed.map_or(CloseReason::ForcedClose, |(reason, _)| reason);
-        let description = closed.map(|(_, detail)| detail);
+        let reason =
+            self.core.session.closed().map_or(CloseReason::ForcedClose, |(reason, _)| reason);
         self.stage = Stage::Ending { deadline: now + self.server.config().close_timeout };
         self.server.unregister(&self.id);
-        self.core.sockets.end_all_by(Ending { reason: reason.into(), description });
+        self.core.sockets.end_all(reason.into());
         self.probe = None;
         self.answer_post(PostAnswer::Refused);
         let peer = self.core.peer.clone();

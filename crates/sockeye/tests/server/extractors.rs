@@ -2,17 +2,16 @@
 //! FEATURES B4 (`handshake`, `data`), H 69; own extractors.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sockeye::{
-    Ack, Args, Auth, Binary, ConnectError, Data, Description, DisconnectReason, EventName,
-    Extension, FromParts, HandlerError, Handshake, Namespace, OnEvent, Parts, RawArgs, Rejection,
-    Reply, Server, Socket, SocketId, State, with,
+    Ack, Args, Auth, Binary, ConnectError, Data, EventName, Extension, FromParts, HandlerError,
+    Handshake, Namespace, OnEvent, Parts, RawArgs, Rejection, Reply, Server, Socket, SocketId,
+    State, with,
 };
 
-use crate::support::{Host, Record, WebSocket, until_empty};
+use crate::support::{Host, WebSocket};
 
 #[derive(Clone, Deserialize)]
 struct User {
@@ -191,40 +190,4 @@ async fn an_acknowledgement_refused_for_its_arguments_is_still_answered() {
     let (mut client, _) = join(&host, "").await;
     assert_eq!(ask(&mut client, "\"event\",\"x\"").await[0]["code"], "bad_arguments");
     assert_eq!(ask(&mut client, "\"event\",5").await, json!([5]));
-}
-
-#[tokio::test(start_paused = true)]
-async fn h60_ends_have_a_reason_and_a_description() {
-    let (io, record) = (Server::default(), Record::default());
-    type Why = (DisconnectReason, Description);
-    let end = async |(record, word): (Record, &str),
-                     reason: Result<DisconnectReason, Rejection>,
-                     why: Description| {
-        let (reason, Description(why)): Why = (reason.expect("an end has one"), why);
-        record.add(&format!("{word} {reason}: {}", why.unwrap_or("-")));
-    };
-    io.on_disconnecting(with((record.clone(), "disconnecting"), end));
-    io.on_disconnect(with((record.clone(), "disconnect"), end));
-    let host = Host::in_memory(io);
-    let ended = async |client: WebSocket| {
-        drop(client);
-        until_empty(&host.io).await;
-        record.take()
-    };
-    let twice = |why: &str| ["disconnecting", "disconnect"].map(|word| format!("{word} {why}"));
-
-    let (client, _) = join(&host, "").await;
-    assert_eq!(ended(client).await, twice("transport close: the stream ended"));
-    let (mut client, _) = join(&host, "").await;
-    client.send("41").await;
-    assert_eq!(ended(client).await, twice("client namespace disconnect: -"));
-    let (client, _) = join(&host, "").await;
-    host.io.broadcast().disconnect_sockets(false);
-    assert_eq!(ended(client).await, twice("server namespace disconnect: -"));
-    let (mut client, _) = join(&host, "").await;
-    client.send("nonsense").await;
-    assert_eq!(ended(client).await, twice("parse error: a packet could not be read"));
-    let (client, _) = join(&host, "").await;
-    assert!(host.io.shutdown(Duration::from_secs(60)).await);
-    assert_eq!(ended(client).await, twice("server shutting down: -"));
 }
