@@ -8,10 +8,11 @@ use sockeye_proto::SocketId;
 use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, ToName};
 
 use crate::acks::Acks;
+use crate::conflation::Key;
 use crate::error::EmitError;
 use crate::gather;
 use crate::namespace::Namespace;
-use crate::outbox::Pushed;
+use crate::outbox::{Pushed, Way};
 use crate::outgoing::Shown;
 use crate::rooms::{RoomName, Selection};
 use crate::socket::Socket;
@@ -25,7 +26,7 @@ use crate::socket::Socket;
 pub struct Broadcast {
     namespace: Namespace,
     selection: Selection,
-    volatile: bool,
+    way: Way,
 }
 
 impl std::fmt::Debug for Broadcast {
@@ -34,14 +35,14 @@ impl std::fmt::Debug for Broadcast {
             .field("namespace", &self.namespace.name())
             .field("rooms", &self.selection.rooms)
             .field("except", &self.selection.except)
-            .field("volatile", &self.volatile)
+            .field("way", &self.way)
             .finish_non_exhaustive()
     }
 }
 
 impl Broadcast {
     pub(crate) fn new(namespace: Namespace) -> Self {
-        Self { namespace, selection: Selection::default(), volatile: false }
+        Self { namespace, selection: Selection::default(), way: Way::Always }
     }
 
     pub(crate) fn except_id(mut self, id: SocketId) -> Self {
@@ -65,7 +66,15 @@ impl Broadcast {
     /// Passes over every client that cannot take the packet this instant; see
     /// [`Socket::volatile`].
     pub fn volatile(mut self) -> Self {
-        self.volatile = true;
+        self.way = Way::Volatile;
+        self
+    }
+
+    /// Replaces what waits under the same key for a client that is slow, at each of the clients
+    /// for itself; see [`Socket::conflate`].
+    pub fn conflate(mut self, key: impl Into<Arc<str>>) -> Self {
+        let namespace = self.namespace.name_shared();
+        self.way = Way::Latest(Key { namespace, key: key.into() });
         self
     }
 
@@ -87,7 +96,7 @@ impl Broadcast {
         self.show(&name, &packet);
         gather::with_list(|list| {
             self.namespace.rooms().for_each(&self.selection, |_, peer| {
-                peer.push_listed(&packet, self.volatile, list);
+                peer.push_listed(&packet, &self.way, list);
             });
         });
         Ok(())
@@ -173,7 +182,7 @@ impl TimedBroadcast {
         event: impl ToName,
         args: impl EmitArgs,
     ) -> Result<Acks<T>, EmitError> {
-        let Broadcast { namespace, selection, volatile } = &self.broadcast;
+        let Broadcast { namespace, selection, way } = &self.broadcast;
         let name = event.to_name();
         let id = namespace.next_ack_id();
         let packet = EncodedPacket::event(namespace.name(), Some(id), &name, &args)?;
@@ -181,7 +190,7 @@ impl TimedBroadcast {
         Ok(namespace.acks().ask(id, self.limit, |ask| {
             gather::with_list(|list| {
                 namespace.rooms().for_each(selection, |id, peer| {
-                    match peer.push_listed(&packet, *volatile, list) {
+                    match peer.push_listed(&packet, way, list) {
                         Pushed::Queued | Pushed::First | Pushed::WakeTask => ask(*id),
                         Pushed::Dropped | Pushed::Full | Pushed::Overflowed | Pushed::Closed => {}
                     }

@@ -310,7 +310,7 @@ impl Ack {
     pub fn send(self, args: impl EmitArgs) -> Result<(), EmitError> {
         let Some(id) = self.id else { return Ok(()) };
         let packet = EncodedPacket::ack(self.socket.namespace().name(), id, &args)?;
-        self.socket.push(packet, false)
+        self.socket.push(packet)
     }
 }
 

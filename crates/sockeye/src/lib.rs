@@ -28,6 +28,7 @@ mod acks;
 mod broadcast;
 mod builder;
 mod config;
+mod conflation;
 mod connection;
 mod cors;
 mod erased;

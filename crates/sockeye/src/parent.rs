@@ -222,6 +222,12 @@ impl ParentBroadcast {
         self.map(Broadcast::volatile)
     }
 
+    /// As [`Broadcast::conflate`].
+    pub fn conflate(self, key: impl Into<Arc<str>>) -> Self {
+        let key = key.into();
+        self.map(|broadcast| broadcast.conflate(key.clone()))
+    }
+
     /// Sends an event, encoded once for each child: its name is in the packet.
     ///
     /// # Errors

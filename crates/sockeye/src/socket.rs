@@ -26,7 +26,7 @@ use crate::handlers::{Found, Handlers, Hook, HookHandlers, Lists};
 use crate::handshake::Handshake;
 use crate::listening::Listens;
 use crate::namespace::Namespace;
-use crate::outbox::Pushed;
+use crate::outbox::{Pushed, Way};
 use crate::outgoing::Shown;
 use crate::panics;
 use crate::rooms::RoomName;
@@ -196,6 +196,27 @@ impl Socket {
         Emitter::of(self).volatile()
     }
 
+    /// The next emit replaces what waits for this client under the same key: prices, positions,
+    /// progress, of which a slow client shall get the latest and not each.
+    ///
+    /// While an earlier event of the same key (and namespace) waits and nothing of it has left,
+    /// the new one takes its place: at most one of each key waits. The place in the order is the
+    /// earlier one's, so what was emitted behind a value never arrives before that value or a
+    /// newer one. A client that keeps up gets every event. Only events that were emitted with a
+    /// key are replaced; they count for
+    /// [`outbox_bytes_max`](crate::ServerBuilder::outbox_bytes_max) and follow its policy like any
+    /// other.
+    ///
+    /// ```
+    /// # fn example(socket: &sockeye::Socket) -> Result<(), sockeye::EmitError> {
+    /// socket.conflate("price:ABC").emit("price", ("ABC", 101))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn conflate(&self, key: impl Into<Arc<str>>) -> Emitter<'_> {
+        Emitter::of(self).conflate(key)
+    }
+
     /// Joins rooms. After a disconnection nothing happens. Before the connection is admitted (in
     /// a middleware) the rooms are kept for when it is.
     ///
@@ -288,11 +309,16 @@ impl Socket {
         self.0.peer.wait_drained(self.0.namespace.config().outbox_bytes_max / 2).await;
     }
 
-    pub(crate) fn push(&self, packet: EncodedPacket, volatile: bool) -> Result<(), EmitError> {
+    /// Sends a packet that is no event's.
+    pub(crate) fn push(&self, packet: EncodedPacket) -> Result<(), EmitError> {
+        self.push_by(packet, &Way::Always)
+    }
+
+    fn push_by(&self, packet: EncodedPacket, way: &Way) -> Result<(), EmitError> {
         if self.is_disconnected() {
             return Err(EmitError::Disconnected);
         }
-        match self.0.peer.push(packet, volatile) {
+        match self.0.peer.push_by(packet, way) {
             Pushed::Closed | Pushed::Overflowed => Err(EmitError::Disconnected),
             Pushed::Full => Err(EmitError::OutboxFull),
             Pushed::Queued | Pushed::First | Pushed::WakeTask | Pushed::Dropped => Ok(()),

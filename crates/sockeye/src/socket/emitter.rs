@@ -1,6 +1,7 @@
 //! Emits to one socket with options, and the acknowledgements that they wait for.
 //! Does not know how packets travel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -8,21 +9,24 @@ use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, OwnedArgs, ToName};
 use tokio::sync::oneshot;
 
 use super::Socket;
+use crate::conflation::Key;
 use crate::error::{AckError, EmitError};
+use crate::outbox::Way;
 use crate::outgoing::Shown;
 
-/// An emit to one socket, with options; see [`Socket::timeout`] and [`Socket::volatile`].
-#[derive(Clone, Copy, Debug)]
+/// An emit to one socket, with options; see [`Socket::timeout`], [`Socket::volatile`] and
+/// [`Socket::conflate`].
+#[derive(Clone, Debug)]
 #[must_use = "nothing is sent before `emit`"]
 pub struct Emitter<'a> {
     socket: &'a Socket,
-    volatile: bool,
+    way: Way,
     timeout: Option<Duration>,
 }
 
 impl<'a> Emitter<'a> {
     pub(super) fn of(socket: &'a Socket) -> Self {
-        Self { socket, volatile: false, timeout: None }
+        Self { socket, way: Way::Always, timeout: None }
     }
 
     /// Waits for the acknowledgement for at most `timeout`: see [`Socket::timeout`].
@@ -33,17 +37,25 @@ impl<'a> Emitter<'a> {
 
     /// Makes it volatile: see [`Socket::volatile`].
     pub fn volatile(mut self) -> Self {
-        self.volatile = true;
+        self.way = Way::Volatile;
+        self
+    }
+
+    /// Makes it replace what waits under the same key: see [`Socket::conflate`].
+    pub fn conflate(mut self, key: impl Into<Arc<str>>) -> Self {
+        let namespace = self.socket.0.namespace.name_shared();
+        self.way = Way::Latest(Key { namespace, key: key.into() });
         self
     }
 
     /// Sends an event; see [`Socket::emit`].
     ///
     /// # Errors
-    /// As [`Socket::emit`]. A volatile event that is dropped is no error.
+    /// As [`Socket::emit`]. A volatile event that is dropped is no error, nor one that is replaced
+    /// later.
     pub fn emit(self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
         let packet = self.encode(None, &event.to_name(), &args)?;
-        self.socket.push(packet, self.volatile)
+        self.socket.push_by(packet, &self.way)
     }
 
     /// Sends the event `message`; see [`emit`](Self::emit).
@@ -54,7 +66,8 @@ impl<'a> Emitter<'a> {
         self.emit("message", args)
     }
 
-    /// Sends an event and waits for its acknowledgement; see [`Socket::emit_with_ack`].
+    /// Sends an event and waits for its acknowledgement; see [`Socket::emit_with_ack`]. What
+    /// shall be answered is sent in any case, neither volatile nor conflated.
     ///
     /// # Errors
     /// As [`Socket::emit_with_ack`].
@@ -95,7 +108,7 @@ impl<'a> Emitter<'a> {
         let (answer, waiting) = oneshot::channel();
         self.socket.0.acks.lock().insert(id, answer);
         let pending = PendingAck { socket: self.socket.clone(), id, waiting };
-        self.socket.push(packet, false)?;
+        self.socket.push(packet)?;
         Ok(pending)
     }
 

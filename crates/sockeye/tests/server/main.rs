@@ -3,6 +3,7 @@
 
 mod broadcast_acks;
 mod catch_alls;
+mod conflation;
 mod deadlines;
 mod delivery;
 mod dynamic_namespaces;

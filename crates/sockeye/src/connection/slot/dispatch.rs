@@ -261,7 +261,7 @@ impl Slot {
             Ok(Some(reply)) => {
                 *unanswered = None;
                 // A client that has gone needs no answer.
-                let _ = self.socket.push(reply, false);
+                let _ = self.socket.push(reply);
                 return true;
             }
             Err(error) => error,
@@ -272,7 +272,7 @@ impl Slot {
         {
             let namespace = self.socket.namespace().name();
             let refusal = EncodedPacket::ack_raw(namespace, id, &error.to_json(), &[]);
-            let _ = self.socket.push(refusal, false);
+            let _ = self.socket.push(refusal);
         }
         self.report(event, &error);
         role != Role::Middleware
@@ -290,7 +290,7 @@ impl Slot {
     fn answer_nothing(&self, unanswered: Option<u64>) {
         if let Some(id) = unanswered {
             let namespace = self.socket.namespace().name();
-            let _ = self.socket.push(EncodedPacket::ack_raw(namespace, id, "", &[]), false);
+            let _ = self.socket.push(EncodedPacket::ack_raw(namespace, id, "", &[]));
         }
     }
 }
