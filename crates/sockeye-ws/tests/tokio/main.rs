@@ -6,6 +6,7 @@ mod cancel;
 mod client;
 mod deflate;
 mod examples;
+mod parts;
 mod server;
 mod split;
 mod stream;
