@@ -355,6 +355,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             Received::Message(part) => {
                 if matches!(part.message, Message::Ping(_)) {
+                    // The stream may only have said "not now" to let other tasks run.
+                    if self.outgoing.is_blocked() {
+                        let _ = self.poll_write(cx);
+                    }
                     self.take_transmit();
                     self.owes_pong = true;
                 }

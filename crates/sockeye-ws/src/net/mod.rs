@@ -186,6 +186,12 @@ mod timer;
 mod trace;
 mod websocket;
 
+/// What requests, responses and headers are made of here.
+pub use http;
+/// What [`Client::tls`] is configured with.
+#[cfg(feature = "rustls")]
+pub use tokio_rustls::rustls;
+
 pub use client::{Client, ConnectError, ProxyError, UnexpectedResponse, connect};
 pub use error::{Error, Fault};
 pub use message::{CloseFrame, Message, MessagePart, Text};

@@ -12,5 +12,6 @@ mod split;
 mod stream;
 mod support;
 mod tls;
+mod tracing;
 mod tungstenite;
 mod upgrade;
