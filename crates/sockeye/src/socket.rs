@@ -309,6 +309,10 @@ impl Socket {
         self.0.peer.wait_drained(self.0.namespace.config().outbox_bytes_max / 2).await;
     }
 
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
+
     /// Sends a packet that is no event's.
     pub(crate) fn push(&self, packet: EncodedPacket) -> Result<(), EmitError> {
         self.push_by(packet, &Way::Always)

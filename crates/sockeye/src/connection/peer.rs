@@ -1,7 +1,7 @@
 //! What others hold of a connection: its outbox, and the mailbox and waker of its task.
 //! Knows nothing of sockets, namespaces or the server, so that rooms can hold it without a cycle.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
@@ -22,6 +22,8 @@ pub(crate) struct Peer {
     /// `None` when the task has ended.
     mailbox: Mutex<Option<Vec<Command>>>,
     drained: Notify,
+    /// Why it ended, in words; only one that has ended has any.
+    description: OnceLock<Box<str>>,
 }
 
 /// What the connection's task is asked to do.
@@ -70,6 +72,7 @@ impl Peer {
             waker: AtomicWaker::new(),
             mailbox: Mutex::new(Some(Vec::new())),
             drained: Notify::new(),
+            description: OnceLock::new(),
         }
     }
 
@@ -146,6 +149,16 @@ impl Peer {
     pub(crate) fn close_mailbox(&self) {
         let waiting = self.mailbox.lock().take();
         drop(waiting);
+    }
+
+    /// Says why the connection ends. The first who does knows best.
+    pub(crate) fn describe(&self, why: impl Into<Box<str>>) {
+        self.description.get_or_init(|| why.into());
+    }
+
+    /// Why the connection ended.
+    pub(crate) fn description(&self) -> Option<&str> {
+        self.description.get().map(|why| &**why)
     }
 
     /// Tells those who wait in [`wait_drained`](Self::wait_drained) to look again.

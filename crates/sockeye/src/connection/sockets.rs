@@ -9,7 +9,7 @@ use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
 
 use super::peer::Peer;
 use super::slot::{Slot, Step};
-use crate::error::ConnectError;
+use crate::error::{ConnectError, HandlerError};
 use crate::handler::BoxFuture;
 use crate::handshake::Handshake;
 use crate::namespace::Namespace;
@@ -185,6 +185,16 @@ impl Sockets {
         for mut slot in self.slots.drain(..) {
             slot.abandon();
             self.server.leave(slot.socket.namespace());
+        }
+    }
+
+    /// The connection goes on over WebSocket.
+    pub(super) fn report_upgrade(&self) {
+        let Some(hook) = &self.server.config().hooks.upgrade else { return };
+        for Slot { socket, .. } in self.slots.iter().filter(|slot| slot.socket.is_connected()) {
+            if panics::catch(|| hook(socket)).is_err() {
+                socket.namespace().report(socket, "upgrade", &HandlerError::panicked());
+            }
         }
     }
 

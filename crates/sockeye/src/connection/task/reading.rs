@@ -34,7 +34,7 @@ impl Connection {
 
     fn read_transport(&mut self, buffer: &mut [u8], now: Instant, cx: &mut Context<'_>) {
         for _ in 0..READS_PER_TURN_MAX {
-            let paused = self.is_paused();
+            let paused = self.is_paused(now);
             self.core.session.set_paused(paused, now);
             let Some(transport) = &mut self.transport else { return };
             if paused {
@@ -50,11 +50,14 @@ impl Connection {
                     return;
                 }
             };
+            let mut packets = 0;
             let mut events = transport.machine.handle_input(&mut buffer[..count], now);
             for event in events.by_ref() {
+                packets += 1;
                 self.core.handle_event(event, now, cx);
             }
             drop(events);
+            self.charge(packets, count, now);
             self.answer_transport();
         }
         cx.waker().wake_by_ref();
@@ -73,7 +76,8 @@ impl Connection {
     }
 
     fn read_probe(&mut self, buffer: &mut [u8], now: Instant, cx: &mut Context<'_>) {
-        while let Some(probe) = &mut self.probe {
+        for _ in 0..READS_PER_TURN_MAX {
+            let Some(probe) = &mut self.probe else { return };
             let count = match probe.poll_read(cx, buffer) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(count)) if count > 0 => count,
@@ -84,8 +88,10 @@ impl Connection {
                     return;
                 }
             };
+            let mut packets = 0;
             let mut events = probe.machine.handle_input(&mut buffer[..count], now);
             for event in events.by_ref() {
+                packets += 1;
                 // Behind the `5` the packets are the session's already.
                 if self.core.session.transport() == engine::Transport::WebSocket {
                     self.core.handle_event(event, now, cx);
@@ -94,8 +100,10 @@ impl Connection {
                 }
             }
             drop(events);
+            self.charge(packets, count, now);
             self.run_outputs(now, cx);
         }
+        cx.waker().wake_by_ref();
     }
 }
 
@@ -108,10 +116,14 @@ impl Core {
             },
             Event::Binary(data) => self.handle_packet(Packet::from_binary(data), now, cx),
             Event::Ping(_) | Event::Pong(_) => {}
-            Event::Closed(closed) if closed.error.is_some() => self
-                .session
-                .handle_transport_closed(CloseReason::TransportError, "WebSocket protocol error"),
-            Event::Closed(_) => self.handle_transport_lost(),
+            Event::Closed(closed) => match closed.error {
+                Some(error) => {
+                    self.peer.describe(error.to_string());
+                    let error = CloseReason::TransportError;
+                    self.session.handle_transport_closed(error, "a WebSocket rule was broken");
+                }
+                None => self.handle_transport_lost(),
+            },
         }
     }
 
@@ -142,6 +154,7 @@ impl Core {
             Ok(None) => {}
             Err(violation) => {
                 tracing::debug!(%violation, "the client broke the protocol");
+                self.peer.describe(violation.to_string());
                 self.session.handle_close(true, now);
             }
         }

@@ -2,6 +2,7 @@
 //! Does not know what the tests look for.
 
 pub(crate) mod client;
+pub(crate) mod http;
 mod polling;
 mod websocket;
 
