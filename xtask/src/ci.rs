@@ -16,13 +16,23 @@ pub fn run_ci() -> Result<()> {
     chat::fetch_client()?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
     run(&mut command("cargo", &clippy))?;
+    features_alone()?;
     fuzz::check()?;
-    let mut doc = command("cargo", &["doc", "--workspace", "--no-deps"]);
+    let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--all-features"]);
     run(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;
     deny()?;
     test::run()?;
     fuzz::run_targets(FUZZ_SECONDS, None)?;
     eprintln!("\nci: passed");
+    Ok(())
+}
+
+/// The WebSocket crate with few features: the tests have nearly all of them.
+fn features_alone() -> Result<()> {
+    for features in ["", "tokio", "hyper", "rustls", "ring", "tokio,tracing"] {
+        let args = ["clippy", "--package", "sockeye-ws", "--features", features];
+        run(command("cargo", &args).args(["--", "--deny", "warnings"]))?;
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod ci;
 mod conformance;
 mod fuzz;
 mod install;
+mod interop;
 mod run;
 mod test;
 mod tidy;
@@ -17,9 +18,10 @@ The repository's commands. Each prints what it runs and ends with a verdict.
 
   cargo xtask chat [ARGS]    runs the chat server with its web page; ARGS go to the server
                              (`-- --help` tells them). Fetches the official browser client (npm ci)
-  cargo xtask test           passes all tests: Rust, and the official clients against real servers.
-                             Installs what is missing (apt-get, npm)
+  cargo xtask test           passes all tests: Rust, the official clients against real servers, and
+                             a real browser. Installs what is missing (apt-get, npm)
   cargo xtask conformance    only the official clients: first against Node's server, then ours
+  cargo xtask interop        only npm's ws with the examples of our WebSocket crate, both ways
   cargo xtask fuzz [SECONDS] [TARGET]
                              runs the fuzz targets, all or one (fuzz/README.md tells them), each for
                              so long. Default: 10 seconds. Installs cargo-fuzz where it is missing
@@ -48,6 +50,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "chat" => chat::run_server(rest),
         "test" => test::run(),
         "conformance" => conformance::run(),
+        "interop" => interop::run_interop(),
         "fuzz" => fuzz::run_command(rest),
         "ci" => ci::run_ci(),
         "tidy" => tidy::run(),

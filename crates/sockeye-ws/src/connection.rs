@@ -238,6 +238,16 @@ impl Connection {
         Ok(())
     }
 
+    /// Which side this is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// What the peer is held to.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Whether messages can be sent: no close frame has gone either way.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open)

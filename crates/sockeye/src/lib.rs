@@ -30,9 +30,11 @@ mod admission;
 mod broadcast;
 mod builder;
 mod config;
+mod conflation;
 mod connection;
 mod cookie;
 mod cors;
+mod erased;
 mod error;
 mod extensions;
 mod extract;
@@ -42,11 +44,15 @@ mod handlers;
 mod handshake;
 mod hooks;
 mod listen;
+mod listening;
 mod namespace;
 mod outbox;
+mod outgoing;
+mod panics;
 mod parent;
 mod reason;
 mod registry;
+mod reply;
 mod rooms;
 mod server;
 mod service;
@@ -59,23 +65,28 @@ pub use builder::ServerBuilder;
 pub use config::{HttpCompression, OutboxPolicy};
 pub use cookie::{CookiePriority, SameSite, SessionCookie};
 pub use cors::Cors;
+pub use erased::Listener;
 pub use error::{AckError, ConnectError, EmitError, HandlerError, Rejection};
 pub use extensions::Extensions;
 pub use extract::{
-    Ack, Args, Auth, Data, EventName, FromParts, OnConnect, OnDisconnect, OnEvent, Parts, RawArgs,
-    State,
+    Ack, Args, Auth, Data, EventName, Extension, FromParts, OnConnect, OnDisconnect, OnEvent,
+    Parts, RawArgs, State,
 };
-pub use handler::{AckTarget, Handler, IntoAdmission, IntoReply, Reply};
+pub use handler::{Handler, With, with};
 pub use handshake::Handshake;
 pub use hooks::{ConnectionError, ConnectionErrorContext, Refusal};
 pub use listen::listen;
 pub use namespace::Namespace;
+pub use outgoing::Outgoing;
 pub use parent::{NamespaceRequest, ParentBroadcast, ParentNamespace, PatternError};
 pub use reason::{CloseDescription, DisconnectReason};
+pub use reply::{AckTarget, IntoAdmission, IntoReply, IntoVerdict, Reply};
 pub use rooms::RoomName;
 pub use server::Server;
 pub use service::{NotFound, ResponseFuture, SocketIoLayer, SocketIoService};
 pub use socket::{Emitter, Socket};
 pub use sockeye_proto::SocketId;
 pub use sockeye_proto::engine::Transport;
-pub use sockeye_proto::socket::{ArgsWriter, Binary, EmitArgs, EncodeError, OwnedArgs};
+pub use sockeye_proto::socket::{
+    ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, ToName,
+};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sockeye_proto::engine::Transport;
-use sockeye_proto::socket::EmitArgs;
+use sockeye_proto::socket::{EmitArgs, ToName};
 use sockeye_proto::{SessionId, SocketId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -20,13 +20,15 @@ use crate::broadcast::{Broadcast, IntoRooms};
 use crate::builder::ServerBuilder;
 use crate::config::Config;
 use crate::connection::{Command, Peer};
+use crate::erased::Listener;
 use crate::error::{EmitError, HandlerError};
-use crate::extract::{OnConnect, OnDisconnect, OnEvent};
-use crate::handler::{Handler, IntoAdmission, IntoReply};
+use crate::extract::OnConnect;
+use crate::handler::Handler;
 use crate::namespace::{Namespace, Shared, with_slash};
 use crate::parent::{NamespaceRequest, ParentNamespace, PatternError};
 use crate::reason::DisconnectReason;
 use crate::registry::Registry;
+use crate::reply::IntoAdmission;
 use crate::service::{NotFound, SocketIoLayer, SocketIoService};
 use crate::socket::Socket;
 
@@ -177,40 +179,12 @@ impl Server {
     }
 
     /// [`Namespace::on_connection`] of `/`.
-    pub fn on_connection<H, M>(&self, handler: H)
+    pub fn on_connection<H, M>(&self, handler: H) -> Listener
     where
         H: Handler<OnConnect, M, Output = ()>,
         M: 'static,
     {
-        self.0.root.on_connection(handler);
-    }
-
-    /// [`Namespace::on`] of `/`.
-    pub fn on<H, M>(&self, event: impl Into<std::borrow::Cow<'static, str>>, handler: H)
-    where
-        H: Handler<OnEvent, M>,
-        H::Output: IntoReply,
-        M: 'static,
-    {
-        self.0.root.on(event, handler);
-    }
-
-    /// [`Namespace::on_disconnecting`] of `/`.
-    pub fn on_disconnecting<H, M>(&self, handler: H)
-    where
-        H: Handler<OnDisconnect, M, Output = ()>,
-        M: 'static,
-    {
-        self.0.root.on_disconnecting(handler);
-    }
-
-    /// [`Namespace::on_disconnect`] of `/`.
-    pub fn on_disconnect<H, M>(&self, handler: H)
-    where
-        H: Handler<OnDisconnect, M, Output = ()>,
-        M: 'static,
-    {
-        self.0.root.on_disconnect(handler);
+        self.0.root.on_connection(handler)
     }
 
     /// Sees every handler's failure in every namespace: the socket, the event's name (or
@@ -239,8 +213,16 @@ impl Server {
     ///
     /// # Errors
     /// As [`Broadcast::emit`].
-    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
+    pub fn emit(&self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
         self.0.root.emit(event, args)
+    }
+
+    /// [`Namespace::send`] of `/`.
+    ///
+    /// # Errors
+    /// As [`Broadcast::emit`].
+    pub fn send(&self, args: impl EmitArgs) -> Result<(), EmitError> {
+        self.0.root.send(args)
     }
 
     /// How many sessions (clients, over whichever transport) there are.
@@ -321,6 +303,11 @@ impl Server {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.shared.config
+    }
+
+    /// The namespace `/`.
+    pub(crate) fn root(&self) -> &Namespace {
+        &self.0.root
     }
 
     /// A socket wants to be in a namespace; it is, until [`leave`](Self::leave).

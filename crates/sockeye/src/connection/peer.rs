@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::transport::Transport;
 use crate::gather;
-use crate::outbox::{Flushed, Outbox, Pushed};
+use crate::outbox::{Flushed, Outbox, Pushed, Way};
 use crate::reason::DisconnectReason;
 
 /// One connection, as emitters, rooms and HTTP requests see it.
@@ -86,25 +86,39 @@ impl Peer {
 
     /// Sends a packet, as part of this turn's flush.
     pub(crate) fn push(self: &Arc<Self>, packet: EncodedPacket, volatile: bool) -> Pushed {
-        let pushed = self.outbox.push(packet, volatile, gather::is_current(self));
-        match pushed {
-            Pushed::First => gather::list([self.clone()]),
-            Pushed::WakeTask | Pushed::Overflowed => self.waker.wake(),
-            _ => {}
-        }
-        pushed
+        let way = if volatile { &Way::Volatile } else { &Way::Always };
+        self.push_by(packet, way)
     }
 
-    /// As [`push`](Self::push), into a list that the caller has open already.
+    /// As [`push`](Self::push), with a way of its own.
+    pub(crate) fn push_by(self: &Arc<Self>, packet: EncodedPacket, way: &Way) -> Pushed {
+        self.put(packet, way, |first| gather::list([first]))
+    }
+
+    /// As [`push_by`](Self::push_by), into a list that the caller has open already.
     pub(crate) fn push_listed(
         self: &Arc<Self>,
         packet: &EncodedPacket,
-        volatile: bool,
+        way: &Way,
         list: &mut Vec<Arc<Self>>,
     ) -> Pushed {
-        let pushed = self.outbox.push(packet.clone(), volatile, gather::is_current(self));
+        self.put(packet.clone(), way, |first| list.push(first))
+    }
+
+    fn put(
+        self: &Arc<Self>,
+        packet: EncodedPacket,
+        way: &Way,
+        list: impl FnOnce(Arc<Self>),
+    ) -> Pushed {
+        let in_turn = gather::is_current(self);
+        let pushed = match way {
+            Way::Always => self.outbox.push(packet, false, in_turn),
+            Way::Volatile => self.outbox.push(packet, true, in_turn),
+            Way::Latest(key) => self.outbox.push_latest(packet, key, in_turn),
+        };
         match pushed {
-            Pushed::First => list.push(self.clone()),
+            Pushed::First => list(self.clone()),
             Pushed::WakeTask | Pushed::Overflowed => self.waker.wake(),
             _ => {}
         }

@@ -1,0 +1,17 @@
+//! The tokio side seen from outside, over memory and over real loopback, in one binary.
+//! Knows nothing of its inside; what needs that is tested beside the code.
+
+mod abuse;
+mod cancel;
+mod client;
+mod deflate;
+mod examples;
+mod parts;
+mod server;
+mod split;
+mod stream;
+mod support;
+mod tls;
+mod tracing;
+mod tungstenite;
+mod upgrade;
