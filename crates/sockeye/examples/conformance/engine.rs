@@ -60,6 +60,9 @@ pub(crate) fn with_options(
         }
         _ => {}
     }
+    if let Some(text) = options["initialPacket"].as_str() {
+        builder = builder.initial_packet(text);
+    }
     if options["hooks"] == true { with_hooks(builder, refusals.clone()) } else { builder }
 }
 
