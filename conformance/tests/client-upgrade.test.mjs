@@ -20,6 +20,7 @@ test("the upgrade happens, and the session stays the same", async (t) => {
   assert.equal(me.transport, "websocket");
   assert.equal(me.id, id);
   assert.equal(socket.io.engine.id, session);
+  assert.notEqual(id, session, "the session's id is a secret, and no socket's");
 });
 
 test("1,000 messages keep their order from client to server during the upgrade", async (t) => {

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { request } from "../lib/http.mjs";
 import { Polling } from "../lib/polling.mjs";
-import { KIND, sockeyeOnly, useServer } from "../lib/server.mjs";
+import { KIND, serverFor, sockeyeOnly, useServer } from "../lib/server.mjs";
 import { Tcp } from "../lib/websocket.mjs";
 
 const ALLOWED = "http://allowed.example";
@@ -45,6 +45,16 @@ test("A4 a preflight is answered with 204 and reflects the requested headers", a
   assert.match(headers["access-control-allow-methods"], /GET.*POST/);
   assert.match(headers["access-control-allow-headers"], /x-custom/i);
   assert.match(headers.vary, /Origin/i);
+});
+
+test("A4 allowed and exposed headers and the age of a preflight can be set", async (t) => {
+  const rules = { allowedHeaders: ["x-token"], exposedHeaders: ["x-each"], maxAge: 600 };
+  const own = await serverFor(t, { cors: { origin: ALLOWED, ...rules } });
+  const { headers } = await preflight(own, ALLOWED);
+  assert.equal(headers["access-control-allow-headers"], "x-token");
+  assert.equal(headers["access-control-max-age"], "600");
+  const answer = await request(own, { query: QUERY, headers: { Origin: ALLOWED } });
+  assert.equal(answer.headers["access-control-expose-headers"], "x-each");
 });
 
 test("A4 the answers of a session carry the CORS headers, too", async (t) => {

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { gunzipSync, inflateSync } from "node:zlib";
 import { Fetch } from "engine.io-client";
 import { io } from "socket.io-client";
-import { ask, connected } from "../lib/client.mjs";
+import { ask, client, connected, next } from "../lib/client.mjs";
 import { request } from "../lib/http.mjs";
 import { event, Polling } from "../lib/polling.mjs";
 import { serverFor, sockeyeOnly, useServer } from "../lib/server.mjs";
@@ -179,6 +179,22 @@ test("H27 the cookie's attributes", async (t) => {
     const { headers, body } = await request(own, { query: POLLING });
     const { sid } = JSON.parse(body.slice(1));
     assert.deepEqual(parts(headers), [`${cookie.name ?? "io"}=${sid}`, ...expected]);
+  }
+});
+
+test("A1 initialPacket comes right behind the open packet", async (t) => {
+  const own = await serverFor(t, { initialPacket: '2["hello",1]' });
+  const { body } = await request(own, { query: POLLING });
+  const [open, ...more] = body.split("\x1e");
+  assert.equal(open[0], "0");
+  assert.deepEqual(more, ['42["hello",1]']);
+  const peer = await Peer.handshake(t, own);
+  assert.equal(await peer.receive(), '42["hello",1]');
+  for (const mode of ["polling", "websocket"]) {
+    const socket = client(t, own, mode);
+    const hello = next(socket, "hello");
+    await connected(socket);
+    assert.deepEqual(await hello, [1]);
   }
 });
 

@@ -65,7 +65,14 @@ test("A1 transports: what is disabled is neither served nor advertised", async (
 
 test("A1 allowUpgrades: false advertises none", async (t) => {
   const own = await serverFor(t, { allowUpgrades: false });
-  assert.deepEqual((await Polling.handshake(t, own)).open.upgrades, []);
+  const session = await Polling.connect(t, own);
+  assert.deepEqual(session.open.upgrades, []);
+  // Who upgrades without being offered it may.
+  const peer = await Peer.open(t, own, { sid: session.sid });
+  peer.send("2probe");
+  assert.equal(await peer.receive(), "3probe");
+  peer.send("5");
+  await peer.roundTrip();
 });
 
 test("H01 transport and sid are not fooled by names every JavaScript object has", async (t) => {

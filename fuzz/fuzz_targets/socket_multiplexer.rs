@@ -13,7 +13,8 @@ use sockeye_proto::socket::{
     Violation,
 };
 
-const LIMITS: MultiplexerLimits = MultiplexerLimits { namespaces_max: 3, attachments_max: 3 };
+const LIMITS: MultiplexerLimits =
+    MultiplexerLimits { namespaces_max: 3, attachments_max: 3, depth_max: DEPTH_MAX };
 
 /// How deep arguments may nest.
 const DEPTH_MAX: usize = 100;

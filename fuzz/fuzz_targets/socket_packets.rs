@@ -225,7 +225,11 @@ fn message(packet: Packet<'_>) -> Message<'static> {
 
 /// What the messages mean to who has joined every namespace.
 fn arrived(packets: &[Sent<'_>], messages: Vec<Message<'_>>) -> Vec<Arrived> {
-    let limits = MultiplexerLimits { namespaces_max: usize::MAX, attachments_max: usize::MAX };
+    let limits = MultiplexerLimits {
+        namespaces_max: usize::MAX,
+        attachments_max: usize::MAX,
+        ..MultiplexerLimits::default()
+    };
     let mut multiplexer = Multiplexer::new(limits);
     for namespace in packets.iter().map(Sent::namespace) {
         // Joined already, it says so.

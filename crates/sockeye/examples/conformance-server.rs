@@ -13,8 +13,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use serde_json::{Value, json};
 use sockeye::{
-    Ack, AckError, Args, Auth, CloseDescription, ConnectError, Cors, Data, DisconnectReason,
-    Namespace, OwnedArgs, RawArgs, Reply, Server, Socket, State, Transport,
+    Ack, AckError, Args, Auth, CloseDescription, ConnectError, Data, DisconnectReason, Namespace,
+    OwnedArgs, RawArgs, Reply, Server, Socket, State, Transport,
 };
 
 const RECORDS_MAX: usize = 10_000;
@@ -118,19 +118,8 @@ fn build(options: &Value, log: Log, refusals: &engine::Refusals) -> Server {
         let names = names.iter().filter_map(Value::as_str);
         builder = builder.transports(names.filter_map(Transport::parse));
     }
-    if let Some(cors) = options.get("cors") {
-        let origins = match &cors["origin"] {
-            Value::String(origin) => vec![origin.clone()],
-            list => serde_json::from_value(list.clone()).expect("origins are a list"),
-        };
-        let any = origins.iter().any(|origin| origin == "*");
-        let mut rules = if any { Cors::any() } else { Cors::origins(origins) };
-        rules = rules.credentials(cors["credentials"].as_bool().unwrap_or(false));
-        if let Some(methods) = cors["methods"].as_array() {
-            let methods: Vec<&str> = methods.iter().filter_map(Value::as_str).collect();
-            rules = rules.methods(&methods);
-        }
-        builder = builder.cors(rules);
+    if let Some(rules) = options.get("cors") {
+        builder = builder.cors(engine::cors(rules));
     }
     builder.build()
 }

@@ -63,6 +63,14 @@ impl ServerBuilder {
         self
     }
 
+    /// An Engine.IO message that each client gets right behind the open packet, in the same
+    /// response. It comes before the client has joined a namespace: for the official client it
+    /// must be a Socket.IO packet (`2["hello"]`), which it keeps until it has. Default: none.
+    pub fn initial_packet(mut self, text: impl Into<String>) -> Self {
+        self.config.initial_packet = Some(text.into());
+        self
+    }
+
     /// How the responses to long-polling GETs are compressed where the client accepts it; `None`
     /// turns it off. At most 64 are compressed at one time in a process, what comes beyond that
     /// is sent as it is; a large one gives way to other tasks every 32 KiB. Default:
@@ -164,6 +172,9 @@ impl ServerBuilder {
         rooms_max: usize => rooms_max;
         /// The binary attachments of one packet; more close the connection. Default: 10.
         attachments_max: usize => attachments_max;
+        /// How deep the JSON of one packet may nest, its list of arguments included; deeper JSON
+        /// closes the connection. At most 120, beyond which it could not be read. Default: 100.
+        json_depth_max: usize => json_depth_max;
         /// The frames of one WebSocket message; more close the connection (1008).
         /// Default: 16,384.
         fragments_max: u32 => fragments_max;

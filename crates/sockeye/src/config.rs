@@ -47,6 +47,9 @@ impl Default for HttpCompression {
     }
 }
 
+/// What `serde_json` still reads, with room for what a handler's type adds.
+const JSON_DEPTH_MAX: usize = 120;
+
 /// The settings of a server; made by [`ServerBuilder`](crate::ServerBuilder), which documents them.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -78,6 +81,8 @@ pub(crate) struct Config {
     pub(crate) cleanup_empty_child_namespaces: bool,
     pub(crate) rooms_max: usize,
     pub(crate) attachments_max: usize,
+    pub(crate) json_depth_max: usize,
+    pub(crate) initial_packet: Option<String>,
     pub(crate) fragments_max: u32,
 }
 
@@ -112,6 +117,8 @@ impl Default for Config {
             cleanup_empty_child_namespaces: true,
             rooms_max: 10_000,
             attachments_max: 10,
+            json_depth_max: 100,
+            initial_packet: None,
             fragments_max: 16_384,
         }
     }
@@ -141,6 +148,7 @@ impl Config {
         MultiplexerLimits {
             namespaces_max: self.namespaces_max,
             attachments_max: self.attachments_max,
+            depth_max: self.json_depth_max.min(JSON_DEPTH_MAX),
         }
     }
 

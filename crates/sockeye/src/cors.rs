@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -22,6 +23,10 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub struct Cors {
     origins: Origins,
     methods: HeaderValue,
+    /// `None`: what the preflight asks for.
+    allowed_headers: Option<HeaderValue>,
+    exposed_headers: Option<HeaderValue>,
+    max_age: Option<HeaderValue>,
     credentials: bool,
 }
 
@@ -47,6 +52,9 @@ impl Default for Cors {
         Self {
             origins: Origins::Listed(Vec::new()),
             methods: HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"),
+            allowed_headers: None,
+            exposed_headers: None,
+            max_age: None,
             credentials: false,
         }
     }
@@ -62,6 +70,9 @@ impl fmt::Debug for Cors {
         f.debug_struct("Cors")
             .field("origins", origins)
             .field("methods", &self.methods)
+            .field("allowed_headers", &self.allowed_headers)
+            .field("exposed_headers", &self.exposed_headers)
+            .field("max_age", &self.max_age)
             .field("credentials", &self.credentials)
             .finish()
     }
@@ -103,8 +114,36 @@ impl Cors {
     /// If a method is not visible ASCII.
     #[must_use]
     pub fn methods(mut self, methods: &[&str]) -> Self {
-        self.methods = HeaderValue::from_str(&methods.join(","))
-            .expect("a method is a token of visible ASCII characters");
+        self.methods = list(methods);
+        self
+    }
+
+    /// The request headers that a page may set. Default: whichever the preflight asks for.
+    ///
+    /// # Panics
+    /// If a name is not visible ASCII.
+    #[must_use]
+    pub fn allowed_headers(mut self, names: &[&str]) -> Self {
+        self.allowed_headers = Some(list(names));
+        self
+    }
+
+    /// The response headers that a page may read beyond the common ones, such as those of
+    /// [`ServerBuilder::headers`](crate::ServerBuilder::headers). Default: none.
+    ///
+    /// # Panics
+    /// If a name is not visible ASCII.
+    #[must_use]
+    pub fn exposed_headers(mut self, names: &[&str]) -> Self {
+        self.exposed_headers = Some(list(names));
+        self
+    }
+
+    /// How long a browser remembers a preflight's answer, in whole seconds. Default: the browser's
+    /// own 5 seconds.
+    #[must_use]
+    pub fn max_age(mut self, max_age: Duration) -> Self {
+        self.max_age = Some(max_age.as_secs().into());
         self
     }
 
@@ -137,18 +176,31 @@ impl Cors {
             let yes = HeaderValue::from_static("true");
             out.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
         }
+        if let Some(names) = &self.exposed_headers {
+            out.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, names.clone());
+        }
     }
 
-    /// The further headers of the answer to a preflight: the methods, and the requested headers
-    /// reflected.
+    /// The further headers of the answer to a preflight.
     pub(crate) fn write_preflight_headers(&self, request: &HeaderMap, out: &mut HeaderMap) {
         out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
+        if let Some(max_age) = &self.max_age {
+            out.insert(header::ACCESS_CONTROL_MAX_AGE, max_age.clone());
+        }
+        if let Some(names) = &self.allowed_headers {
+            out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+            return;
+        }
         const REQUESTED: HeaderName = header::ACCESS_CONTROL_REQUEST_HEADERS;
         if let Some(requested) = request.get(REQUESTED) {
             out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
         }
         out.append(header::VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
     }
+}
+
+fn list(tokens: &[&str]) -> HeaderValue {
+    HeaderValue::from_str(&tokens.join(",")).expect("tokens are visible ASCII characters")
 }
 
 /// The scheme is not compared: behind a proxy that ends TLS the server does not know its own.
@@ -200,6 +252,33 @@ mod tests {
         assert_eq!(out["access-control-allow-origin"], "https://app.example.com");
         assert_eq!(out["access-control-allow-credentials"], "true");
         assert_eq!(out["vary"], "Origin");
+    }
+
+    #[test]
+    fn a4_what_a_preflight_allows() {
+        let mut asked = request(Some("https://app.example.com"));
+        asked.insert(header::ACCESS_CONTROL_REQUEST_HEADERS, HeaderValue::from_static("x-own"));
+        let mut out = HeaderMap::new();
+        Cors::any().write_preflight_headers(&asked, &mut out);
+        assert_eq!(out["access-control-allow-methods"], "GET,HEAD,PUT,PATCH,POST,DELETE");
+        assert_eq!(out["access-control-allow-headers"], "x-own");
+        assert_eq!(out["vary"], "Access-Control-Request-Headers");
+        assert!(!out.contains_key("access-control-max-age"));
+
+        let cors = Cors::any()
+            .methods(&["GET", "POST"])
+            .allowed_headers(&["x-token", "content-type"])
+            .exposed_headers(&["x-each"])
+            .max_age(Duration::from_secs(600));
+        let mut out = HeaderMap::new();
+        cors.write_preflight_headers(&asked, &mut out);
+        assert_eq!(out["access-control-allow-methods"], "GET,POST");
+        assert_eq!(out["access-control-allow-headers"], "x-token,content-type");
+        assert_eq!(out["access-control-max-age"], "600");
+        assert!(!out.contains_key("vary"), "the answer is the same whatever is asked for");
+        let mut out = HeaderMap::new();
+        cors.write_headers(&HeaderValue::from_static("*"), &mut out);
+        assert_eq!(out["access-control-expose-headers"], "x-each");
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl EncodedPacket {
         if !matches!(parts.kind, kind::EVENT | kind::BINARY_EVENT) {
             return None;
         }
-        let (_, json) = packet::read_event(parts.json).ok()??;
+        let (_, json) = packet::read_event(parts.json, usize::MAX).ok()??;
         let attachments = self.attachments().map(Bytes::copy_from_slice).collect();
         Some(OwnedArgs::new(json, attachments))
     }

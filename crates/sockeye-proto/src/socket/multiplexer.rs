@@ -18,11 +18,15 @@ pub struct MultiplexerLimits {
     /// Bounds the attachments of one packet. More are [`Violation::TooManyAttachments`]; none of
     /// them is waited for. Each attachment's size is bounded by the transport. Default: 10.
     pub attachments_max: usize,
+    /// Bounds how deep the arrays and objects of a packet's JSON nest, its list of arguments
+    /// included; what reads it later may recurse. Deeper ones are [`Violation::TooDeep`]. Above
+    /// 120 nothing is gained: `serde_json` refuses to read what is deeper than 127. Default: 100.
+    pub depth_max: usize,
 }
 
 impl Default for MultiplexerLimits {
     fn default() -> Self {
-        Self { namespaces_max: 64, attachments_max: 10 }
+        Self { namespaces_max: 64, attachments_max: 10, depth_max: 100 }
     }
 }
 
@@ -131,7 +135,7 @@ impl Multiplexer {
         if parts.attachments > 0 {
             // All that can be wrong with it is found before anything is waited for. How deep it
             // nests is bounded by the reading, before the placeholders are looked for recursively.
-            read(&parts, Vec::new())?;
+            read(&parts, Vec::new(), self.limits.depth_max)?;
             check_placeholders(parts.json, parts.attachments)
                 .map_err(|error| placeholder_violation(&error))?;
             self.binary = Some(Box::new(Binary {
@@ -141,7 +145,7 @@ impl Multiplexer {
             }));
             return Ok(None);
         }
-        let Some(incoming) = read(&parts, Vec::new())? else {
+        let Some(incoming) = read(&parts, Vec::new(), self.limits.depth_max)? else {
             check_joined(&mut self.namespaces, parts.namespace)?;
             return Ok(None);
         };
@@ -166,7 +170,7 @@ impl Multiplexer {
         let Self { namespaces, binary, limits } = self;
         let text = binary.as_ref().map_or("", |binary| &binary.text);
         let parts = packet::split(text, limits.attachments_max)?;
-        match read(&parts, attachments)? {
+        match read(&parts, attachments, limits.depth_max)? {
             Some(incoming) => admit(namespaces, *limits, incoming),
             None => check_joined(namespaces, parts.namespace).map(|()| None),
         }
@@ -258,20 +262,27 @@ fn admit<'a>(
 }
 
 /// Reads the JSON that the packet's type asks for.
-fn read<'a>(parts: &Parts<'a>, attachments: Vec<Bytes>) -> Result<Option<Incoming<'a>>, Violation> {
+fn read<'a>(
+    parts: &Parts<'a>,
+    attachments: Vec<Bytes>,
+    depth_max: usize,
+) -> Result<Option<Incoming<'a>>, Violation> {
     let Parts { namespace, id, json, .. } = *parts;
     match parts.kind {
         kind::CONNECT | kind::DISCONNECT if id.is_some() => Err(Violation::InvalidPayload),
-        kind::CONNECT => Ok(Some(Incoming::Connect { namespace, auth: packet::read_auth(json)? })),
+        kind::CONNECT => {
+            let auth = packet::read_auth(json, depth_max)?;
+            Ok(Some(Incoming::Connect { namespace, auth }))
+        }
         kind::DISCONNECT if json.is_empty() => Ok(Some(Incoming::Disconnect { namespace })),
         kind::DISCONNECT => Err(Violation::InvalidPayload),
         kind::EVENT | kind::BINARY_EVENT => {
-            let Some((name, args)) = packet::read_event(json)? else { return Ok(None) };
+            let Some((name, args)) = packet::read_event(json, depth_max)? else { return Ok(None) };
             let event = Event { name, args: Args::new(args, attachments) };
             Ok(Some(Incoming::Event { namespace, id, event }))
         }
         kind::ACK | kind::BINARY_ACK => {
-            let args = Args::new(packet::read_list(json)?, attachments);
+            let args = Args::new(packet::read_list(json, depth_max)?, attachments);
             // Without an id it answers nothing.
             Ok(id.map(|id| Incoming::Ack { namespace, id, args }))
         }
@@ -425,5 +436,22 @@ mod tests {
         assert_eq!(violation(&mut multiplexer, "0/c,"), Violation::TooManyNamespaces);
         multiplexer.handle_connect_refused("/b");
         multiplexer.handle_text("0/c,").expect("a refused one does not count");
+    }
+
+    #[test]
+    fn json_nests_as_deep_as_the_limit_says() {
+        for (depth_max, depth, fits) in [(3, 3, true), (3, 4, false), (1, 1, true), (1, 2, false)] {
+            let limits = MultiplexerLimits { depth_max, ..MultiplexerLimits::default() };
+            let list = |inner: usize| format!("{}{}", "[".repeat(inner), "]".repeat(inner));
+            let mut multiplexer = Multiplexer::new(limits);
+            multiplexer.handle_text("0").expect("CONNECT");
+            multiplexer.handle_connect_accepted("/");
+            let event = format!("2[\"a\",{}]", list(depth - 1)).replace(",]", "]");
+            for text in [event, format!("31{}", list(depth))] {
+                let read = multiplexer.handle_text(&text);
+                assert_eq!(read.is_ok(), fits, "{text} with {depth_max}");
+                assert!(fits || read == Err(Violation::TooDeep), "{text}");
+            }
+        }
     }
 }

@@ -12,10 +12,6 @@ use super::args::string_len;
 pub const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
-/// How deep arrays and objects may nest. Deeper JSON is a [`Violation`]: what reads it later may
-/// recurse.
-const DEPTH_MAX: usize = 100;
-
 /// The digits of packet types.
 pub(super) mod kind {
     pub(crate) const CONNECT: u8 = b'0';
@@ -51,7 +47,7 @@ pub enum Violation {
     /// The packet's JSON is not what its type asks for.
     #[error("invalid payload")]
     InvalidPayload,
-    /// JSON that nests too deep.
+    /// JSON that nests deeper than [`MultiplexerLimits::depth_max`](super::MultiplexerLimits).
     #[error("the payload nests too deep")]
     TooDeep,
     /// An event named like one of [`RESERVED_EVENTS`].
@@ -124,11 +120,11 @@ fn split_digits(text: &str) -> (&str, &str) {
     text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
 }
 
-/// Checks that `json` is JSON, and no deeper than [`DEPTH_MAX`].
-fn validate(json: &str) -> Result<(), Violation> {
+/// Checks that `json` is JSON, and no deeper than `depth_max`.
+fn validate(json: &str, depth_max: usize) -> Result<(), Violation> {
     let bytes = json.as_bytes();
     // Few texts have brackets enough to be too deep; only those are looked at closely.
-    if memchr::memchr2_iter(b'[', b'{', bytes).nth(DEPTH_MAX).is_some() && depth(bytes) > DEPTH_MAX
+    if memchr::memchr2_iter(b'[', b'{', bytes).nth(depth_max).is_some() && depth(bytes) > depth_max
     {
         return Err(Violation::TooDeep);
     }
@@ -155,23 +151,23 @@ fn depth(json: &[u8]) -> usize {
 }
 
 /// A CONNECT's payload: nothing, or an object.
-pub(super) fn read_auth(json: &str) -> Result<Option<&str>, Violation> {
+pub(super) fn read_auth(json: &str, depth_max: usize) -> Result<Option<&str>, Violation> {
     if json.is_empty() {
         return Ok(None);
     }
     if !json.trim_ascii_start().starts_with('{') {
         return Err(Violation::InvalidPayload);
     }
-    validate(json)?;
+    validate(json, depth_max)?;
     Ok(Some(json))
 }
 
 /// An acknowledgement's payload: nothing, or a list. Returns the JSON between its brackets.
-pub(super) fn read_list(json: &str) -> Result<&str, Violation> {
+pub(super) fn read_list(json: &str, depth_max: usize) -> Result<&str, Violation> {
     if json.is_empty() {
         return Ok("");
     }
-    validate(json)?;
+    validate(json, depth_max)?;
     let json = json.trim_ascii();
     let inner = json.strip_prefix('[').and_then(|json| json.strip_suffix(']'));
     Ok(inner.ok_or(Violation::InvalidPayload)?.trim_ascii())
@@ -179,11 +175,14 @@ pub(super) fn read_list(json: &str) -> Result<&str, Violation> {
 
 /// An event's payload: a list that begins with its name. Returns the name and the JSON of the
 /// arguments behind it; `None` for no payload, which is tolerated and means nothing.
-pub(super) fn read_event(json: &str) -> Result<Option<(Cow<'_, str>, &str)>, Violation> {
+pub(super) fn read_event(
+    json: &str,
+    depth_max: usize,
+) -> Result<Option<(Cow<'_, str>, &str)>, Violation> {
     if json.is_empty() {
         return Ok(None);
     }
-    let list = read_list(json)?;
+    let list = read_list(json, depth_max)?;
     let (name, args) = match list.as_bytes() {
         [b'"', ..] => {
             let len = string_len(list.as_bytes());
@@ -213,6 +212,16 @@ pub(super) fn read_event(json: &str) -> Result<Option<(Cow<'_, str>, &str)>, Vio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DEPTH_MAX: usize = 100;
+
+    fn read_event(json: &str) -> Result<Option<(Cow<'_, str>, &str)>, Violation> {
+        super::read_event(json, DEPTH_MAX)
+    }
+
+    fn read_auth(json: &str) -> Result<Option<&str>, Violation> {
+        super::read_auth(json, DEPTH_MAX)
+    }
 
     #[test]
     fn the_parts_of_a_packet() {

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use axum::http::request::Parts;
 use serde_json::{Value, json};
 use sockeye::{
-    ConnectionError, ConnectionErrorContext, CookiePriority, HttpCompression, Refusal, SameSite,
-    ServerBuilder, SessionCookie,
+    ConnectionError, ConnectionErrorContext, CookiePriority, Cors, HttpCompression, Refusal,
+    SameSite, ServerBuilder, SessionCookie,
 };
 
 const REFUSALS_MAX: usize = 10_000;
@@ -60,7 +60,36 @@ pub(crate) fn with_options(
         }
         _ => {}
     }
+    if let Some(text) = options["initialPacket"].as_str() {
+        builder = builder.initial_packet(text);
+    }
     if options["hooks"] == true { with_hooks(builder, refusals.clone()) } else { builder }
+}
+
+pub(crate) fn cors(options: &Value) -> Cors {
+    let origins = match &options["origin"] {
+        Value::String(origin) => vec![origin.clone()],
+        list => serde_json::from_value(list.clone()).expect("origins are a list"),
+    };
+    let any = origins.iter().any(|origin| origin == "*");
+    let mut rules = if any { Cors::any() } else { Cors::origins(origins) };
+    rules = rules.credentials(options["credentials"].as_bool().unwrap_or(false));
+    let names = |name: &str| -> Option<Vec<&str>> {
+        options[name].as_array().map(|list| list.iter().filter_map(Value::as_str).collect())
+    };
+    if let Some(names) = names("methods") {
+        rules = rules.methods(&names);
+    }
+    if let Some(names) = names("allowedHeaders") {
+        rules = rules.allowed_headers(&names);
+    }
+    if let Some(names) = names("exposedHeaders") {
+        rules = rules.exposed_headers(&names);
+    }
+    match options["maxAge"].as_u64() {
+        Some(seconds) => rules.max_age(Duration::from_secs(seconds)),
+        None => rules,
+    }
 }
 
 fn cookie(options: &Value) -> SessionCookie {

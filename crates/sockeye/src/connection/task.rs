@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sockeye_proto::SessionId;
-use sockeye_proto::engine::{self, CloseReason, Output, Packet, RateLimit, Session, payload};
+use sockeye_proto::engine::payload;
+use sockeye_proto::engine::{self, CloseReason, Message, Output, Packet, RateLimit, Session};
 use sockeye_proto::socket::{EncodedPacket, Multiplexer};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
@@ -99,6 +100,10 @@ impl Connection {
             max_payload: config.http_buffer_bytes_max,
         };
         peer.push(EncodedPacket::engine(&open.to_packet()), false);
+        if let Some(text) = &config.initial_packet {
+            let message = Message::Text(text.as_str().into());
+            peer.push(EncodedPacket::engine(&Packet::Message(message)), false);
+        }
         if !server.register(id, &peer, kind) {
             return None;
         }

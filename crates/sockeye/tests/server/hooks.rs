@@ -293,6 +293,17 @@ async fn h27_the_cookie_comes_with_a_polling_handshake_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a1_the_initial_packet_comes_right_behind_the_open_packet() {
+    let host = Host::in_memory(Server::builder().initial_packet("2[\"hello\"]").build());
+    let open = get(&host, POLLING, &[]).await;
+    let packets: Vec<_> = text(&open).split('\u{1e}').collect();
+    assert!(packets[0].starts_with("0{") && packets[1..] == ["42[\"hello\"]"], "{packets:?}");
+    let mut websocket = WebSocket::open(&host, "").await.expect("a handshake");
+    assert!(websocket.next().await.expect("the open packet").starts_with("0{"));
+    assert_eq!(websocket.next().await.as_deref(), Some("42[\"hello\"]"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a4_internet_explorer_is_told_to_leave_payloads_alone() {
     let host = Host::in_memory(Server::default());
     let ie = "Mozilla/5.0 (Windows NT 10.0; WOW64; Trident/7.0; rv:11.0) like Gecko";

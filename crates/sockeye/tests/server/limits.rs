@@ -163,6 +163,27 @@ async fn one_namespace_too_many_closes_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn json_that_nests_too_deep_closes_the_connection() {
+    for (depth_max, depth, fits) in [(None, 100, true), (None, 101, false), (Some(5), 6, false)] {
+        let builder = Server::builder();
+        let builder = match depth_max {
+            Some(max) => builder.json_depth_max(max),
+            None => builder,
+        };
+        let io = builder.build();
+        io.on("e", async |sockeye::RawArgs(_): sockeye::RawArgs| {});
+        let host = Host::in_memory(io);
+        let mut client = WebSocket::join(&host).await;
+        let inner = depth - 1;
+        client.send(&format!("421[\"e\",{}{}]", "[".repeat(inner), "]".repeat(inner))).await;
+        let expected = fits.then(|| "431[]".to_owned());
+        assert_eq!(client.next().await, expected, "{depth} with {depth_max:?}");
+        drop(client);
+        until_empty(&host.io).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn h08_a_post_too_long_is_answered_413_and_the_session_goes_on() {
     let host = Host::in_memory(Server::builder().max_http_buffer_size(1000).build());
     let client = Polling::join(&host).await;
