@@ -1,5 +1,8 @@
 //! The test server of `conformance/README.md`, on the public API.
 
+#[path = "conformance-server/listening.rs"]
+mod listening;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -51,6 +54,8 @@ async fn main() -> std::io::Result<()> {
     let options: Value = serde_json::from_str(&options).expect("SERVER_OPTIONS is JSON");
     let log = Log::default();
     let io = build(&options, log.clone());
+    let errors = log.clone();
+    io.on_error(move |socket, _, error| listening::record_refusal(&errors, socket, error));
     for name in NAMESPACES {
         listen_to(&io.of(name));
     }
@@ -202,6 +207,7 @@ fn listen_to(namespace: &Namespace) {
     );
     answers(namespace);
     rooms(namespace);
+    listening::listen_to(namespace);
     namespace.on("volatile", volatile);
     namespace.on("stream", stream);
     namespace.on("broadcast", broadcast);
@@ -248,9 +254,7 @@ fn answers(namespace: &Namespace) {
     namespace.on(
         "data-set",
         async |socket: Socket, Data(key): Data<String>, Data(value): Data<Value>| {
-            let mut values: Values = socket.data().get().unwrap_or_default();
-            values.0.insert(key, value);
-            socket.data().insert(values);
+            socket.data().update_or_default(|Values(values)| drop(values.insert(key, value)));
         },
     );
     namespace.on("data-get", async |socket: Socket, Data(key): Data<String>| {
