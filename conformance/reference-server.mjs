@@ -99,6 +99,7 @@ function serve(namespace, socket) {
   if (welcome !== undefined) socket.emit("welcome", welcome);
 
   serveMessages(socket);
+  serveListening(socket);
   serveState(socket);
   serveRooms(namespace, socket);
   serveEndings(socket);
@@ -144,6 +145,71 @@ function serveMessages(socket) {
     for (let i = 0; i < count; i += 1) socket.volatile.emit("volatile", i, ...args);
     socket.emit("volatile-end", count);
   });
+}
+
+/** Listeners, catch-alls and middlewares that clients add, by their words for them. */
+function serveListening(socket) {
+  const added = new Map();
+  const take = (word) => {
+    const listener = added.get(word);
+    added.delete(word);
+    return listener;
+  };
+  socket.on("send", (...args) => {
+    takeAck(args);
+    socket.send(...args);
+  });
+  socket.on("emit-number", (number, ...args) => socket.emit(number, ...args));
+  socket.on("listen", (event, word, how, ack) => {
+    const heard = (...args) => {
+      takeAck(args);
+      socket.emit("heard", word, ...args);
+    };
+    const answer = (...args) => takeAck(args)?.(word);
+    added.set(word, how === "answer" ? answer : heard);
+    if (how === "once") socket.once(event, heard);
+    else socket.on(event, added.get(word));
+    ack(socket.listenerCount(event));
+  });
+  socket.on("unlisten", (event, word, ack) => {
+    if (word === null) socket.removeAllListeners(event);
+    else socket.off(event, take(word));
+    ack(socket.listenerCount(event));
+  });
+  socket.on("watch", (direction, word, first, ack) => {
+    const saw = (event, ...args) => {
+      takeAck(args);
+      socket.emit("saw", word, event, ...args);
+    };
+    const outgoing = (name, ...args) => {
+      takeAck(args);
+      record(socket, "outgoing", { word, name: String(name), args: args.map(readable) });
+    };
+    added.set(word, direction === "out" ? outgoing : saw);
+    const add = first ? "prependAny" : "onAny";
+    socket[direction === "out" ? `${add}Outgoing` : add](added.get(word));
+    ack();
+  });
+  socket.on("unwatch", (direction, word, ack) => {
+    const off = direction === "out" ? "offAnyOutgoing" : "offAny";
+    if (word === null) socket[off]();
+    else socket[off](take(word));
+    ack();
+  });
+  socket.on("judge", (event, word, delay, refuse, ack) => {
+    socket.use(async ([name], next) => {
+      if (name !== event) return next();
+      await sleep(delay);
+      socket.emit("judged", word);
+      next(refuse === null ? undefined : new Error(refuse));
+    });
+    ack();
+  });
+  socket.on("error", ({ message }) => record(socket, "error", { message }));
+}
+
+function readable(value) {
+  return Buffer.isBuffer(value) ? [...value] : value;
 }
 
 function serveState(socket) {

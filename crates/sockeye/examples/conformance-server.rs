@@ -2,6 +2,8 @@
 
 #[path = "conformance/engine.rs"]
 mod engine;
+#[path = "conformance/listening.rs"]
+mod listening;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -55,6 +57,8 @@ async fn main() -> std::io::Result<()> {
     let log = Log::default();
     let refusals = engine::Refusals::default();
     let io = build(&options, log.clone(), &refusals);
+    let errors = log.clone();
+    io.on_error(move |socket, _, error| listening::record_refusal(&errors, socket, error));
     for name in NAMESPACES {
         listen_to(&io.of(name));
     }
@@ -223,6 +227,7 @@ fn listen_to(namespace: &Namespace) {
     );
     answers(namespace);
     rooms(namespace);
+    listening::listen_to(namespace);
     namespace.on("volatile", volatile);
     namespace.on("stream", stream);
     namespace.on("broadcast", broadcast);
@@ -269,9 +274,7 @@ fn answers(namespace: &Namespace) {
     namespace.on(
         "data-set",
         async |socket: Socket, Data(key): Data<String>, Data(value): Data<Value>| {
-            let mut values: Values = socket.data().get().unwrap_or_default();
-            values.0.insert(key, value);
-            socket.data().insert(values);
+            socket.data().update_or_default(|Values(values)| drop(values.insert(key, value)));
         },
     );
     namespace.on("data-get", async |socket: Socket, Data(key): Data<String>| {

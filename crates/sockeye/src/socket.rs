@@ -202,10 +202,10 @@ impl Socket {
     /// While an earlier event of the same key (and namespace) waits and nothing of it has left,
     /// the new one takes its place: at most one of each key waits. The place in the order is the
     /// earlier one's, so what was emitted behind a value never arrives before that value or a
-    /// newer one. A client that keeps up gets every event. Only events that were emitted with a
-    /// key are replaced; they count for
-    /// [`outbox_bytes_max`](crate::ServerBuilder::outbox_bytes_max) and follow its policy like any
-    /// other.
+    /// newer one. A client that keeps up gets the latest of each turn of the event loop, as what is
+    /// emitted in one turn leaves together. Only events that were emitted with a key are replaced;
+    /// they count for [`outbox_bytes_max`](crate::ServerBuilder::outbox_bytes_max) and follow its
+    /// policy like any other.
     ///
     /// ```
     /// # fn example(socket: &sockeye::Socket) -> Result<(), sockeye::EmitError> {
