@@ -46,7 +46,7 @@ pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler here",
-    label = "must be an async function of at most eight extractors",
+    label = "must be an async function whose parameters, at most eight, are all extractors",
     note = "every parameter must implement `FromParts`: `Socket`, `Data<T>`, `Ack`, `State<T>` …; \
             handlers of connections and disconnections have no arguments and no `Ack`",
     note = "an async closure must not capture anything: pass what it needs by \
@@ -111,6 +111,7 @@ macro_rules! handler {
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl<S, F, Fut, K, $($name),*> Handler<K, (S, ($($name,)*))> for With<S, F>
         where
             S: Clone + Send + Sync + 'static,

@@ -262,7 +262,11 @@ impl Connection {
                 }
                 Output::ProbeFailed => self.close_probe(now, cx),
                 Output::Upgraded => {
-                    self.release_get(now);
+                    if let Some(answer) = self.get.take() {
+                        // A client that has gone needs no answer.
+                        let _ = answer.send(GetAnswer::Payload(b"6".to_vec()));
+                        self.core.session.handle_get_answered(now);
+                    }
                     self.place.server().register_upgrade();
                     self.counted = engine::Transport::WebSocket;
                     self.transport = self.probe.take();

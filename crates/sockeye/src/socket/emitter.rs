@@ -119,9 +119,13 @@ impl<'a> Emitter<'a> {
         event: &Name<'_>,
         args: &impl EmitArgs,
     ) -> Result<EncodedPacket, EmitError> {
+        // Whoever goes on emitting to a client that has gone must not pay for the encoding.
+        if self.socket.is_disconnected() {
+            return Err(EmitError::Disconnected);
+        }
         let namespace = &self.socket.0.namespace;
         let packet = EncodedPacket::event(namespace.name(), id, event, args)?;
-        if namespace.has_outgoing() && !self.socket.is_disconnected() {
+        if namespace.has_outgoing() {
             self.socket.show(&Shown::new(event, &packet));
         }
         Ok(packet)

@@ -28,7 +28,8 @@ fn value(request: &Parts, name: &str) -> Option<String> {
         .map(|pair| pair.1.to_owned())
 }
 
-/// Lets in whose query has no `refuse`, or refuses with its value in quotes; tells whom it was asked about.
+/// Lets in whose query has no `refuse`, or refuses with its value in quotes; tells whom it was
+/// asked about.
 fn asking(asked: &List) -> ServerBuilder {
     let asked = asked.clone();
     Server::builder().allow_request(move |request: Parts| {

@@ -3,6 +3,7 @@
 
 mod broadcast_acks;
 mod catch_alls;
+mod compile_errors;
 mod conflation;
 mod deadlines;
 mod delivery;

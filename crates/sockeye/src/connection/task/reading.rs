@@ -12,6 +12,7 @@ use sockeye_ws::Event;
 
 use super::{Connection, Core};
 use crate::connection::transport::READ_BYTES_MAX;
+use crate::outbox::Link;
 
 /// A peer that never stops sending gives way to others after so many reads.
 const READS_PER_TURN_MAX: usize = 16;
@@ -95,8 +96,12 @@ impl Connection {
                 // Behind the `5` the packets are the session's already.
                 if self.core.session.transport() == engine::Transport::WebSocket {
                     self.core.handle_event(event, now, cx);
-                } else {
-                    self.core.handle_probe_event(event, now);
+                    continue;
+                }
+                self.core.handle_probe_event(event, now);
+                if self.core.session.transport() == engine::Transport::WebSocket {
+                    // What they are answered with must not leave by a waiting GET any more.
+                    self.core.peer.outbox().relink(Link::Task, Vec::new());
                 }
             }
             drop(events);
