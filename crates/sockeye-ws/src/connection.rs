@@ -200,6 +200,16 @@ impl Connection {
         self.encode_with(out, message, Some(key))
     }
 
+    /// Which side this is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// What the peer is held to.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Whether messages can be sent: no close frame has gone either way.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open)

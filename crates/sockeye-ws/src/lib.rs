@@ -83,6 +83,8 @@ mod error;
 pub mod frame;
 pub mod handshake;
 pub mod mask;
+#[cfg(feature = "tokio")]
+pub mod net;
 pub mod utf8;
 
 pub use close::CloseCode;

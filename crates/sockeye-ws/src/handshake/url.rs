@@ -103,6 +103,43 @@ impl Url {
         }
     }
 
+    /// Host and port, the latter also where it is the default: what a proxy is asked for.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// The URL that a redirect's `Location` names, which may be relative to this one. The
+    /// credentials go along only where [`may_know_secrets_of`](Self::may_know_secrets_of) allows;
+    /// a fragment is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError`] says what is wrong with the new URL.
+    pub fn redirect(&self, location: &str) -> Result<Self, UrlError> {
+        let (location, _) = location.split_once('#').unwrap_or((location, ""));
+        let scheme = if self.secure { "wss" } else { "ws" };
+        let is_absolute = location.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme));
+        let mut url = if is_absolute {
+            Self::parse(location)?
+        } else if location.starts_with("//") {
+            Self::parse(&format!("{scheme}:{location}"))?
+        } else {
+            let target = resolve(&self.target, location);
+            Self::parse(&format!("{scheme}://{}{target}", self.authority()))?
+        };
+        if url.authorization.is_none() && url.may_know_secrets_of(self) {
+            url.authorization.clone_from(&self.authorization);
+        }
+        Ok(url)
+    }
+
+    /// Whether what was meant for `other` (credentials, cookies) may be sent here: the same host
+    /// and port, and not unencrypted where `other` was encrypted.
+    pub fn may_know_secrets_of(&self, other: &Self) -> bool {
+        let is_same_host = self.host == other.host && self.port == other.port;
+        is_same_host && (self.secure || !other.secure)
+    }
+
     /// The value of the `Authorization` header that user and password ask for.
     pub fn authorization(&self) -> Option<&str> {
         self.authorization.as_deref()
@@ -114,6 +151,46 @@ impl fmt::Debug for Url {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.secure { "wss" } else { "ws" };
         write!(formatter, "{scheme}://{}:{}{}", self.host, self.port, self.target)
+    }
+}
+
+/// RFC 3986 §3.1; what is none may be a path whose query holds a URL.
+fn is_scheme(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// RFC 3986 §5.2: a reference without an authority, relative to a path and query.
+fn resolve(base: &str, reference: &str) -> String {
+    let (base_path, base_query) = base.split_once('?').unwrap_or((base, ""));
+    let (path, query) = match reference.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (reference, None),
+    };
+    if path.is_empty() {
+        let query = query.unwrap_or(base_query);
+        return if query.is_empty() { base_path.into() } else { format!("{base_path}?{query}") };
+    }
+    let folder = match path.starts_with('/') {
+        true => "",
+        false => base_path.rsplit_once('/').map_or("", |(folder, _)| folder),
+    };
+    let mut segments: Vec<&str> = Vec::new();
+    let whole = format!("{folder}/{}", path.trim_start_matches('/'));
+    for segment in whole.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    let mut target = format!("/{}", segments.join("/"));
+    if (whole.ends_with("/.") || whole.ends_with("/..")) && !target.ends_with('/') {
+        target.push('/');
+    }
+    match query {
+        Some(query) => format!("{target}?{query}"),
+        None => target,
     }
 }
 
@@ -202,6 +279,52 @@ mod tests {
         assert_eq!(authorization("ws://%C3%A9:%3a@host"), basic("é::"));
         let url = Url::parse("ws://user:secret@host/").unwrap();
         assert_eq!(format!("{url:?}"), "ws://host:80/");
+    }
+
+    #[test]
+    fn redirects_are_resolved_as_rfc_3986_section_5_4_says() {
+        let base = Url::parse("ws://a/b/c/d;p?q").unwrap();
+        for (location, url) in [
+            ("wss://g/h", "wss://g:443/h"),
+            ("https://g", "wss://g:443/"),
+            ("//g:1/h", "ws://g:1/h"),
+            ("g", "ws://a:80/b/c/g"),
+            ("./g", "ws://a:80/b/c/g"),
+            ("g/", "ws://a:80/b/c/g/"),
+            ("/g", "ws://a:80/g"),
+            ("?y", "ws://a:80/b/c/d;p?y"),
+            ("g?y", "ws://a:80/b/c/g?y"),
+            ("g?y/../x", "ws://a:80/b/c/g?y/../x"),
+            ("g#s", "ws://a:80/b/c/g"),
+            ("/g?to=http://h/", "ws://a:80/g?to=http://h/"),
+            ("", "ws://a:80/b/c/d;p?q"),
+            (".", "ws://a:80/b/c/"),
+            ("..", "ws://a:80/b/"),
+            ("../g", "ws://a:80/b/g"),
+            ("../../../g", "ws://a:80/g"),
+            ("/./g", "ws://a:80/g"),
+            ("g/./h/../i", "ws://a:80/b/c/g/i"),
+        ] {
+            assert_eq!(format!("{:?}", base.redirect(location).unwrap()), url, "{location:?}");
+        }
+        assert_eq!(base.redirect("ftp://g"), Err(UrlError::Scheme));
+        assert_eq!(base.redirect("/a b"), Err(UrlError::Character));
+    }
+
+    #[test]
+    fn redirects_keep_credentials_only_for_the_same_server() {
+        let kept = |from: &str, location| {
+            let from = Url::parse(from).unwrap();
+            from.redirect(location).unwrap().authorization == from.authorization
+        };
+        assert!(kept("ws://u:p@host/a", "/b"));
+        assert!(kept("ws://u:p@host:443/a", "wss://host/a"));
+        assert!(kept("ws://u:p@HOST/a", "http://host:80/b"));
+        assert!(!kept("ws://u:p@host/a", "ws://other/a"));
+        assert!(!kept("ws://u:p@host/a", "ws://host:81/a"));
+        assert!(!kept("ws://u:p@host/a", "//sub.host/a"));
+        assert!(!kept("wss://u:p@host:80/a", "ws://host:80/a"));
+        assert!(!kept("ws://u:p@host/a", "ws://other:x@host/a"));
     }
 
     #[test]

@@ -1,0 +1,401 @@
+//! Drives the RFC 6455 machine over a stream: reads, writes, deadlines, and how it ends.
+//! Does not know who polls it: a whole `WebSocket` or one of its halves.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::incoming::{Incoming, Read, Received, close_frame, poll_discard};
+use super::keys::masking_key;
+use super::message::{CloseFrame, Message};
+use super::options::Options;
+use super::outgoing::{Outgoing, SHARED_BYTES_MIN};
+use super::timer::{Heartbeat, Pulse, Timer, now};
+use super::{Error, trace};
+use crate::close::CloseCode;
+use crate::connection::{self, Closed, Connection, Role};
+use crate::error::{CloseError, SendError};
+use crate::frame::{HEADER_BYTES_MAX, Header, Opcode};
+use crate::mask;
+
+/// A peer that never stops sending gives way to others after so many reads.
+const READS_PER_POLL_MAX: usize = 16;
+
+/// How long the peer gets to end its side after our last byte. A socket that is closed while bytes
+/// from the peer arrive is reset, and a reset may overtake our close frame.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+
+type Item = Result<Message, Error>;
+
+/// Where the connection stands, as its application sees it.
+///
+/// ```text
+///              the machine has closed                      the stream is done
+///   Running ───────────────────────────► Ending(item) ─────────────────────────► Ended
+///                                          │ flush, shut down, linger:   item handed out
+///                                          └ each until it is done or its time is over
+/// ```
+#[derive(Debug)]
+enum Phase {
+    Running,
+    Ending(Box<Ending>),
+    Ended,
+}
+
+#[derive(Debug)]
+struct Ending {
+    /// What the application is told last.
+    item: Item,
+    step: Step,
+    deadline: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Flush,
+    /// End our side. The server does so first (RFC 6455 §7.1.1).
+    ShutDown,
+    /// Wait for the peer to end its side.
+    Linger,
+    Done,
+}
+
+#[derive(Debug)]
+pub(super) struct Driver<S> {
+    pub(super) stream: S,
+    machine: Connection,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    phase: Phase,
+    timer: Timer,
+    heartbeat: Option<Box<Heartbeat>>,
+    write_buffer_bytes_max: usize,
+    pub(super) protocol: Option<Box<str>>,
+}
+
+impl<S> Driver<S> {
+    pub(super) fn new(stream: S, machine: Connection, early: Vec<u8>, options: &Options) -> Self {
+        Self {
+            stream,
+            machine,
+            incoming: Incoming::new(early),
+            outgoing: Outgoing::default(),
+            phase: Phase::Running,
+            timer: Timer::default(),
+            heartbeat: options.keep_alive.map(|options| Box::new(Heartbeat::new(options, now()))),
+            write_buffer_bytes_max: options.write_buffer_bytes_max,
+            protocol: None,
+        }
+    }
+
+    pub(super) fn closed(&self) -> Option<&Closed> {
+        self.machine.closed()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.machine.is_open()
+    }
+
+    /// Whether the application has been told how it ended.
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.outgoing.bytes()
+    }
+
+    pub(super) fn start_close(
+        &mut self,
+        code: Option<CloseCode>,
+        reason: &str,
+    ) -> Result<(), CloseError> {
+        self.machine.close(code, reason, now())
+    }
+
+    /// Queues a message. It counts as taken, however much waits already.
+    pub(super) fn push(&mut self, message: Message) -> Result<(), Error> {
+        match message {
+            Message::Close(None) => Ok(self.start_close(None, "")?),
+            Message::Close(Some(CloseFrame { code, reason })) => {
+                Ok(self.start_close(Some(code), &reason)?)
+            }
+            Message::Text(text) if text.len() >= SHARED_BYTES_MIN => {
+                self.push_shared(Opcode::Text, text.into())
+            }
+            Message::Binary(data) if data.len() >= SHARED_BYTES_MIN => {
+                self.push_shared(Opcode::Binary, data)
+            }
+            Message::Text(text) => self.push_copied(connection::Message::Text(&text)),
+            Message::Binary(data) => self.push_copied(connection::Message::Binary(&data)),
+            Message::Ping(data) => self.push_copied(connection::Message::Ping(&data)),
+            Message::Pong(data) => self.push_copied(connection::Message::Pong(&data)),
+        }
+    }
+
+    fn push_copied(&mut self, message: connection::Message<'_>) -> Result<(), Error> {
+        if self.outgoing.is_broken() {
+            return Err(Error::Io(io::ErrorKind::BrokenPipe.into()));
+        }
+        let tail = self.outgoing.tail();
+        let encoded = match self.machine.role() {
+            Role::Server => self.machine.encode(tail, message),
+            Role::Client => self.machine.encode_masked(tail, message, masking_key()),
+        };
+        if encoded.is_err() {
+            self.outgoing.tidy();
+        }
+        Ok(encoded?)
+    }
+
+    /// A payload that nobody else holds is masked where it is; one that others hold is copied, so
+    /// that it stays as it is for them.
+    fn push_shared(&mut self, opcode: Opcode, payload: Bytes) -> Result<(), Error> {
+        if self.outgoing.is_broken() {
+            return Err(Error::Io(io::ErrorKind::BrokenPipe.into()));
+        }
+        if !self.machine.is_open() {
+            return Err(SendError::Closing.into());
+        }
+        let (mask, payload) = match self.machine.role() {
+            Role::Server => (None, payload),
+            Role::Client => {
+                let key = masking_key();
+                let mut own = payload.try_into_mut().unwrap_or_else(|shared| shared[..].into());
+                mask::apply(key, 0, &mut own);
+                (Some(key), own.freeze())
+            }
+        };
+        let mut head = Vec::with_capacity(HEADER_BYTES_MAX);
+        let payload_len = payload.len() as u64;
+        Header { fin: true, rsv: 0, opcode, mask, payload_len }.encode(&mut head);
+        self.outgoing.push_shared(&head, payload);
+        Ok(())
+    }
+
+    /// Queues what the machine owes: pongs, then its close frame. While the peer takes nothing
+    /// they stay in the machine, which bounds them.
+    fn take_transmit(&mut self) {
+        if self.outgoing.is_blocked() || self.outgoing.is_broken() {
+            return;
+        }
+        let frames = match self.machine.role() {
+            Role::Server => self.machine.poll_transmit(),
+            Role::Client => self.machine.poll_transmit_masked(masking_key),
+        };
+        if let Some(frames) = frames {
+            self.outgoing.tail().extend_from_slice(&frames);
+        }
+    }
+
+    /// The machine has closed: what is left to do, and what the application is told at its end.
+    fn end(&mut self, item: Item, step: Step) {
+        trace::ended(&item);
+        self.incoming.clear();
+        self.heartbeat = None;
+        let deadline = now() + self.machine.limits().close_timeout;
+        self.phase = Phase::Ending(Box::new(Ending { item, step, deadline }));
+    }
+
+    /// The connection is lost: there is nobody to say anything to.
+    fn lose(&mut self, error: Error) {
+        self.machine.handle_eof();
+        self.outgoing.clear();
+        self.end(Err(error), Step::ShutDown);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        for _ in 0..READS_PER_POLL_MAX {
+            match self.phase {
+                Phase::Running => {}
+                Phase::Ending(_) => return self.poll_ending(cx).map(Some),
+                Phase::Ended => return Poll::Ready(None),
+            }
+            if let Some(received) = self.incoming.next(&mut self.machine, now) {
+                if let Some(message) = self.receive(received, cx) {
+                    return Poll::Ready(Some(Ok(message)));
+                }
+                continue;
+            }
+            match self.incoming.poll_read(&mut self.stream, &mut self.machine, now, cx) {
+                Poll::Ready(Ok(Read::Received(received))) => {
+                    self.hear();
+                    if let Some(message) = self.receive(received, cx) {
+                        return Poll::Ready(Some(Ok(message)));
+                    }
+                }
+                Poll::Ready(Ok(Read::Part)) => self.hear(),
+                Poll::Ready(Ok(Read::End)) => self.lose(Error::Lost),
+                Poll::Ready(Err(error)) => self.lose(Error::Io(error)),
+                Poll::Pending => {
+                    // A failed write is the sender's to see; here there may still be something to
+                    // read, up to the peer's close frame.
+                    let _ = self.poll_write(cx);
+                    ready!(self.poll_deadline(cx));
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Sees to what an event asks for; the message that the application gets.
+    fn receive(&mut self, received: Received, cx: &mut Context<'_>) -> Option<Message> {
+        match received {
+            Received::Closed(closed) => {
+                match closed.error {
+                    Some(error) => self.end(Err(error.into()), Step::Flush),
+                    None if closed.clean => {
+                        self.end(Ok(Message::Close(close_frame(&closed))), Step::Flush);
+                    }
+                    None => self.lose(Error::CloseTimeout),
+                }
+                None
+            }
+            Received::Message(message) => {
+                if matches!(message, Message::Ping(_)) {
+                    self.take_transmit();
+                    if self.incoming.is_empty() {
+                        let _ = self.poll_write(cx);
+                    }
+                }
+                Some(message)
+            }
+        }
+    }
+
+    /// Queues the message, once there is room, and writes until nothing waits.
+    pub(super) fn poll_send(
+        &mut self,
+        message: &mut Option<Message>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        ready!(self.poll_feed(message, cx))?;
+        self.poll_flush(cx)
+    }
+
+    /// Queues the message, once there is room.
+    pub(super) fn poll_feed(
+        &mut self,
+        message: &mut Option<Message>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if message.is_some() {
+            ready!(self.poll_ready(cx))?;
+        }
+        Poll::Ready(message.take().map_or(Ok(()), |message| self.push(message)))
+    }
+
+    /// Ready when another message may be queued.
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.outgoing.bytes() >= self.write_buffer_bytes_max {
+            let polled = self.poll_write(cx)?;
+            if self.outgoing.bytes() >= self.write_buffer_bytes_max {
+                return polled.map(Ok);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what waits, until nothing does.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_write(cx).map_err(Error::Io)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            self.take_transmit();
+            let was_blocked = self.outgoing.is_blocked();
+            ready!(self.outgoing.poll_write(&mut self.stream, cx))?;
+            // What stayed in the machine while the stream was blocked leaves now.
+            if !was_blocked {
+                return self.outgoing.poll_flush(&mut self.stream, cx);
+            }
+        }
+    }
+
+    fn hear(&mut self) {
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.hear(now());
+        }
+    }
+
+    /// Ready when a deadline has passed and something was done about it.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let heartbeat = self.heartbeat.as_ref().filter(|_| self.machine.is_open());
+        let beat = heartbeat.map(|heartbeat| heartbeat.deadline());
+        let Some(deadline) = self.machine.poll_timeout().or(beat) else {
+            self.timer.stop();
+            return Poll::Pending;
+        };
+        let now = ready!(self.timer.poll(deadline, cx));
+        if self.machine.handle_timeout(now).is_some() {
+            self.lose(Error::CloseTimeout);
+        } else if let Some(heartbeat) = &mut self.heartbeat {
+            match heartbeat.beat(now) {
+                Pulse::Calm => {}
+                Pulse::Ping => {
+                    // An open machine takes an empty ping; a broken stream shows when it is read.
+                    let _ = self.push(Message::Ping(Bytes::new()));
+                }
+                Pulse::Lost => self.lose(Error::KeepAliveTimeout),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        let role = self.machine.role();
+        loop {
+            let Phase::Ending(ending) = &mut self.phase else {
+                unreachable!("the phase is Ending")
+            };
+            let (step, deadline) = (ending.step, ending.deadline);
+            let polled = match step {
+                Step::Flush => self.poll_write(cx).map(drop),
+                Step::ShutDown => Pin::new(&mut self.stream).poll_shutdown(cx).map(drop),
+                Step::Linger => poll_discard(&mut self.stream, cx),
+                Step::Done => return Poll::Ready(self.finish()),
+            };
+            let is_late = polled.is_pending() && self.timer.poll(deadline, cx).is_ready();
+            if polled.is_pending() && !is_late {
+                return Poll::Pending;
+            }
+            self.step_on(role, is_late);
+        }
+    }
+
+    /// The next step of the end. Who is late with one gets no further ones.
+    fn step_on(&mut self, role: Role, is_late: bool) {
+        let linger = now() + LINGER_MAX.min(self.machine.limits().close_timeout);
+        let Phase::Ending(ending) = &mut self.phase else { return };
+        let is_error = matches!(ending.item, Err(Error::Protocol(_)));
+        ending.step = match (ending.step, role) {
+            (Step::Flush, _) if is_late => Step::Done,
+            (Step::Flush, Role::Server) => Step::ShutDown,
+            // RFC 6455 §7.1.1: the client "SHOULD wait for the server to close the connection".
+            (Step::Flush, Role::Client) => Step::Linger,
+            (Step::ShutDown, Role::Server) if is_error && !is_late => Step::Linger,
+            (Step::Linger, Role::Client) => Step::ShutDown,
+            _ => Step::Done,
+        };
+        if ending.step == Step::Linger {
+            ending.deadline = linger;
+        }
+    }
+
+    fn finish(&mut self) -> Item {
+        self.outgoing.clear();
+        self.timer.stop();
+        match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Ending(ending) => ending.item,
+            _ => unreachable!("only an ending connection finishes"),
+        }
+    }
+}

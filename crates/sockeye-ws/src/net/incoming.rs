@@ -1,0 +1,170 @@
+//! What has been read of a connection and not handed out, and the buffer that reads go through.
+//! Does not decide what a message means for the connection; that is `driver`.
+//!
+//! Reads go to a buffer that all connections of a thread share. A connection owns bytes only while
+//! more than one message came with one read and the application has not taken them all.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::message::{CloseFrame, Message};
+use crate::close::CloseCode;
+use crate::connection::{Closed, Connection, Event};
+
+/// How many bytes one read takes at the most.
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(Box::default());
+}
+
+/// Runs `read` with the thread's buffer. A stream that reads another WebSocket meanwhile finds it
+/// taken and gets a new one.
+pub(super) fn with_scratch<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
+    let mut scratch = SCRATCH.take();
+    if scratch.is_empty() {
+        scratch = vec![0; READ_BYTES_MAX].into_boxed_slice();
+    }
+    let result = read(&mut scratch);
+    SCRATCH.set(scratch);
+    result
+}
+
+/// What an event of the machine is to the driver.
+#[derive(Debug)]
+pub(super) enum Received {
+    Message(Message),
+    Closed(Closed),
+}
+
+/// What a read brought.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// An event; more of them may wait.
+    Received(Received),
+    /// Bytes, but no event yet.
+    Part,
+    /// The peer ended its side.
+    End,
+}
+
+/// Bytes that were read and whose messages nobody has asked for yet.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    unread: Vec<u8>,
+    /// Where in `unread` the next frame begins.
+    from: usize,
+}
+
+impl Incoming {
+    /// `early` came with the opening handshake.
+    pub(super) fn new(early: Vec<u8>) -> Self {
+        Self { unread: early, from: 0 }
+    }
+
+    /// Whether everything that was read has been handed out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.unread.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(Vec::new());
+    }
+
+    /// The next event of what was read before.
+    pub(super) fn next(
+        &mut self,
+        machine: &mut Connection,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<Received> {
+        if self.unread.is_empty() {
+            return None;
+        }
+        let mut events = machine.handle_input(&mut self.unread[self.from..], now());
+        let received = events.next().map(Received::from);
+        let rest_len = events.into_rest().len();
+        if rest_len == 0 {
+            self.clear();
+        } else {
+            self.from = self.unread.len() - rest_len;
+        }
+        received
+    }
+
+    /// Reads once. To be called when [`next`](Self::next) has nothing more.
+    pub(super) fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        machine: &mut Connection,
+        now: impl FnOnce() -> Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Read>> {
+        with_scratch(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            let polled = Pin::new(stream).poll_read(cx, &mut buffer)?;
+            let count = buffer.filled().len();
+            if polled.is_pending() {
+                return Poll::Pending;
+            }
+            if count == 0 {
+                return Poll::Ready(Ok(Read::End));
+            }
+            let mut events = machine.handle_input(&mut scratch[..count], now());
+            let received = events.next().map(Received::from);
+            let rest = events.into_rest();
+            if !rest.is_empty() {
+                self.unread = rest.to_vec();
+                self.from = 0;
+            }
+            Poll::Ready(Ok(received.map_or(Read::Part, Read::Received)))
+        })
+    }
+}
+
+/// Reads and forgets until the peer ends its side. `Ready` when it has, or the stream failed.
+pub(super) fn poll_discard<S: AsyncRead + Unpin>(stream: &mut S, cx: &mut Context<'_>) -> Poll<()> {
+    /// A peer that never stops sending gives way to others after so many reads.
+    const READS_MAX: usize = 16;
+
+    with_scratch(|scratch| {
+        for _ in 0..READS_MAX {
+            let mut buffer = ReadBuf::new(scratch);
+            match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
+
+impl From<Event<'_>> for Received {
+    /// Copies what lies in the read buffer; what came in parts is moved.
+    fn from(event: Event<'_>) -> Self {
+        Self::Message(match event {
+            Event::Text(text) => Message::Text(text.into()),
+            Event::Binary(data) => Message::Binary(owned(data)),
+            Event::Ping(payload) => Message::Ping(owned(payload)),
+            Event::Pong(payload) => Message::Pong(owned(payload)),
+            Event::Closed(closed) => return Self::Closed(closed),
+        })
+    }
+}
+
+fn owned(data: std::borrow::Cow<'_, [u8]>) -> Bytes {
+    data.into_owned().into()
+}
+
+/// The close frame that `closed` tells of; `None` if it carried no code.
+pub(super) fn close_frame(closed: &Closed) -> Option<CloseFrame> {
+    (closed.code != CloseCode::NO_STATUS)
+        .then(|| CloseFrame { code: closed.code, reason: closed.reason.as_str().into() })
+}

@@ -1,0 +1,109 @@
+//! The clock of a connection: one timer that exists only while a deadline does, and the heartbeat.
+//! Does not know what is done about a deadline.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use tokio::time::{self, Sleep};
+
+use super::options::KeepAlive;
+
+/// The time, by the clock of the runtime: a test may have stopped it.
+pub(super) fn now() -> Instant {
+    time::Instant::now().into_std()
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// The time, once it is `deadline`.
+    pub(super) fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<Instant> {
+        let deadline = time::Instant::from_std(deadline);
+        let sleep = self.0.get_or_insert_with(|| Box::pin(time::sleep_until(deadline)));
+        if sleep.deadline() != deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(now().max(deadline.into_std()))
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// Whether the peer has been heard of lately.
+#[derive(Debug)]
+pub(super) struct Heartbeat {
+    options: KeepAlive,
+    heard_at: Instant,
+    /// When a ping was sent, if nothing has been heard since.
+    pinged_at: Option<Instant>,
+}
+
+/// What is to be done at a heartbeat's deadline.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pulse {
+    /// Nothing: the peer was heard of meanwhile.
+    Calm,
+    Ping,
+    Lost,
+}
+
+impl Heartbeat {
+    pub(super) fn new(options: KeepAlive, now: Instant) -> Self {
+        Self { options, heard_at: now, pinged_at: None }
+    }
+
+    pub(super) fn hear(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.pinged_at = None;
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        match self.pinged_at {
+            Some(pinged_at) => pinged_at + self.options.timeout,
+            None => self.heard_at + self.options.interval,
+        }
+    }
+
+    pub(super) fn beat(&mut self, now: Instant) -> Pulse {
+        if now < self.deadline() {
+            return Pulse::Calm;
+        }
+        if self.pinged_at.is_some() {
+            return Pulse::Lost;
+        }
+        self.pinged_at = Some(now);
+        Pulse::Ping
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_ping_after_silence_and_an_end_after_more() {
+        let start = now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let options =
+            KeepAlive { interval: Duration::from_secs(20), timeout: Duration::from_secs(5) };
+        let mut heartbeat = Heartbeat::new(options, start);
+        heartbeat.hear(at(10));
+        assert_eq!(heartbeat.beat(at(20)), Pulse::Calm);
+        assert_eq!(heartbeat.deadline(), at(30));
+        assert_eq!(heartbeat.beat(at(30)), Pulse::Ping);
+        assert_eq!(heartbeat.deadline(), at(35));
+        heartbeat.hear(at(34));
+        assert_eq!(heartbeat.beat(at(35)), Pulse::Calm);
+        assert_eq!(heartbeat.beat(at(54)), Pulse::Ping);
+        assert_eq!(heartbeat.beat(at(58)), Pulse::Calm);
+        assert_eq!(heartbeat.beat(at(59)), Pulse::Lost);
+    }
+}

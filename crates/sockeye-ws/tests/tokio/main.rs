@@ -1,0 +1,14 @@
+//! The tokio side seen from outside, over memory and over real loopback, in one binary.
+//! Knows nothing of its inside; what needs that is tested beside the code.
+
+mod abuse;
+mod cancel;
+mod client;
+mod examples;
+mod server;
+mod split;
+mod stream;
+mod support;
+mod tls;
+mod tungstenite;
+mod upgrade;
