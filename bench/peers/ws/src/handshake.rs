@@ -10,8 +10,7 @@ use crate::Upgraded;
 
 const HEAD_BYTES_MAX: usize = 4096;
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-const DEFLATE: &str =
-    "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+const DEFLATE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
 pub async fn accept(mut stream: TcpStream, deflate: bool) -> Option<Upgraded> {
     let head = read_head(&mut stream).await?;

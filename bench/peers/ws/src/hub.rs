@@ -41,27 +41,26 @@ impl<L: Library> Hub<L> {
         self.0.borrow_mut().push(Rc::clone(&connection));
         let mut reader = Reader(Rc::clone(&connection));
         while let Some(batch) = crate::next_batch::<L, _>(&mut reader).await {
+            let batch: Vec<_> = batch.collect();
             let all = self.0.borrow().clone();
-            for message in batch {
-                for other in &all {
-                    // Who has gone is found out by its own task.
-                    let _ = feed(other, &message).await;
-                }
-            }
-            for other in &all {
-                let _ = poll_fn(|cx| other.borrow_mut().poll_flush_unpin(cx)).await;
+            for other in all {
+                // Who has gone is found out by its own task.
+                let _ = send_all(&other, &batch).await;
             }
         }
         self.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, &connection));
     }
 }
 
-async fn feed<M: Clone, C: Sink<M> + Unpin>(
-    to: &Rc<RefCell<C>>,
-    message: &M,
+async fn send_all<M: Clone, C: Sink<M> + Unpin>(
+    to: &RefCell<C>,
+    batch: &[M],
 ) -> Result<(), C::Error> {
-    poll_fn(|cx| to.borrow_mut().poll_ready_unpin(cx)).await?;
-    to.borrow_mut().start_send_unpin(message.clone())
+    for message in batch {
+        poll_fn(|cx| to.borrow_mut().poll_ready_unpin(cx)).await?;
+        to.borrow_mut().start_send_unpin(message.clone())?;
+    }
+    poll_fn(|cx| to.borrow_mut().poll_flush_unpin(cx)).await
 }
 
 /// A queue for each connection.

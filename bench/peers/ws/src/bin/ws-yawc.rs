@@ -24,8 +24,7 @@ fn main() {
     let mut options =
         Options::default().with_limits(MESSAGE_BYTES_MAX, 2 * MESSAGE_BYTES_MAX).with_utf8();
     if env("TUNED", "1") {
-        options =
-            options.with_read_buffer_capacity(128 << 10).with_backpressure_boundary(64 << 10);
+        options = options.with_read_buffer_capacity(128 << 10).with_backpressure_boundary(64 << 10);
     }
     if env("DEFLATE", "1") {
         options = options
