@@ -201,6 +201,11 @@ test("H39 placeholder numbers that name no attachment are fatal", async (t) => {
   await fatal(t, '451-["echo",{"_placeholder":true}]', Buffer.from("x"));
 });
 
+const amplifies = "Node hands the same buffer out as often as it is named";
+test("an attachment that two placeholders name is fatal", sockeyeOnly(amplifies), async (t) => {
+  await fatal(t, `451-["echo",${PLACEHOLDER},[${PLACEHOLDER}]]`, Buffer.from("x"));
+});
+
 test("H39 text among attachments is fatal", async (t) => {
   await fatal(t, `452-["echo",${PLACEHOLDER}]`, Buffer.from("x"), event("echo"));
   await fatal(t, `451-["echo",${PLACEHOLDER}]`, `451-["echo",${PLACEHOLDER}]`);

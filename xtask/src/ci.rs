@@ -1,34 +1,75 @@
 //! What a change must pass.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::run::{command, run, run_quietly, target, works};
-use crate::{chat, test, tidy};
+use crate::run::{command, root, run, works};
+use crate::{chat, fuzz, install, test, tidy};
 
-/// Formatting, lints, tidy, documentation, licences, tests.
+/// How long each fuzz target runs: long enough for what is easily broken.
+const FUZZ_SECONDS: u64 = 5;
+
+/// Formatting, lints, tidy, documentation, licences, tests, fuzz targets.
 pub fn run_ci() -> Result<()> {
     run(&mut command("cargo", &["fmt", "--all", "--check"]))?;
     tidy::run()?;
+    msrv()?;
     chat::fetch_client()?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
     run(&mut command("cargo", &clippy))?;
-    let mut doc = command("cargo", &["doc", "--workspace", "--no-deps"]);
+    features_alone()?;
+    fuzz::check()?;
+    let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--all-features"]);
     run(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;
     deny()?;
     test::run()?;
+    fuzz::run_targets(FUZZ_SECONDS, None)?;
     eprintln!("\nci: passed");
     Ok(())
 }
 
+/// The WebSocket crate with few features: the tests have nearly all of them.
+fn features_alone() -> Result<()> {
+    for features in ["", "tokio", "hyper", "rustls", "ring", "tokio,tracing"] {
+        let args = ["clippy", "--package", "sockeye-ws", "--features", features];
+        run(command("cargo", &args).args(["--", "--deny", "warnings"]))?;
+    }
+    Ok(())
+}
+
+/// The minimum Rust that the manifest states is the README's, and enough for every dependency.
+/// That our own code needs no more is a lint of clippy (`incompatible_msrv`).
+fn msrv() -> Result<()> {
+    let args = ["metadata", "--format-version", "1", "--locked"];
+    let output = command("cargo", &args).output().context("cargo cannot be started")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let packages = metadata["packages"].as_array().context("there are no packages")?;
+    let rust = |package: &serde_json::Value| version(package["rust_version"].as_str()?);
+    let own = packages.iter().filter(|package| package["source"].is_null()).filter_map(rust).min();
+    let own = own.context("the manifest states no rust-version")?;
+    for package in packages {
+        if rust(package).is_some_and(|needed| needed > own) {
+            bail!("{} needs Rust {}", package["name"], package["rust_version"]);
+        }
+    }
+    let readme = std::fs::read_to_string(root().join("README.md"))?;
+    let stated = readme.split_once("Minimum Rust: ").and_then(|(_, rest)| {
+        version(rest.split(|c: char| !c.is_ascii_digit() && c != '.').next()?)
+    });
+    ensure!(stated == Some(own), "the README states another minimum Rust than the manifest");
+    eprintln!("msrv: passed");
+    Ok(())
+}
+
+/// `1.90`, `1.90.0` or `1.90.`, as numbers.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
 /// Licences and sources always; RustSec advisories where their database can be had.
 fn deny() -> Result<()> {
-    let tools = target().join("tools");
-    let binary = tools.join("bin/cargo-deny");
-    if !binary.exists() {
-        eprintln!("\n$ cargo install cargo-deny");
-        let mut install = command("cargo", &["install", "--locked", "--quiet", "cargo-deny"]);
-        run_quietly(install.arg("--root").arg(&tools)).context("cargo-deny is needed")?;
-    }
+    let binary = install::cargo_tool("cargo-deny").context("cargo-deny is needed")?;
     let binary = binary.to_string_lossy().into_owned();
     run(&mut command(&binary, &["check", "bans", "licenses", "sources"]))?;
     if works(&binary, &["fetch", "db"]) {
@@ -38,5 +79,17 @@ fn deny() -> Result<()> {
             "The RustSec advisory database cannot be fetched here; advisories are not checked."
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(version("1.90.") > version("1.9.5"));
+        assert_eq!(version("1.90.0"), Some((1, 90)));
+        assert_eq!(version("new"), None);
     }
 }

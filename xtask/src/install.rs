@@ -1,10 +1,10 @@
 //! What commands need beyond Rust: installed quietly, or a sentence that says what to do.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::run::{command, root, run_quietly, works};
+use crate::run::{command, root, run_quietly, target, works};
 
 /// Node.js and npm.
 pub fn node() -> Result<()> {
@@ -21,6 +21,19 @@ pub fn chromium() -> Result<&'static str> {
         apt(&["chromium"]).context("Chromium is needed at /usr/bin/chromium; please install it")?;
     }
     Ok(PATH)
+}
+
+/// A cargo subcommand from crates.io, kept with what the repository builds; its path.
+pub fn cargo_tool(name: &str) -> Result<PathBuf> {
+    let tools = target().join("tools");
+    let binary = tools.join("bin").join(name);
+    if !binary.exists() {
+        eprintln!("\n$ cargo install {name}");
+        let mut install = command("cargo", &["install", "--locked", "--quiet", name]);
+        run_quietly(install.arg("--root").arg(&tools))
+            .with_context(|| format!("{name} cannot be installed; is crates.io within reach?"))?;
+    }
+    Ok(binary)
 }
 
 /// The packages that a folder's lock file names; nothing is done where they are there already.

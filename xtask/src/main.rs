@@ -4,7 +4,9 @@ mod bench;
 mod chat;
 mod ci;
 mod conformance;
+mod fuzz;
 mod install;
+mod interop;
 mod run;
 mod test;
 mod tidy;
@@ -19,7 +21,12 @@ The repository's commands. Each prints what it runs and ends with a verdict.
   cargo xtask test           passes all tests: Rust, and the official clients against real servers.
                              Installs what is missing (apt-get, npm)
   cargo xtask conformance    only the official clients: first against Node's server, then ours
-  cargo xtask ci             what a change must pass: formatting, lints, tidy, docs, licences, tests
+  cargo xtask interop        only npm's ws with the examples of our WebSocket crate, both ways
+  cargo xtask fuzz [SECONDS] [TARGET]
+                             runs the fuzz targets, all or one (fuzz/README.md tells them), each for
+                             so long. Default: 10 seconds. Installs cargo-fuzz where it is missing
+  cargo xtask ci             what a change must pass: formatting, lints, tidy, docs, licences,
+                             tests, and 5 seconds of each fuzz target
   cargo xtask tidy           the rules of the house that no compiler knows
   cargo xtask bench [ARGS]   measures against peers and prints ratios; ARGS go to bench/bench.py
                              (`--help` tells them; default: --servers limit,oxide,node --suite core)
@@ -43,6 +50,8 @@ fn dispatch(args: &[String]) -> Result<()> {
         "chat" => chat::run_server(rest),
         "test" => test::run(),
         "conformance" => conformance::run(),
+        "interop" => interop::run_interop(),
+        "fuzz" => fuzz::run_command(rest),
         "ci" => ci::run_ci(),
         "tidy" => tidy::run(),
         "bench" => bench::run_bench(rest),

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::run::{self, command, works};
-use crate::{chat, conformance, install};
+use crate::{chat, conformance, install, interop};
 
 /// The Rust tests and the examples in the documentation.
 fn run_rust() -> Result<()> {
@@ -21,6 +21,7 @@ pub fn run() -> Result<()> {
     install::node()?;
     chat::fetch_client()?;
     run_rust()?;
+    interop::run_interop()?;
     conformance::run_sockeye()?;
     chat::run_browser_tests()?;
     eprintln!("\ntest: passed");

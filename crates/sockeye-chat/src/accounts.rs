@@ -15,7 +15,6 @@ use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -67,7 +66,7 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 /// An answer that is not a success.
-pub(crate) struct Refusal {
+pub(crate) struct ErrorResponse {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -75,13 +74,13 @@ pub(crate) struct Refusal {
     retry_after: Option<Duration>,
 }
 
-impl Refusal {
+impl ErrorResponse {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), fields: None, retry_after: None }
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         let mut error = json!({ "code": self.code, "message": self.message });
         if let Some(fields) = self.fields {
@@ -96,48 +95,49 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl From<anyhow::Error> for Refusal {
+impl From<anyhow::Error> for ErrorResponse {
     fn from(error: anyhow::Error) -> Self {
         tracing::error!(%error, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed.")
     }
 }
 
-impl From<JsonRejection> for Refusal {
+impl From<JsonRejection> for ErrorResponse {
     fn from(rejection: JsonRejection) -> Self {
         Self::new(rejection.status(), "bad_request", rejection.body_text())
     }
 }
 
 /// What is missing or no text is empty here: the form's checks say what they expect.
-#[derive(Deserialize)]
 struct Credentials {
-    #[serde(default, deserialize_with = "text")]
     username: String,
-    #[serde(default, deserialize_with = "text")]
     password: String,
 }
 
-fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    Ok(Value::deserialize(from)?.as_str().unwrap_or_default().to_owned())
+impl Credentials {
+    fn read(body: Body) -> Result<Self, ErrorResponse> {
+        let Json(form) = body?;
+        let text = |field: &str| form[field].as_str().unwrap_or_default().to_owned();
+        Ok(Self { username: text("username"), password: text("password") })
+    }
 }
 
-type Body = Result<Json<Credentials>, JsonRejection>;
+type Body = Result<Json<Value>, JsonRejection>;
 
 async fn register(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Refusal> {
-    let Json(Credentials { username, password }) = body?;
+) -> Result<Response, ErrorResponse> {
+    let Credentials { username, password } = Credentials::read(body)?;
     check_form(&username, &password)?;
     admit(&app, &username, client(&app.config.trusted_proxies, peer.ip(), &headers))?;
     let hash = hashing(&app, move || hash_password(&password)).await?;
     let user = User { id: random()?[..20].to_owned(), username, hash };
     if !app.store.add_user(user.clone()).await? {
         let taken = "This name is taken.";
-        return Err(Refusal::new(StatusCode::CONFLICT, "name_taken", taken));
+        return Err(ErrorResponse::new(StatusCode::CONFLICT, "name_taken", taken));
     }
     sign_in(&app, &user, StatusCode::CREATED).await
 }
@@ -147,8 +147,8 @@ async fn login(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Refusal> {
-    let Json(Credentials { username, password }) = body?;
+) -> Result<Response, ErrorResponse> {
+    let Credentials { username, password } = Credentials::read(body)?;
     check_filled(&username, &password)?;
     admit(&app, &username, client(&app.config.trusted_proxies, peer.ip(), &headers))?;
     let user = app.store.user(&username)?;
@@ -158,15 +158,15 @@ async fn login(
         Some(user) if good => sign_in(&app, &user, StatusCode::OK).await,
         _ => {
             let wrong = "The name or the password is wrong.";
-            Err(Refusal::new(StatusCode::UNAUTHORIZED, "wrong_credentials", wrong))
+            Err(ErrorResponse::new(StatusCode::UNAUTHORIZED, "wrong_credentials", wrong))
         }
     }
 }
 
 /// Gives a new access token for the cookie's refresh token, and a new one of those. An older
 /// refresh token ends the sign-in: someone else has used it.
-async fn refresh(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let ended = || Refusal::new(StatusCode::UNAUTHORIZED, "signed_out", "Please sign in.");
+async fn refresh(State(app): State<App>, headers: HeaderMap) -> Result<Response, ErrorResponse> {
+    let ended = || ErrorResponse::new(StatusCode::UNAUTHORIZED, "signed_out", "Please sign in.");
     let (id, secret) = cookie(&headers).ok_or_else(ended)?;
     let fresh = random()?;
     let new = new_sign_in(&app, "", &fresh);
@@ -176,7 +176,7 @@ async fn refresh(State(app): State<App>, headers: HeaderMap) -> Result<Response,
     answer(&app, &user, StatusCode::OK, &format!("{id}.{fresh}"))
 }
 
-async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refusal> {
+async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<Response, ErrorResponse> {
     if let Some((id, _)) = cookie(&headers) {
         app.store.end_sign_in(id).await?;
     }
@@ -185,7 +185,7 @@ async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<Response, 
     Ok(response)
 }
 
-fn check_form(username: &str, password: &str) -> Result<(), Refusal> {
+fn check_form(username: &str, password: &str) -> Result<(), ErrorResponse> {
     let mut fields = serde_json::Map::new();
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     // ASCII only: names that look alike but are not must not exist.
@@ -200,7 +200,7 @@ fn check_form(username: &str, password: &str) -> Result<(), Refusal> {
 }
 
 /// A sign-in with something left out is no guess at a password.
-fn check_filled(username: &str, password: &str) -> Result<(), Refusal> {
+fn check_filled(username: &str, password: &str) -> Result<(), ErrorResponse> {
     let mut fields = serde_json::Map::new();
     if username.is_empty() {
         fields.insert("username".into(), "Please give a name.".into());
@@ -211,19 +211,19 @@ fn check_filled(username: &str, password: &str) -> Result<(), Refusal> {
     refuse_fields(fields)
 }
 
-fn refuse_fields(fields: serde_json::Map<String, Value>) -> Result<(), Refusal> {
+fn refuse_fields(fields: serde_json::Map<String, Value>) -> Result<(), ErrorResponse> {
     if fields.is_empty() {
         return Ok(());
     }
     let status = StatusCode::UNPROCESSABLE_ENTITY;
-    let mut refusal = Refusal::new(status, "invalid", "Please check what you typed.");
-    refusal.fields = Some(fields.into());
-    Err(refusal)
+    let mut response = ErrorResponse::new(status, "invalid", "Please check what you typed.");
+    response.fields = Some(fields.into());
+    Err(response)
 }
 
 /// Holds an attempt against the limits of its address and of its name. An address that is over
 /// its limit takes nothing from the names that it tries.
-fn admit(app: &App, username: &str, address: IpAddr) -> Result<(), Refusal> {
+fn admit(app: &App, username: &str, address: IpAddr) -> Result<(), ErrorResponse> {
     let now = Instant::now();
     let sign_ins = &app.accounts.sign_ins;
     // Whoever has one IPv6 address has the 2^64 beside it.
@@ -236,9 +236,9 @@ fn admit(app: &App, username: &str, address: IpAddr) -> Result<(), Refusal> {
     let by_name = || sign_ins.take(&format!("name {}", hash(&username.to_lowercase())), now);
     by_address.and_then(|()| by_name()).map_err(|wait| {
         let message = "Too many attempts; please wait a moment.";
-        let mut refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many", message);
-        refusal.retry_after = Some(wait);
-        refusal
+        let mut response = ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "too_many", message);
+        response.retry_after = Some(wait);
+        response
     })
 }
 
@@ -259,7 +259,7 @@ fn client(trusted: &[IpAddr], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     client
 }
 
-async fn sign_in(app: &App, user: &User, status: StatusCode) -> Result<Response, Refusal> {
+async fn sign_in(app: &App, user: &User, status: StatusCode) -> Result<Response, ErrorResponse> {
     let (id, secret) = (random()?[..20].to_owned(), random()?);
     app.store.add_sign_in(id.clone(), new_sign_in(app, &user.username, &secret)).await?;
     answer(app, user, status, &format!("{id}.{secret}"))
@@ -270,7 +270,12 @@ fn new_sign_in(app: &App, username: &str, secret: &str) -> SignIn {
     SignIn { username: username.to_owned(), token_hash: hash(secret), expires_at }
 }
 
-fn answer(app: &App, user: &User, status: StatusCode, token: &str) -> Result<Response, Refusal> {
+fn answer(
+    app: &App,
+    user: &User,
+    status: StatusCode,
+    token: &str,
+) -> Result<Response, ErrorResponse> {
     let (access_token, expires_at) = app.tokens.issue(&user.id, &user.username)?;
     let body = json!({
         "accessToken": access_token,
@@ -296,7 +301,7 @@ fn set_cookie(app: &App, response: &mut Response, token: &str, seconds: u64) -> 
 /// The refresh token's sign-in and secret.
 fn cookie(headers: &HeaderMap) -> Option<(String, String)> {
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = pairs.flat_map(|value| value.split("; "));
+    let mut pairs = pairs.flat_map(|value| value.split(';').map(str::trim));
     let token = pairs.find_map(|pair| pair.strip_prefix(COOKIE)?.strip_prefix('='))?;
     let (id, secret) = token.split_once('.')?;
     Some((id.to_owned(), secret.to_owned()))
@@ -306,12 +311,12 @@ fn cookie(headers: &HeaderMap) -> Option<(String, String)> {
 async fn hashing<T: Send + 'static>(
     app: &App,
     work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T, Refusal> {
+) -> Result<T, ErrorResponse> {
     let Ok(place) = app.accounts.hashing.clone().try_acquire_owned() else {
         let message = "The server is busy; please try again.";
-        let mut refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message);
-        refusal.retry_after = Some(Duration::from_secs(1));
-        return Err(refusal);
+        let mut response = ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message);
+        response.retry_after = Some(Duration::from_secs(1));
+        return Err(response);
     };
     static CORES: Semaphore = Semaphore::const_new(HASHES_AT_ONCE);
     let core = CORES.acquire().await.map_err(|error| anyhow!(error))?;
@@ -320,7 +325,7 @@ async fn hashing<T: Send + 'static>(
         let _held = (place, core);
         work()
     });
-    done.await.map_err(|error| anyhow!(error))?.map_err(Refusal::from)
+    done.await.map_err(|error| anyhow!(error))?.map_err(ErrorResponse::from)
 }
 
 fn hash_password(password: &str) -> Result<String> {

@@ -36,6 +36,7 @@ pub struct Parts {
     pub(crate) accounts: Accounts,
     pub(crate) rooms: Rooms,
     pub(crate) messages: Limiter,
+    pub(crate) events: Limiter,
     is_draining: AtomicBool,
 }
 
@@ -59,14 +60,15 @@ impl App {
             .mode(0o700)
             .create(&config.data_dir)
             .with_context(|| format!("cannot make the data folder {folder}"))?;
-        let rate = f64::from(config.messages_per_second);
+        let limiter = |rate: u32| Limiter::new(f64::from(rate), f64::from(rate) * 5.0);
         let secret = config.jwt_secret.as_deref();
         Ok(Self(Arc::new(Parts {
-            store: Store::open(&config.data_dir, now_ms())?,
             tokens: Tokens::new(secret, &config.data_dir, config.access_token_seconds)?,
+            store: Store::open(&config.data_dir, now_ms())?,
             accounts: Accounts::new(config.sign_ins_per_minute)?,
             rooms: Rooms::default(),
-            messages: Limiter::new(rate, rate * 5.0),
+            messages: limiter(config.messages_per_second),
+            events: limiter(config.events_per_second),
             is_draining: AtomicBool::new(false),
             config,
         })))
@@ -74,9 +76,8 @@ impl App {
 
     /// The Socket.IO server with the chat's events.
     pub fn server(&self) -> Server {
-        let origins = self.config.cors_origins.iter().filter(|origin| !origin.is_empty());
         let io = Server::builder()
-            .cors(Cors::origins(origins.cloned()).credentials(true))
+            .cors(Cors::origins(&self.config.cors_origins).credentials(true))
             .rooms_max(self.config.rooms_max)
             .state(self.clone())
             .build();
@@ -101,7 +102,9 @@ impl App {
         loop {
             minutes.tick().await;
             let swept = self.store.sweep(self.restorable_since(), now_ms() / 1000).await;
-            swept.unwrap_or_else(|error| tracing::error!(%error, "nothing was swept"));
+            if let Err(error) = swept {
+                tracing::error!(error = format!("{error:#}"), "nothing was swept");
+            }
         }
     }
 
@@ -122,6 +125,6 @@ async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
     } else if app.store.is_well() {
         (StatusCode::OK, "ready")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer")
+        (StatusCode::SERVICE_UNAVAILABLE, "the store is out of order")
     }
 }

@@ -1,28 +1,21 @@
 //! The chat's events: joining, messages, typing, leaving, restoring.
 //! Does not know HTTP; whoever gets past the middleware is signed in.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sockeye::{
-    Ack, Auth, ConnectError, Data, HandlerError, Namespace, Rejection, Server, Socket, State,
-};
+use sockeye::{Ack, Auth, ConnectError, Data, HandlerError, Rejection, Server, Socket, State};
 
 use crate::app::App;
-use crate::rooms::Room;
-use crate::store::{Message, Session};
-use crate::tokens::{TokenError, hash, now_ms, random};
+use crate::presence::{Presence, deliver, read_history};
+use crate::refusal::{INTERNAL, Refusal, retry_after_ms};
+use crate::store::Message;
+use crate::tokens::{Claims, TokenError, hash, now_ms, random};
 
-const INTERNAL: &str = "internal";
-
-/// What a connection is.
-#[derive(Clone)]
-struct Connected {
-    username: String,
-    /// The hash of the session's id, which only the client keeps.
-    session: String,
-}
+/// The longest key of a message, in characters.
+const KEY_CHARACTERS_MAX: usize = 64;
 
 /// Adds the chat to a server.
 pub(crate) fn attach(io: &Server) {
@@ -49,16 +42,17 @@ struct Credentials {
     token: Option<String>,
 }
 
+/// The token is checked here, once: the connection may outlive it.
 async fn authenticate(
     socket: Socket,
-    auth: Result<Auth<Credentials>, sockeye::Rejection>,
+    auth: Result<Auth<Credentials>, Rejection>,
     State(app): State<App>,
 ) -> Result<(), ConnectError> {
     let refuse = |message: &str, code: &str| {
         Err(ConnectError::new(message).with_data(&json!({ "code": code })))
     };
     let token = match auth {
-        Ok(Auth(Credentials { token: Some(token) })) => token,
+        Ok(Auth(Credentials { token: Some(token) })) if !token.is_empty() => token,
         Ok(_) => return refuse("Authentication required", "auth_required"),
         Err(_) => return refuse("Invalid token", "invalid_token"),
     };
@@ -67,78 +61,71 @@ async fn authenticate(
         Err(TokenError::Expired) => return refuse("Invalid token", "token_expired"),
         Err(TokenError::Invalid) => return refuse("Invalid token", "invalid_token"),
     };
-    // The session is made when the connection is admitted.
-    socket.data().insert(Connected { username: claims.username, session: String::new() });
+    app.events.take(&claims.username, Instant::now()).map_err(|wait| {
+        let data = json!({ "code": "too_fast", "retryAfterMs": retry_after_ms(wait) });
+        ConnectError::new("Too many connections").with_data(&data)
+    })?;
+    socket.data().insert(claims);
     Ok(())
 }
 
 /// The session is on the disk before the client hears of it.
 async fn connected(socket: Socket, State(app): State<App>) {
-    let Some(Connected { username, .. }) = socket.data().get() else { return };
+    let Some(Claims { username, .. }) = socket.data().get() else { return };
     let made = async {
         let id = random()?;
-        let me = Connected { username, session: hash(&id) };
-        let session = Session { username: me.username.clone(), rooms: Vec::new(), ended_at: None };
-        app.store.add_session(me.session.clone(), session).await?;
-        socket.data().insert(me);
+        let me = Presence::new(&app, &socket, username, hash(&id));
+        socket.data().insert(me.clone());
+        app.store.add_session(me.session().to_owned(), me.as_session(None, None)).await?;
         anyhow::Ok(id)
     };
     match made.await {
         // A client that has gone again needs no session.
         Ok(id) => drop(socket.emit("session:created", json!({ "sessionId": id }))),
-        Err(error) => tracing::error!(%error, "a session was not made"),
+        Err(error) => tracing::error!(error = format!("{error:#}"), "a session was not made"),
     }
 }
 
 /// Writes what the client can have back: the rooms it is in, and `more`.
-async fn save(app: &App, socket: &Socket, me: &Connected, more: Option<&str>) {
-    let mut rooms = rooms(socket);
-    if let Some(more) = more.filter(|more| !socket.is_in(more)) {
-        rooms.push(more.to_owned());
-    }
-    let session = Session { username: me.username.clone(), rooms, ended_at: None };
-    if let Err(error) = app.store.save_session(me.session.clone(), session).await {
-        tracing::error!(%error, "a session was not saved");
+async fn save(app: &App, me: &Presence, more: Option<&str>) {
+    let session = me.as_session(more, None);
+    // Talking goes on where the disk takes nothing; it is only not restored after a crash.
+    if let Err(error) = app.store.save_session(me.session().to_owned(), session).await {
+        tracing::error!(error = format!("{error:#}"), "a session was not saved");
     }
 }
 
-/// The rooms that a socket is in, without the one of its id.
-fn rooms(socket: &Socket) -> Vec<String> {
-    let own = socket.id();
-    let rooms = socket.rooms().into_iter().filter(|room| **room != *own.as_str());
-    rooms.map(|room| room.to_string()).collect()
-}
-
-fn me(socket: &Socket) -> Result<Connected, HandlerError> {
+fn me(socket: &Socket) -> Result<Arc<Presence>, Refusal> {
     let me = socket.data().get();
-    me.ok_or_else(|| HandlerError::new("auth_required", "Authentication required"))
+    me.ok_or_else(|| Refusal::new("auth_required", "Authentication required"))
 }
 
-fn internal(error: anyhow::Error) -> HandlerError {
-    tracing::error!(%error, "the store failed");
-    HandlerError::new(INTERNAL, "The server failed.")
+/// Holds what is no message against the limit of its user.
+fn admit(app: &App, me: &Presence) -> Result<(), Refusal> {
+    app.events.take(me.username(), Instant::now()).map_err(Refusal::too_fast)
 }
 
-fn check_room(app: &App, room: &str) -> Result<(), HandlerError> {
+fn check_room(app: &App, room: &str) -> Result<(), Refusal> {
     let max = app.config.room_characters_max;
     let count = room.chars().count();
     if room.trim().is_empty() || count > max || room.chars().any(char::is_control) {
         let message = format!("A room's name has 1 to {max} characters.");
-        return Err(HandlerError::new("bad_room", message));
+        return Err(Refusal::new("bad_room", message));
     }
     // Ids are names of rooms too: nobody may join somebody else's.
     if sockeye::SocketId::parse(room).is_some() {
-        return Err(HandlerError::new("bad_room", "This name cannot be a room's."));
+        let message = "A room's name cannot be exactly 20 letters, digits, - or _.";
+        return Err(Refusal::new("bad_room", message));
     }
     Ok(())
 }
 
-fn check_member(app: &App, socket: &Socket, room: &str) -> Result<(), HandlerError> {
+fn check_member(app: &App, me: &Presence, room: &str) -> Result<(), Refusal> {
     check_room(app, room)?;
-    if socket.is_in(room) {
+    if me.is_in(room) {
         return Ok(());
     }
-    Err(HandlerError::new("not_a_member", "You are not in this room."))
+    Err(Refusal::new("not_a_member", "You are not in this room."))
 }
 
 async fn join(
@@ -149,15 +136,11 @@ async fn join(
 ) -> Result<(), HandlerError> {
     // Answered by hand: before the history, and both before anything live.
     let mut ack = Some(ack);
-    let outcome = enter(&app, &socket, &room, &mut ack).await;
-    match (outcome, ack) {
-        (Err(error), Some(ack)) => Ok(ack.send(refusal(&error))?),
-        (outcome, _) => outcome,
+    let entered = enter(&app, &socket, &room, &mut ack).await;
+    if let (Err(refusal), Some(ack)) = (&entered, ack) {
+        ack.send(refusal.to_ack())?;
     }
-}
-
-fn refusal(error: &HandlerError) -> Value {
-    json!({ "status": "error", "code": error.code(), "message": error.message() })
+    Ok(entered?)
 }
 
 async fn enter(
@@ -165,113 +148,76 @@ async fn enter(
     socket: &Socket,
     room: &str,
     ack: &mut Option<Ack>,
-) -> Result<(), HandlerError> {
+) -> Result<(), Refusal> {
     let me = me(socket)?;
     check_room(app, room)?;
-    if !socket.is_in(room) && rooms(socket).len() >= app.config.rooms_max {
-        return Err(too_many_rooms(app));
+    admit(app, &me)?;
+    if !me.is_in(room) && me.room_count() >= app.config.rooms_max {
+        return Err(Refusal::too_many_rooms(app.config.rooms_max));
     }
     // Before the answer: whoever has been told of a join has it back after a crash.
-    save(app, socket, &me, Some(room)).await;
-    come_in(app, socket, &me, room, ack)
-}
-
-fn too_many_rooms(app: &App) -> HandlerError {
-    let message = format!("You are in {} rooms already.", app.config.rooms_max);
-    HandlerError::new("too_many_rooms", message)
-}
-
-/// Puts the socket into a room and tells the others. Whoever asked for it with an acknowledgement
-/// gets that and then the history, which ends where the live messages begin.
-fn come_in(
-    app: &App,
-    socket: &Socket,
-    me: &Connected,
-    room: &str,
-    ack: &mut Option<Ack>,
-) -> Result<(), HandlerError> {
-    let count = app.config.history_messages;
-    let entered = app.rooms.enter(
-        room,
-        || app.store.newest_id(),
-        |here| {
-            deliver(socket.namespace(), here);
-            let messages = match ack {
-                Some(_) => app.store.history(room, here.delivered(), count).map_err(internal)?,
-                None => Vec::new(),
-            };
-            if !socket.is_in(room) {
-                if !socket.join(room) {
-                    return Err(too_many_rooms(app));
-                }
-                if here.add(&me.username) {
-                    let joined = json!({ "username": me.username, "room": room });
-                    socket.to(room).emit("chat:userJoined", &joined)?;
-                }
-            }
-            if let Some(ack) = ack.take() {
-                ack.send(json!({ "status": "ok", "room": room, "members": here.members() }))?;
-                socket.emit("chat:history", json!({ "room": room, "messages": messages }))?;
-            }
-            Ok(())
-        },
-    );
-    entered.map_err(internal)?
+    save(app, &me, Some(room)).await;
+    let history = read_history(app, room).await.map_err(Refusal::internal)?;
+    me.come_in(socket, room, ack, Some(history))
 }
 
 #[derive(Deserialize)]
 struct NewMessage {
     room: String,
     text: String,
+    /// Chosen by the client, another for each message: the same one again, after an
+    /// acknowledgement was lost, is the same message and is acknowledged again.
+    key: Option<String>,
 }
 
 /// The message is on the disk before anyone hears of it.
 async fn message(
     socket: Socket,
-    Data(NewMessage { room, text }): Data<NewMessage>,
+    Data(NewMessage { room, text, key }): Data<NewMessage>,
     State(app): State<App>,
-) -> Result<Value, HandlerError> {
+) -> Result<Value, Refusal> {
     let me = me(&socket)?;
-    check_member(&app, &socket, &room)?;
-    let max = app.config.text_characters_max;
-    if text.trim().is_empty() || text.chars().count() > max {
-        let message = format!("A message has 1 to {max} characters.");
-        return Err(HandlerError::new("bad_text", message));
-    }
-    app.messages.take(&me.username, Instant::now()).map_err(|wait| {
-        HandlerError::new("too_fast", "You are sending too fast; please wait a moment.")
-            .with_data(&json!({ "retryAfterMs": wait.as_millis() }))
-    })?;
+    check_member(&app, &me, &room)?;
+    check_text(&app, &text, key.as_deref())?;
+    app.messages.take(me.username(), Instant::now()).map_err(Refusal::too_fast)?;
     let namespace = socket.namespace().clone();
     // In a task of its own: what is on the disk is told even if its author's connection is dropped.
     let told = tokio::spawn(async move {
-        let message = Message { id: 0, username: me.username, text, room, timestamp: 0 };
+        let username = me.username().to_owned();
+        let message = Message { id: 0, username, text, room, timestamp: 0 };
         let queue = app.clone();
         let written = move |message: &Message| queue.rooms.enqueue(message);
-        let message = app.store.append(message, written).await?;
+        let message = app.store.append(message, key, written).await?;
         app.rooms.visit(&message.room, |here| deliver(&namespace, here));
         anyhow::Ok(message.id)
     });
-    let id = told.await.map_err(anyhow::Error::from).and_then(|told| told).map_err(internal)?;
+    let id =
+        told.await.map_err(anyhow::Error::from).and_then(|told| told).map_err(Refusal::internal)?;
     Ok(json!({ "status": "ok", "id": id.to_string() }))
 }
 
-/// Tells a room what is on the disk and has not been told.
-fn deliver(namespace: &Namespace, here: &mut Room) {
-    here.deliver(|message| {
-        let told = namespace.to(&message.room).emit("chat:message", message);
-        told.unwrap_or_else(|error| tracing::error!(%error, "a message was not told"));
-    });
+fn check_text(app: &App, text: &str, key: Option<&str>) -> Result<(), Refusal> {
+    let max = app.config.text_characters_max;
+    if text.trim().is_empty() || text.chars().count() > max {
+        let message = format!("A message has 1 to {max} characters.");
+        return Err(Refusal::new("bad_text", message));
+    }
+    if key.is_some_and(|key| !(1..=KEY_CHARACTERS_MAX).contains(&key.chars().count())) {
+        let message = format!("A message's key has 1 to {KEY_CHARACTERS_MAX} characters.");
+        return Err(Refusal::new("bad_key", message));
+    }
+    Ok(())
 }
 
 async fn typing(
     socket: Socket,
     Data(room): Data<String>,
     State(app): State<App>,
-) -> Result<Value, HandlerError> {
+) -> Result<Value, Refusal> {
     let me = me(&socket)?;
-    check_member(&app, &socket, &room)?;
-    let typing = json!({ "username": me.username, "room": room });
+    check_member(&app, &me, &room)?;
+    admit(&app, &me)?;
+    let typing = json!({ "username": me.username(), "room": room });
     socket.to(&room).volatile().emit("chat:typing", &typing)?;
     Ok(json!({ "status": "ok" }))
 }
@@ -280,25 +226,12 @@ async fn leave(
     socket: Socket,
     Data(room): Data<String>,
     State(app): State<App>,
-) -> Result<Value, HandlerError> {
+) -> Result<Value, Refusal> {
     let me = me(&socket)?;
-    check_member(&app, &socket, &room)?;
-    go_out(&app, &socket, &me.username, &room);
-    save(&app, &socket, &me, None).await;
+    check_member(&app, &me, &room)?;
+    me.go_out(Some(&socket), &room);
+    save(&app, &me, None).await;
     Ok(json!({ "status": "ok", "room": room }))
-}
-
-/// Takes the socket out of a room and tells the others, if it was the user's last one there.
-fn go_out(app: &App, socket: &Socket, username: &str, room: &str) {
-    app.rooms.visit(room, |here| {
-        deliver(socket.namespace(), here);
-        socket.leave(room);
-        if here.remove(username) {
-            let left = json!({ "username": username, "room": room });
-            let told = socket.to(room).emit("chat:userLeft", &left);
-            told.unwrap_or_else(|error| tracing::error!(%error, "a leave was not told"));
-        }
-    });
 }
 
 /// Rejoins the rooms of a connection that was lost; the id works once.
@@ -306,38 +239,38 @@ async fn restore(
     socket: Socket,
     id: Result<Data<String>, Rejection>,
     State(app): State<App>,
-) -> Result<Value, HandlerError> {
+) -> Result<Value, Refusal> {
     let me = me(&socket)?;
+    admit(&app, &me)?;
     // What is no text is no id that we gave.
     let from = id.map(|Data(id)| hash(&id)).unwrap_or_default();
     let since = app.restorable_since();
-    let moved = app.store.move_session(from, me.session.clone(), since).await.map_err(internal)?;
-    let Some(earlier) = moved else {
+    let moved = app.store.move_session(from, me.session().to_owned(), since).await;
+    let Some(earlier) = moved.map_err(Refusal::internal)? else {
         socket.emit("session:rejected", ())?;
         let message = "There is no session to restore.";
-        return Err(HandlerError::new("session_rejected", message));
+        return Err(Refusal::new("session_rejected", message));
     };
     let (mut restored, count) = (Vec::new(), earlier.len());
     for room in earlier {
-        if come_in(&app, &socket, &me, &room, &mut None).is_ok() {
+        if me.come_in(&socket, &room, &mut None, None).is_ok() {
             restored.push(room);
         }
     }
     if restored.len() < count {
-        save(&app, &socket, &me, None).await;
+        save(&app, &me, None).await;
     }
     socket.emit("session:restored", json!({ "rooms": restored }))?;
     Ok(json!({ "status": "ok", "rooms": restored }))
 }
 
 async fn disconnecting(socket: Socket, State(app): State<App>) {
-    let Some(me) = socket.data().get::<Connected>() else { return };
-    let rooms = rooms(&socket);
-    for room in &rooms {
-        go_out(&app, &socket, &me.username, room);
+    let Ok(me) = me(&socket) else { return };
+    let session = me.as_session(None, Some(now_ms()));
+    for room in &session.rooms {
+        me.go_out(Some(&socket), room);
     }
-    let session = Session { username: me.username, rooms, ended_at: Some(now_ms()) };
-    if let Err(error) = app.store.save_session(me.session, session).await {
-        tracing::error!(%error, "a session was not saved");
+    if let Err(error) = app.store.save_session(me.session().to_owned(), session).await {
+        tracing::error!(error = format!("{error:#}"), "a session was not saved");
     }
 }

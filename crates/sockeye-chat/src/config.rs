@@ -19,7 +19,7 @@ const YEAR_SECONDS: u64 = 366 * 24 * 3600;
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Config {
-    /// TOML file with settings
+    /// TOML file with settings (none by default)
     #[arg(long, env = "SOCKEYE_CHAT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Address and port to listen on; port 0 takes a free one
@@ -29,12 +29,13 @@ pub struct Config {
     /// Folder of all data; made, for its owner alone, if it is missing
     #[arg(long, env = "SOCKEYE_CHAT_DATA_DIR", value_name = "FOLDER", default_value = "data")]
     pub data_dir: PathBuf,
-    /// Origins of other sites' pages that may connect to Socket.IO, separated by commas
+    /// Origins of other sites' pages that may connect to Socket.IO, separated by commas (none by
+    /// default)
     #[arg(long, env = "SOCKEYE_CHAT_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',',
           value_parser = origin)]
     pub cors_origins: Vec<String>,
-    /// Addresses of proxies in front, separated by commas: what they add to X-Forwarded-For is
-    /// the address whose sign-in attempts are counted
+    /// Addresses of proxies in front, separated by commas (none by default): what they add to
+    /// X-Forwarded-For is the address whose sign-in attempts are counted
     #[arg(long, env = "SOCKEYE_CHAT_TRUSTED_PROXIES", value_name = "ADDRESSES",
           value_delimiter = ',', value_parser = address)]
     pub trusted_proxies: Vec<IpAddr>,
@@ -72,6 +73,11 @@ pub struct Config {
     #[arg(long, env = "SOCKEYE_CHAT_MESSAGES_PER_SECOND", value_name = "COUNT",
           default_value_t = 20, value_parser = whole::<u32>(1, 1_000_000))]
     pub messages_per_second: u32,
+    /// Connections, joins, typing notices and restored sessions per second and user, with a burst
+    /// of five times that
+    #[arg(long, env = "SOCKEYE_CHAT_EVENTS_PER_SECOND", value_name = "COUNT",
+          default_value_t = 50, value_parser = whole::<u32>(1, 1_000_000))]
+    pub events_per_second: u32,
     /// Messages of history that a joiner gets
     #[arg(long, env = "SOCKEYE_CHAT_HISTORY_MESSAGES", value_name = "COUNT",
           default_value_t = 50, value_parser = whole::<usize>(0, 1000))]

@@ -5,6 +5,8 @@ mod app;
 mod chat;
 mod config;
 mod limits;
+mod presence;
+mod refusal;
 mod rooms;
 mod store;
 mod tokens;

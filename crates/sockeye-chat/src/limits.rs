@@ -1,4 +1,4 @@
-//! Rate limits by key: token buckets, forgotten when they are full again.
+//! Rate limits by key: token buckets, in bounded memory whoever chooses the keys.
 //! Does not know what is limited.
 
 use std::collections::HashMap;
@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// A full bucket needs no memory; so many keys are looked through for those.
-const KEYS_MAX: usize = 10_000;
+/// The keys that are remembered at the most: about 10 MB.
+const KEYS_MAX: usize = 65_536;
 
 /// Lets each key do something so often, with a burst.
 pub(crate) struct Limiter {
     per_second: f64,
     burst: f64,
+    keys_max: usize,
     buckets: Mutex<HashMap<String, Bucket>>,
 }
 
@@ -24,7 +25,7 @@ struct Bucket {
 impl Limiter {
     /// `per_second` on average, `burst` at once.
     pub(crate) fn new(per_second: f64, burst: f64) -> Self {
-        Self { per_second, burst, buckets: Mutex::default() }
+        Self { per_second, burst, keys_max: KEYS_MAX, buckets: Mutex::default() }
     }
 
     /// Whether `key` may do it now; if not, how long it must wait.
@@ -33,8 +34,8 @@ impl Limiter {
     /// The time until the next one is allowed.
     pub(crate) fn take(&self, key: &str, now: Instant) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock();
-        if buckets.len() >= KEYS_MAX {
-            buckets.retain(|_, bucket| bucket.filled(self, now) < self.burst);
+        if buckets.len() >= self.keys_max && !buckets.contains_key(key) {
+            self.forget_half(&mut buckets, now);
         }
         let fresh = || Bucket { tokens: self.burst, at: now };
         let bucket = buckets.entry(key.to_owned()).or_insert_with(fresh);
@@ -45,6 +46,17 @@ impl Limiter {
         }
         bucket.tokens -= 1.0;
         Ok(())
+    }
+
+    /// Forgets the fuller half of the buckets, and with it the least: to be forgotten is to be
+    /// full again. Who is being held back stays so, until as many others have spent as much. And
+    /// as it is half of them, the work for each new key stays the same.
+    fn forget_half(&self, buckets: &mut HashMap<String, Bucket>, now: Instant) {
+        let mut levels: Vec<f64> =
+            buckets.values().map(|bucket| bucket.filled(self, now)).collect();
+        let middle = levels.len() / 2;
+        let (_, &mut median, _) = levels.select_nth_unstable_by(middle, f64::total_cmp);
+        buckets.retain(|_, bucket| bucket.filled(self, now) < median);
     }
 }
 
@@ -70,5 +82,18 @@ mod tests {
         assert_eq!(limiter.take("b", start), Ok(()), "each key for itself");
         assert_eq!(limiter.take("a", start + Duration::from_millis(500)), Ok(()));
         assert!(limiter.take("a", start + Duration::from_millis(600)).is_err());
+    }
+
+    #[test]
+    fn keys_that_an_attacker_chooses_take_bounded_memory_and_free_nobody() {
+        let limiter = Limiter { keys_max: 100, ..Limiter::new(1.0, 2.0) };
+        let now = Instant::now();
+        assert_eq!(limiter.take("guesser", now), Ok(()));
+        assert_eq!(limiter.take("guesser", now), Ok(()));
+        for key in 0..10_000 {
+            assert_eq!(limiter.take(&key.to_string(), now), Ok(()));
+            assert!(limiter.buckets.lock().len() <= 100);
+        }
+        assert!(limiter.take("guesser", now).is_err(), "it has spent more than any of them");
     }
 }

@@ -1,5 +1,6 @@
 //! Starts the chat server and ends it.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -44,10 +45,10 @@ async fn run(config: Config) -> Result<()> {
     let io = app.server();
     let sweeper = app.clone();
     tokio::spawn(async move { sweeper.sweep().await });
-    let listener = sockeye::listen(wanted)
-        .await
-        .with_context(|| format!("cannot listen on {wanted}; is the address in use?"))?;
-    say(&format!("The chat is at http://{}", listener.local_addr()?));
+    let listener =
+        sockeye::listen(wanted).await.with_context(|| format!("cannot listen on {wanted}"))?;
+    // Nobody has to read it.
+    let _ = writeln!(std::io::stdout(), "The chat is at http://{}", listener.local_addr()?);
     let service = app.router(&io).into_make_service_with_connect_info::<SocketAddr>();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = axum::serve(listener, service).with_graceful_shutdown(async {
@@ -58,14 +59,20 @@ async fn run(config: Config) -> Result<()> {
     wait_for_signal().await?;
     app.drain();
     let drain = async {
-        let _ = stop.send(());
+        // HTTP answers meanwhile: a load balancer learns that the server is not ready.
         io.shutdown(grace).await;
+        let _ = stop.send(());
         serving.await
     };
-    if let Ok(ended) = tokio::time::timeout(grace, drain).await {
-        ended??;
+    tokio::select! {
+        ended = tokio::time::timeout(grace, drain) => match ended {
+            Ok(ended) => Ok(ended??),
+            // Who is not done now is cut off.
+            Err(_) => Ok(()),
+        },
+        // Whoever asks twice does not want to wait.
+        again = wait_for_signal() => again,
     }
-    Ok(())
 }
 
 async fn wait_for_signal() -> Result<()> {
@@ -74,9 +81,4 @@ async fn wait_for_signal() -> Result<()> {
         _ = terminate.recv() => Ok(()),
         interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
     }
-}
-
-#[expect(clippy::print_stdout, reason = "whoever starts it looks for this line")]
-fn say(line: &str) {
-    println!("{line}");
 }

@@ -66,10 +66,12 @@ impl Rooms {
         visit(&mut self.drawer(name).lock(), name, then)
     }
 
-    /// Lets a message wait that has just come to the disk. Called in the order of the ids.
+    /// Lets a message wait that has just come to the disk. Called in the order of the ids; one
+    /// that has been here before is passed over.
     pub(crate) fn enqueue(&self, message: &Message) {
         self.visit(&message.room, |room| {
-            if message.id > room.delivered {
+            let newest = room.waiting.back().map_or(room.delivered, |waiting| waiting.id);
+            if message.id > newest {
                 room.waiting.push_back(message.clone());
             }
         });
@@ -174,10 +176,11 @@ mod tests {
         let rooms = Rooms::default();
         rooms.enqueue(&message(6));
         join(&rooms, "ann");
-        for id in [7, 8, 9] {
+        for id in [7, 8, 9, 8] {
             rooms.enqueue(&message(id));
         }
         assert_eq!(delivered(&rooms), [8, 9], "7 was on the disk when the room was made");
+        rooms.enqueue(&message(9));
         assert_eq!(delivered(&rooms), [] as [u64; 0]);
         assert_eq!(rooms.visit("room", |room| room.delivered()), Some(9));
     }

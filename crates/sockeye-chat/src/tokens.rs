@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -101,13 +101,26 @@ impl Tokens {
 
 fn kept_secret(path: &Path) -> Result<String> {
     match fs::read_to_string(path) {
-        Ok(secret) => return Ok(secret.trim_end().to_owned()),
+        Ok(secret) => {
+            keep_to_owner(path);
+            return Ok(secret.trim_end().to_owned());
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
     let secret = random()?;
     keep(&secret, path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(secret)
+}
+
+/// A copy of the folder may have forgotten whose the secret is.
+fn keep_to_owner(path: &Path) {
+    let is_open = |file: fs::Metadata| file.permissions().mode() & 0o077 != 0;
+    if fs::metadata(path).is_ok_and(is_open)
+        && let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    {
+        tracing::warn!(%error, "others than its owner can read {}", path.display());
+    }
 }
 
 /// Under another name first: a crash must not leave half a secret.

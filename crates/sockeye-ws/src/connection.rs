@@ -1,7 +1,11 @@
 //! One side of an established connection as a deterministic state machine (RFC 6455 §5–§7).
 //! Knows nothing of the opening handshake, of sockets, clocks or randomness.
 
+mod compression;
+mod parts;
 mod reader;
+mod room;
+mod sender;
 mod types;
 
 use std::mem;
@@ -9,12 +13,16 @@ use std::time::Instant;
 
 use crate::assembly::Assembly;
 use crate::close::{self, CloseCode};
-use crate::error::{CloseError, ProtocolError, SendError};
+use crate::deflate::Agreed;
+use crate::error::{CloseError, ProtocolError};
 use crate::frame::{CONTROL_BYTES_MAX, Header, Opcode, write_frame};
 use crate::mask::MaskingKey;
+use compression::Compression;
 use reader::Reader;
+use sender::Fragmented;
+use types::Input;
 
-pub use types::{Closed, Event, Events, Limits, Message, Role};
+pub use types::{Closed, Event, Events, Limits, Message, Part, PartEvent, PartEvents, Role};
 
 /// Where the closing handshake stands. (CONNECTING is the opening handshake, before this machine.)
 ///
@@ -48,15 +56,21 @@ pub struct Connection {
     state: State,
     reader: Reader,
     /// The message under way, when it does not come whole in one read.
-    assembly: Option<Assembly>,
+    assembly: Option<Box<Assembly>>,
     /// How many frames the message under way has had.
     fragments: u32,
+    /// Whether the input is read for parts of messages.
+    in_parts: bool,
     /// The payload of a control frame that does not come whole in one read.
     control: Vec<u8>,
     /// Control frames of our own that wait to be taken, unmasked.
     transmit: Vec<u8>,
     /// How many of them are pongs.
     pending_pongs: u32,
+    /// The message of our own whose fragments are being sent.
+    fragmented: Option<Fragmented>,
+    /// What was agreed about compression, and the contexts that live as long as the connection.
+    deflate: Option<Box<Compression>>,
 }
 
 impl Connection {
@@ -69,10 +83,26 @@ impl Connection {
             reader: Reader::START,
             assembly: None,
             fragments: 0,
+            in_parts: false,
             control: Vec::new(),
             transmit: Vec::new(),
             pending_pongs: 0,
+            fragmented: None,
+            deflate: None,
         }
+    }
+
+    /// Compresses messages, and takes compressed ones, as the opening handshake agreed
+    /// ([`server`](crate::handshake::server::Accept::negotiate_deflate),
+    /// [`client`](crate::handshake::client::Response::deflate)). `None` changes nothing.
+    ///
+    /// Between messages the connection then holds some 60 bytes more, and where a side keeps a
+    /// context what [`Options`](crate::deflate::Options) say about it. With a context of our own,
+    /// all that was encoded must be sent, in that order: what follows may refer to it.
+    #[must_use]
+    pub fn with_deflate(mut self, agreed: Option<Agreed>) -> Self {
+        self.deflate = agreed.map(|agreed| Box::new(Compression::new(agreed, self.role)));
+        self
     }
 
     /// Reads what one read from the peer returned; the events come out of the iterator.
@@ -83,7 +113,50 @@ impl Connection {
     /// it.
     #[inline]
     pub fn handle_input<'c, 'i>(&'c mut self, input: &'i mut [u8], now: Instant) -> Events<'c, 'i> {
-        Events { connection: self, input, now }
+        self.in_parts = false;
+        Events(Input { connection: self, input, now })
+    }
+
+    /// [`handle_input`](Self::handle_input) that hands out messages in parts, as they arrive:
+    /// nothing is kept of them, however long they are, but the beginning of a character.
+    ///
+    /// A part of a message that is not compressed borrows from `input`; others have about 64 KiB at
+    /// most. A message that had begun before comes out with all that has been kept of it. The other
+    /// way round, `handle_input` passes over what is left of a message that has come out in parts.
+    ///
+    /// [`Limits::streamed_bytes_max`] bounds these messages, and no other limit does.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    ///
+    /// use sockeye_ws::{Connection, Limits, PartEvent, Role};
+    ///
+    /// // What two reads returned: a text of two fragments, the second cut off.
+    /// let reads = [&b"\x01\x05Hello\x80\x07, wo"[..], b"rld"];
+    /// let mut client = Connection::new(Role::Client, Limits::default());
+    /// let mut parts = Vec::new();
+    /// for read in reads {
+    ///     for event in client.handle_input_in_parts(&mut read.to_vec(), Instant::now()) {
+    ///         let PartEvent::Text(part) = event else { unreachable!() };
+    ///         parts.push((part.data.into_owned(), part.first, part.last));
+    ///     }
+    /// }
+    /// assert_eq!(
+    ///     parts,
+    ///     [
+    ///         ("Hello".to_owned(), true, false),
+    ///         (", wo".to_owned(), false, false),
+    ///         ("rld".to_owned(), false, true),
+    ///     ]
+    /// );
+    /// ```
+    pub fn handle_input_in_parts<'c, 'i>(
+        &'c mut self,
+        input: &'i mut [u8],
+        now: Instant,
+    ) -> PartEvents<'c, 'i> {
+        self.in_parts = true;
+        PartEvents(Input { connection: self, input, now })
     }
 
     /// The peer ended the TCP connection. Returns how the connection ended, if it had not before.
@@ -165,41 +238,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Appends a message to `out` as one frame. For servers.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::Closing`] once the closing handshake has begun, [`SendError::ControlTooLong`]
-    /// for a ping or pong above 125 bytes.
-    ///
-    /// # Panics
-    ///
-    /// For a client, whose frames are masked.
-    pub fn encode(&self, out: &mut Vec<u8>, message: Message<'_>) -> Result<(), SendError> {
-        assert_eq!(self.role, Role::Server, "a client's frames are masked");
-        self.encode_with(out, message, None)
-    }
-
-    /// [`encode`](Self::encode) for clients: `key` is random and fresh. The message itself stays
-    /// as it is; its copy in `out` is masked.
-    ///
-    /// # Errors
-    ///
-    /// As [`encode`](Self::encode).
-    ///
-    /// # Panics
-    ///
-    /// For a server, whose frames are not masked.
-    pub fn encode_masked(
-        &self,
-        out: &mut Vec<u8>,
-        message: Message<'_>,
-        key: MaskingKey,
-    ) -> Result<(), SendError> {
-        assert_eq!(self.role, Role::Client, "a server's frames are not masked");
-        self.encode_with(out, message, Some(key))
-    }
-
     /// Which side this is.
     pub fn role(&self) -> Role {
         self.role
@@ -227,23 +265,6 @@ impl Connection {
             State::Closed(closed) => Some(closed),
             _ => None,
         }
-    }
-
-    fn encode_with(
-        &self,
-        out: &mut Vec<u8>,
-        message: Message<'_>,
-        key: Option<MaskingKey>,
-    ) -> Result<(), SendError> {
-        if !self.is_open() {
-            return Err(SendError::Closing);
-        }
-        let (opcode, payload) = message.parts();
-        if opcode.is_control() && payload.len() > CONTROL_BYTES_MAX {
-            return Err(SendError::ControlTooLong);
-        }
-        write_frame(out, opcode, payload, key);
-        Ok(())
     }
 
     fn take_transmit(&mut self) -> Option<Vec<u8>> {
@@ -275,10 +296,11 @@ impl Connection {
         self.end(Closed { code, reason: String::new(), clean: false, error: Some(error) })
     }
 
-    /// Enters `Closed` and frees what a message under way held.
+    /// Enters `Closed` and frees what a message under way and the contexts held.
     fn end(&mut self, closed: Closed) -> Closed {
         self.reader = Reader::START;
         self.assembly = None;
+        self.deflate = None;
         self.control = Vec::new();
         self.state = State::Closed(Box::new(closed.clone()));
         closed
@@ -328,13 +350,14 @@ mod tests {
     }
 
     fn heap_bytes(connection: &Connection) -> usize {
-        let assembly = connection.assembly.as_ref().map_or(0, Assembly::len);
+        let assembly = connection.assembly.as_ref().map_or(0, |assembly| assembly.len() as usize);
         connection.transmit.capacity() + connection.control.capacity() + assembly
     }
 
     #[test]
     fn is_small() {
-        assert!(size_of::<Connection>() < 200, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Connection>() < 160, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Compression>() <= 64, "{} bytes", size_of::<Compression>());
     }
 
     #[test]
@@ -414,7 +437,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a client's frames are masked")]
     fn a_client_cannot_send_unmasked() {
-        let connection = Connection::new(Role::Client, Limits::default());
+        let mut connection = Connection::new(Role::Client, Limits::default());
         let _ = connection.encode(&mut Vec::new(), Message::Text("plain"));
     }
 }

@@ -37,7 +37,9 @@ pub enum ProtocolError {
     /// A declared length above 2^53 − 1 bytes.
     #[error("declared payload length is above 2^53 - 1")]
     LengthOverflow,
-    /// A message longer than [`Limits::message_bytes_max`](crate::Limits::message_bytes_max).
+    /// A message longer than [`Limits::message_bytes_max`](crate::Limits::message_bytes_max) (in
+    /// parts [`Limits::streamed_bytes_max`](crate::Limits::streamed_bytes_max)), or one that is
+    /// compressed and longer before it is inflated than any compressor makes it.
     #[error("message is longer than the limit")]
     MessageTooLong,
     /// More frames in a message than [`Limits::fragments_max`](crate::Limits::fragments_max).
@@ -50,6 +52,9 @@ pub enum ProtocolError {
     /// A text message that is not UTF-8.
     #[error("text message is not UTF-8")]
     InvalidText,
+    /// A compressed message that is not DEFLATE data, or ends in the middle of it.
+    #[error("compressed message cannot be inflated")]
+    InvalidDeflate,
     /// A close frame with a payload of one byte, which is half a status code.
     #[error("close frame with a payload of one byte")]
     CloseTooShort,
@@ -65,7 +70,9 @@ impl ProtocolError {
     /// The status code that tells the peer about it (RFC 6455 §7.4.1): 1002, 1007, 1008 or 1009.
     pub fn close_code(self) -> CloseCode {
         match self {
-            Self::InvalidText | Self::InvalidCloseReason => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidText | Self::InvalidDeflate | Self::InvalidCloseReason => {
+                CloseCode::INVALID_PAYLOAD
+            }
             Self::LengthOverflow | Self::MessageTooLong => CloseCode::TOO_BIG,
             Self::TooManyFragments | Self::TooManyPings => CloseCode::POLICY,
             _ => CloseCode::PROTOCOL_ERROR,
@@ -83,6 +90,15 @@ pub enum SendError {
     /// A ping or pong with more than 125 bytes.
     #[error("a control frame holds at most 125 bytes")]
     ControlTooLong,
+    /// A message between the fragments of another.
+    #[error("a message whose fragments are being sent has not ended")]
+    UnfinishedMessage,
+    /// A fragment of text in a binary message, or the other way round.
+    #[error("the fragments of a message are all text or all binary")]
+    OtherKind,
+    /// A fragment of a control frame.
+    #[error("a control frame cannot be fragmented")]
+    ControlFragment,
 }
 
 /// Why a closing handshake could not be started as asked.

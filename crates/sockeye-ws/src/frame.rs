@@ -14,6 +14,9 @@ pub const CONTROL_BYTES_MAX: usize = 125;
 /// written in JavaScript can count to.
 pub const PAYLOAD_BYTES_MAX: u64 = (1 << 53) - 1;
 
+/// RSV1 among [`Header::rsv`]: with permessage-deflate, the message is compressed (RFC 7692 §6).
+pub(crate) const RSV1: u8 = 0x4;
+
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
 const LENGTH_16: u8 = 126;
@@ -68,11 +71,17 @@ pub(crate) fn write_frame(
     payload: &[u8],
     mask: Option<MaskingKey>,
 ) {
+    let payload_len = payload.len() as u64;
+    write_payload(out, Header { fin: true, rsv: 0, opcode, mask, payload_len }, payload);
+}
+
+/// Appends a frame with this header and payload, masked as the header says.
+pub(crate) fn write_payload(out: &mut Vec<u8>, header: Header, payload: &[u8]) {
     out.reserve(HEADER_BYTES_MAX + payload.len());
-    Header { fin: true, rsv: 0, opcode, mask, payload_len: payload.len() as u64 }.encode(out);
+    header.encode(out);
     let start = out.len();
     out.extend_from_slice(payload);
-    if let Some(key) = mask {
+    if let Some(key) = header.mask {
         mask::apply(key, 0, &mut out[start..]);
     }
 }

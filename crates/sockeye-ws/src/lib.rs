@@ -1,4 +1,5 @@
-//! WebSocket (RFC 6455) for servers and clients, as a pure state machine.
+//! WebSocket (RFC 6455), compressed (RFC 7692) or not, for servers and clients, as a pure state
+//! machine.
 //! Knows nothing of sockets, clocks, randomness or tasks: bytes, times and masking keys come in as
 //! arguments, events and bytes come out.
 //!
@@ -7,6 +8,8 @@
 //! * [`handshake`]: the opening handshake of both sides, with or without an HTTP library.
 //! * [`Connection`]: everything after it. Frames, fragments, masking, UTF-8, pings, the closing
 //!   handshake, and [`Limits`] on all that a peer can make us hold.
+//! * [`deflate`]: the options of permessage-deflate, which the opening handshake negotiates and the
+//!   connection is given.
 //! * [`frame`], [`mask`], [`utf8`], [`close`]: what these are made of, for those who need a piece.
 //!
 //! # The contract of the machine
@@ -22,10 +25,13 @@
 //!    [`Connection::poll_transmit`] has (for clients [`Connection::poll_transmit_masked`]).
 //! 5. [`Connection::closed`] says how it ended: send what is left and end the TCP connection.
 //!
-//! To send a message, [`Connection::encode`] appends its frame to a buffer of the driver's. Frames
-//! of a server are not masked, so one that was encoded once, also by [`frame::write_header`],
-//! serves any number of receivers; do not send it to a connection that is no longer
-//! [open](Connection::is_open).
+//! To send a message, [`Connection::encode`] appends its frame to a buffer of the driver's. What
+//! goes to many is a [`Frame`]: encoded and compressed once, it is handed out by
+//! [`Connection::frame_bytes`] as bytes that all of them share.
+//!
+//! Long messages need not be held whole: [`Connection::handle_input_in_parts`] hands them out as
+//! they arrive, and [`Connection::encode_fragment`] sends them as they come into being. One that is
+//! held can be read to where it stays: [`Connection::payload_room`].
 //!
 //! What a peer does wrong is never an error the driver must interpret: the machine queues the close
 //! frame with the right status code, ignores the rest, and ends with [`Event::Closed`].
@@ -73,22 +79,26 @@
 //!
 //! # What is not here
 //!
-//! Compression (RFC 7692), which will give RSV1 a meaning, and the tokio side: connecting, TLS,
-//! redirects, deadlines of the opening handshake.
+//! The tokio side: connecting, TLS, redirects, deadlines of the opening handshake.
 
 mod assembly;
 pub mod close;
+mod compressed;
 pub mod connection;
+pub mod deflate;
 mod error;
 pub mod frame;
 pub mod handshake;
 pub mod mask;
 #[cfg(feature = "tokio")]
 pub mod net;
+mod prepared;
 pub mod utf8;
 
 pub use close::CloseCode;
 pub use connection::{Closed, Connection, Event, Events, Limits, Message, Role};
+pub use connection::{Part, PartEvent, PartEvents};
 pub use error::{CloseError, ProtocolError, SendError};
 pub use frame::{Header, Opcode};
 pub use mask::MaskingKey;
+pub use prepared::Frame;

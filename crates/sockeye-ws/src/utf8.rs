@@ -56,8 +56,16 @@ impl Decoder {
             }
         }
 
+        text.push_str(self.split(part)?);
+        Ok(())
+    }
+
+    /// The whole characters of a part; what is left of it waits for the rest. Nothing may wait
+    /// already.
+    pub(crate) fn split<'p>(&mut self, part: &'p [u8]) -> Result<&'p str, InvalidUtf8> {
+        debug_assert_eq!(self.tail_len, 0);
         let (whole, tail) = part.split_at(part.len() - incomplete_len(part));
-        text.push_str(validate(whole)?);
+        let whole = validate(whole)?;
         if let Err(error) = str::from_utf8(tail)
             && error.error_len().is_some()
         {
@@ -65,7 +73,7 @@ impl Decoder {
         }
         self.tail[..tail.len()].copy_from_slice(tail);
         self.tail_len = tail.len() as u8;
-        Ok(())
+        Ok(whole)
     }
 
     /// Ends the text.
@@ -81,22 +89,36 @@ impl Decoder {
     pub(crate) fn pending_len(self) -> usize {
         usize::from(self.tail_len)
     }
+
+    /// How many bytes the character still needs whose beginning waits; 0 if none waits.
+    pub(crate) fn missing_len(self) -> usize {
+        match self.tail[..self.pending_len()] {
+            [] => 0,
+            [lead, ..] => char_len(lead) - self.pending_len(),
+        }
+    }
 }
 
 /// How many bytes at the end of `part` are the beginning of a longer character.
 fn incomplete_len(part: &[u8]) -> usize {
     for (index, &byte) in part.iter().rev().take(3).enumerate() {
-        let char_len = match byte {
-            0x80..0xC0 => continue,
-            0xF0.. => 4,
-            0xE0..0xF0 => 3,
-            0xC0..0xE0 => 2,
-            0x00..0x80 => 1,
-        };
+        if matches!(byte, 0x80..0xC0) {
+            continue;
+        }
         let seen = index + 1;
-        return if seen < char_len { seen } else { 0 };
+        return if seen < char_len(byte) { seen } else { 0 };
     }
     0
+}
+
+/// How many bytes a character has that begins with this one.
+fn char_len(lead: u8) -> usize {
+    match lead {
+        0xF0.. => 4,
+        0xE0..0xF0 => 3,
+        0xC0..0xE0 => 2,
+        _ => 1,
+    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,16 @@
 //! Knows rooms and outboxes; does not call back into sockets to send.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sockeye_proto::SocketId;
 use sockeye_proto::socket::{EmitArgs, EncodedPacket};
 
+use crate::acks::Acks;
 use crate::error::EmitError;
 use crate::gather;
 use crate::namespace::Namespace;
+use crate::outbox::Pushed;
 use crate::rooms::{RoomName, Selection};
 use crate::socket::Socket;
 
@@ -65,6 +68,13 @@ impl Broadcast {
         self
     }
 
+    /// Asks for acknowledgements, which are waited for for at most `limit`: see
+    /// [`TimedBroadcast::emit_with_ack`]. (Node gives up after a millisecond where no time is
+    /// named; here it must be.)
+    pub fn timeout(self, limit: Duration) -> TimedBroadcast {
+        TimedBroadcast { broadcast: self, limit }
+    }
+
     /// Sends an event. It is encoded once, however many it reaches.
     ///
     /// # Errors
@@ -107,6 +117,52 @@ impl Broadcast {
         for socket in self.sockets() {
             socket.disconnect(close);
         }
+    }
+}
+
+/// A [`Broadcast`] that waits for acknowledgements; made by [`Broadcast::timeout`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is sent before `emit_with_ack`"]
+pub struct TimedBroadcast {
+    broadcast: Broadcast,
+    limit: Duration,
+}
+
+impl TimedBroadcast {
+    /// Sends an event, encoded once, and returns the stream of the acknowledgements, whose first
+    /// arguments are read as `T`s. Nobody reached is an empty stream.
+    ///
+    /// ```
+    /// # async fn example(io: sockeye::Server) -> Result<(), sockeye::EmitError> {
+    /// use std::time::Duration;
+    ///
+    /// let asked = io.to("room").timeout(Duration::from_secs(5));
+    /// let all = asked.emit_with_ack::<bool>("ready?", ())?.collect().await;
+    /// println!("{} of {}", all.answers.len(), all.answers.len() + all.failures.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Broadcast::emit`]. A client whose outbox is full, or that cannot take a volatile event
+    /// now, was not asked and is not waited for.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with a timer.
+    pub fn emit_with_ack<T>(&self, event: &str, args: impl EmitArgs) -> Result<Acks<T>, EmitError> {
+        let Broadcast { namespace, selection, volatile } = &self.broadcast;
+        let id = namespace.next_ack_id();
+        let packet = EncodedPacket::event(namespace.name(), Some(id), event, &args)?;
+        Ok(namespace.acks().ask(id, self.limit, |ask| {
+            gather::with_list(|list| {
+                namespace.rooms().for_each(selection, |id, peer| {
+                    match peer.push_listed(&packet, *volatile, list) {
+                        Pushed::Queued | Pushed::First | Pushed::WakeTask => ask(*id),
+                        Pushed::Dropped | Pushed::Full | Pushed::Overflowed | Pushed::Closed => {}
+                    }
+                });
+            });
+        }))
     }
 }
 

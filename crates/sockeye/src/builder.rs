@@ -83,6 +83,13 @@ impl ServerBuilder {
         connections_max: usize => connections_max;
         /// The namespaces that one client may join; one more closes its connection. Default: 64.
         namespaces_max: usize => namespaces_max;
+        /// The namespaces that clients may have made at one time
+        /// ([`Server::of_pattern`], [`Server::of_matching`]); one more is refused as an invalid
+        /// namespace. Default: 10,000.
+        dynamic_namespaces_max: usize => dynamic_namespaces_max;
+        /// Whether a namespace that clients made goes with its last socket. (In Node it stays
+        /// unless told otherwise, and clients can make any number.) Default: true.
+        cleanup_empty_child_namespaces: bool => cleanup_empty_child_namespaces;
         /// The rooms that one socket may be in; [`Socket::join`](crate::Socket::join) refuses
         /// more. Default: 10,000.
         rooms_max: usize => rooms_max;

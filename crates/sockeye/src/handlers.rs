@@ -8,7 +8,7 @@ use crate::extract::{OnConnect, OnDisconnect, OnEvent};
 use crate::handler::{ConnectHandler, Erased, EventHandler, Handler, IntoReply};
 
 /// An empty one owns no memory: an idle socket has many of those.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Handlers {
     /// Few names are expected, so a look-up walks the list.
     events: Vec<(Cow<'static, str>, Arc<dyn EventHandler>)>,

@@ -24,6 +24,7 @@
 //!   acknowledgement of its own client.
 //! * Everything a peer can make the server hold has a limit: see [`ServerBuilder`].
 
+mod acks;
 mod broadcast;
 mod builder;
 mod config;
@@ -39,13 +40,16 @@ mod handshake;
 mod listen;
 mod namespace;
 mod outbox;
+mod parent;
 mod reason;
+mod registry;
 mod rooms;
 mod server;
 mod service;
 mod socket;
 
-pub use broadcast::{Broadcast, IntoRooms};
+pub use acks::{Acks, CollectedAcks};
+pub use broadcast::{Broadcast, IntoRooms, TimedBroadcast};
 pub use builder::ServerBuilder;
 pub use config::OutboxPolicy;
 pub use cors::Cors;
@@ -59,6 +63,7 @@ pub use handler::{AckTarget, Handler, IntoAdmission, IntoReply, Reply};
 pub use handshake::Handshake;
 pub use listen::listen;
 pub use namespace::Namespace;
+pub use parent::{NamespaceRequest, ParentBroadcast, ParentNamespace, PatternError};
 pub use reason::DisconnectReason;
 pub use rooms::RoomName;
 pub use server::Server;

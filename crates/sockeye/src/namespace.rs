@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use sockeye_proto::SocketId;
 use sockeye_proto::socket::EmitArgs;
 
+use crate::acks::AckTable;
 use crate::broadcast::{Broadcast, IntoRooms};
 use crate::config::Config;
 use crate::error::{ConnectError, EmitError, HandlerError};
@@ -37,12 +38,16 @@ pub struct Namespace(Arc<Inner>);
 
 struct Inner {
     name: Arc<str>,
+    /// What its pattern found in its name.
+    params: Vec<(String, String)>,
     shared: Arc<Shared>,
     rooms: Rooms,
     sockets: RwLock<HashMap<SocketId, Socket>>,
     middlewares: RwLock<Vec<Arc<dyn Middleware>>>,
     handlers: RwLock<Handlers>,
-    acks: AtomicU64,
+    /// The next acknowledgement id.
+    next_ack: AtomicU64,
+    acks: AckTable,
 }
 
 impl fmt::Debug for Namespace {
@@ -53,20 +58,45 @@ impl fmt::Debug for Namespace {
 
 impl Namespace {
     pub(crate) fn new(name: Arc<str>, shared: Arc<Shared>) -> Self {
+        Self::with(name, Vec::new(), shared, Vec::new(), Handlers::default())
+    }
+
+    /// A new one with the middlewares and handlers that this one has now.
+    pub(crate) fn child(&self, name: Arc<str>, params: Vec<(String, String)>) -> Self {
+        let middlewares = self.0.middlewares.read().clone();
+        let handlers = self.0.handlers.read().clone();
+        Self::with(name, params, self.0.shared.clone(), middlewares, handlers)
+    }
+
+    fn with(
+        name: Arc<str>,
+        params: Vec<(String, String)>,
+        shared: Arc<Shared>,
+        middlewares: Vec<Arc<dyn Middleware>>,
+        handlers: Handlers,
+    ) -> Self {
         Self(Arc::new(Inner {
             name,
+            params,
             shared,
             rooms: Rooms::new(),
             sockets: RwLock::default(),
-            middlewares: RwLock::default(),
-            handlers: RwLock::default(),
-            acks: AtomicU64::new(0),
+            middlewares: RwLock::new(middlewares),
+            handlers: RwLock::new(handlers),
+            next_ack: AtomicU64::new(0),
+            acks: AckTable::default(),
         }))
     }
 
     /// Its name, with the leading slash.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// What stands in the place of `{name}` in the pattern that made it
+    /// ([`Server::of_pattern`](crate::Server::of_pattern)).
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.0.params.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
     }
 
     /// Runs before a socket is admitted, after the middlewares added earlier; the first that
@@ -184,7 +214,12 @@ impl Namespace {
 
     /// Counted for the whole namespace, so that one packet can ask many sockets.
     pub(crate) fn next_ack_id(&self) -> u64 {
-        self.0.acks.fetch_add(1, Ordering::Relaxed)
+        self.0.next_ack.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The broadcasts that wait for acknowledgements.
+    pub(crate) fn acks(&self) -> &AckTable {
+        &self.0.acks
     }
 
     pub(crate) fn report(&self, socket: &Socket, event: &str, error: &HandlerError) {
@@ -218,4 +253,9 @@ impl Namespace {
     pub(crate) fn remove(&self, id: &SocketId) {
         self.0.sockets.write().remove(id);
     }
+}
+
+/// A namespace's name begins with a slash, whether or not it was written.
+pub(crate) fn with_slash(name: &str) -> Cow<'_, str> {
+    if name.starts_with('/') { name.into() } else { format!("/{name}").into() }
 }

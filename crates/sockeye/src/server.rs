@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use sockeye_proto::socket::EmitArgs;
 use sockeye_proto::{SessionId, SocketId};
 use tokio::sync::Notify;
@@ -19,8 +19,10 @@ use crate::connection::{Command, Peer};
 use crate::error::{EmitError, HandlerError};
 use crate::extract::{OnConnect, OnDisconnect, OnEvent};
 use crate::handler::{Handler, IntoAdmission, IntoReply};
-use crate::namespace::{Namespace, Shared};
+use crate::namespace::{Namespace, Shared, with_slash};
+use crate::parent::{NamespaceRequest, ParentNamespace, PatternError};
 use crate::reason::DisconnectReason;
+use crate::registry::Registry;
 use crate::service::{NotFound, SocketIoLayer, SocketIoService};
 use crate::socket::Socket;
 
@@ -34,10 +36,13 @@ pub struct Server(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     root: Namespace,
-    namespaces: RwLock<HashMap<Arc<str>, Namespace>>,
+    namespaces: Registry,
     sessions: Mutex<HashMap<SessionId, Arc<Peer>>>,
+    /// The connections whose tasks run: after its session has ended, a connection still sends
+    /// what waits and has its handlers finish.
+    open: AtomicUsize,
     is_shutting_down: AtomicBool,
-    /// A session has ended.
+    /// A connection's task has ended.
     ended: Notify,
 }
 
@@ -61,26 +66,79 @@ impl Server {
 
     pub(crate) fn new(shared: Shared) -> Self {
         let shared = Arc::new(shared);
-        let name: Arc<str> = Arc::from("/");
-        let root = Namespace::new(name.clone(), shared.clone());
+        let namespaces = Registry::default();
+        let root = namespaces.of("/", |name| Namespace::new(name, shared.clone()));
         Self(Arc::new(Inner {
             shared,
-            namespaces: RwLock::new(HashMap::from([(name, root.clone())])),
+            namespaces,
             root,
             sessions: Mutex::default(),
+            open: AtomicUsize::new(0),
             is_shutting_down: AtomicBool::new(false),
             ended: Notify::new(),
         }))
     }
 
-    /// The namespace of this name, made if there is none. A missing leading slash is added.
+    /// The namespace of this name, made if there is none. A missing leading slash is added. Where
+    /// a pattern of [`of_pattern`](Self::of_pattern) takes the name, it is made as its child.
     pub fn of(&self, name: &str) -> Namespace {
-        let name = if name.starts_with('/') { name.to_owned() } else { format!("/{name}") };
-        let name: Arc<str> = Arc::from(name);
-        let mut namespaces = self.0.namespaces.write();
         let shared = &self.0.shared;
-        let make = || Namespace::new(name.clone(), shared.clone());
-        namespaces.entry(name.clone()).or_insert_with(make).clone()
+        let make = |name| Namespace::new(name, shared.clone());
+        self.0.namespaces.of(&with_slash(name), make)
+    }
+
+    /// Lets clients make namespaces whose names a pattern takes: `/room-{id}`,
+    /// `/{tenant}/news`. `{name}` stands for one or more characters other than `/`
+    /// ([`Namespace::param`] has them), a last `{*rest}` for all that is left.
+    ///
+    /// Rules are asked in the order in which they were added; the first that takes a name makes
+    /// its namespace. One that clients made goes with its last socket
+    /// ([`cleanup_empty_child_namespaces`](ServerBuilder::cleanup_empty_child_namespaces)).
+    ///
+    /// # Errors
+    /// The pattern cannot be one.
+    pub fn of_pattern(&self, pattern: &str) -> Result<ParentNamespace, PatternError> {
+        let parent = ParentNamespace::of_pattern(self.template(), pattern)?;
+        self.0.namespaces.add_parent(parent.clone());
+        Ok(parent)
+    }
+
+    /// Lets clients make namespaces that a predicate lets them make; see
+    /// [`of_pattern`](Self::of_pattern). It sees each wish for a namespace that there is not.
+    ///
+    /// ```
+    /// # let io = sockeye::Server::default();
+    /// let workspaces = io.of_matching(async |wish: sockeye::NamespaceRequest| {
+    ///     wish.name().strip_prefix("/workspace-").is_some_and(|id| id.parse::<u32>().is_ok())
+    /// });
+    /// workspaces.on_connection(async |socket: sockeye::Socket| {
+    ///     println!("{} is in {}", socket.id(), socket.namespace().name());
+    /// });
+    /// ```
+    pub fn of_matching<F, Fut>(&self, matches: F) -> ParentNamespace
+    where
+        F: Fn(NamespaceRequest) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        let parent = ParentNamespace::of_matching(self.template(), matches);
+        self.0.namespaces.add_parent(parent.clone());
+        parent
+    }
+
+    fn template(&self) -> Namespace {
+        let name = format!("/_{}", self.0.namespaces.parents_len());
+        Namespace::new(name.into(), self.0.shared.clone())
+    }
+
+    /// Sees every namespace but `/` that is made, also by clients (Node's `new_namespace`).
+    /// A second hook replaces the first.
+    pub fn on_new_namespace(&self, hook: impl Fn(&Namespace) + Send + Sync + 'static) {
+        self.0.namespaces.set_hook(hook);
+    }
+
+    /// The namespaces there are, in no particular order.
+    pub fn namespaces(&self) -> Vec<Namespace> {
+        self.0.namespaces.namespaces()
     }
 
     /// A tower layer that answers requests below [`path`](ServerBuilder::path) and hands the
@@ -179,7 +237,7 @@ impl Server {
 
     /// Ends the service: new handshakes are refused with 503, each socket is disconnected with
     /// [`DisconnectReason::ServerShuttingDown`], what waits for a client is still sent, and
-    /// handlers finish. Returns when all sessions have ended, or after `limit`; whether all had.
+    /// handlers finish. Returns when all of that is done, or after `limit`; whether it was.
     ///
     /// The HTTP server is the caller's, to be stopped beside it. Calling it again waits again.
     pub async fn shutdown(&self, limit: Duration) -> bool {
@@ -191,7 +249,7 @@ impl Server {
         let all = async {
             loop {
                 let ended = self.0.ended.notified();
-                if self.session_count() == 0 {
+                if self.0.open.load(Ordering::Acquire) == 0 {
                     return;
                 }
                 ended.await;
@@ -204,8 +262,28 @@ impl Server {
         &self.0.shared.config
     }
 
-    pub(crate) fn namespace(&self, name: &str) -> Option<Namespace> {
-        self.0.namespaces.read().get(name).cloned()
+    /// A socket wants to be in a namespace; it is, until [`leave`](Self::leave).
+    pub(crate) fn enter(&self, name: &str) -> Option<Namespace> {
+        self.0.namespaces.enter(name)
+    }
+
+    /// As [`enter`](Self::enter), where there is no such namespace: `None` if no rule could make
+    /// one.
+    pub(crate) fn enter_new(
+        &self,
+        request: NamespaceRequest,
+    ) -> Option<impl Future<Output = Option<Namespace>> + Send + 'static + use<>> {
+        let server = self.clone();
+        (self.0.namespaces.parents_len() > 0).then_some(async move {
+            let max = server.config().dynamic_namespaces_max;
+            server.0.namespaces.enter_new(request, max).await
+        })
+    }
+
+    /// A socket is gone from a namespace.
+    pub(crate) fn leave(&self, namespace: &Namespace) {
+        let cleanup = self.config().cleanup_empty_child_namespaces;
+        self.0.namespaces.leave(namespace.name(), cleanup);
     }
 
     pub(crate) fn is_shutting_down(&self) -> bool {
@@ -222,13 +300,18 @@ impl Server {
     }
 
     pub(crate) fn register(&self, id: SessionId, peer: Arc<Peer>) {
+        self.0.open.fetch_add(1, Ordering::AcqRel);
         self.0.sessions.lock().insert(id, peer);
     }
 
     pub(crate) fn unregister(&self, id: &SessionId) {
-        if self.0.sessions.lock().remove(id).is_some() {
-            self.0.ended.notify_waiters();
-        }
+        self.0.sessions.lock().remove(id);
+    }
+
+    /// Once for each [`register`](Self::register), when the connection's task is done.
+    pub(crate) fn connection_ended(&self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.0.ended.notify_waiters();
     }
 
     /// Secret: 120 random bits. Fails where the system has no randomness to give.
@@ -242,5 +325,52 @@ impl Server {
         let mut entropy = [0; 15];
         getrandom::fill(&mut entropy).expect("the system gave randomness for the session's id");
         SocketId::from_entropy(entropy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Full};
+    use tower_service::Service;
+
+    use super::*;
+    use crate::extract::State;
+
+    async fn request(io: &Server, method: &str, session: &str, body: &'static str) -> String {
+        let uri = format!("/socket.io/?EIO=4&transport=polling{session}");
+        let request = http::Request::builder().method(method).uri(uri);
+        let request = request.body(Full::new(Bytes::from_static(body.as_bytes())));
+        let answer = io.service().call(request.expect("a request")).await.expect("an answer");
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        String::from_utf8(body.to_vec()).expect("text")
+    }
+
+    #[tokio::test]
+    async fn shutdown_waits_for_the_last_handler() {
+        let gate = Arc::new(Notify::new());
+        let io = Server::builder().state(gate.clone()).build();
+        io.on_disconnect(async |State(gate): State<Arc<Notify>>| gate.notified().await);
+        let open = request(&io, "GET", "", "").await;
+        let id = open.split('"').nth(3).expect("a session's id");
+        let session = format!("&sid={id}");
+        request(&io, "POST", &session, "40").await;
+        assert!(request(&io, "GET", &session, "").await.starts_with("40{"));
+        let get = request(&io, "GET", &session, "");
+        let mut shutdown = pin!(io.shutdown(Duration::from_secs(3600)));
+        let begun = poll_fn(|cx| Poll::Ready(shutdown.as_mut().poll(cx).is_ready())).await;
+        assert!(!begun, "there is a connection");
+        get.await;
+        while io.session_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let done = poll_fn(|cx| Poll::Ready(shutdown.as_mut().poll(cx).is_ready())).await;
+        assert!(!done, "the handler is not");
+        gate.notify_one();
+        assert!(shutdown.await);
     }
 }

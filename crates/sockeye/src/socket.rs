@@ -315,9 +315,11 @@ impl Socket {
 
     /// An acknowledgement came. An unknown id (late, or made up) is passed over.
     pub(crate) fn acknowledge(&self, id: u64, args: OwnedArgs) {
-        if let Some(waiting) = self.0.acks.lock().remove(&id) {
-            // Nobody waits any more: the emitter was dropped this instant.
-            let _ = waiting.send(args);
+        let waiting = self.0.acks.lock().remove(&id);
+        match waiting {
+            // Nobody waits any more where the emitter was dropped this instant.
+            Some(waiting) => drop(waiting.send(args)),
+            None => self.0.namespace.acks().acknowledge(id, self.0.id, args),
         }
     }
 
@@ -373,6 +375,7 @@ impl Socket {
     pub(crate) fn forget_acks(&self) {
         let acks = std::mem::take(&mut *self.0.acks.lock());
         drop(acks);
+        self.0.namespace.acks().forget(self.0.id);
     }
 
     /// Handlers may hold the socket that holds them.

@@ -160,14 +160,18 @@ fn element_len(json: &[u8]) -> usize {
     at
 }
 
-/// The length of the string that a valid JSON text begins with, its quotes included.
+/// The length of the string that a JSON text begins with, its quotes included. One that does not
+/// end, in a text that is not valid, has all that is left.
 pub(super) fn string_len(json: &[u8]) -> usize {
     let mut at = 1;
-    while let Some(found) = memchr::memchr2(b'"', b'\\', &json[at..]) {
+    while let Some(rest) = json.get(at..)
+        && let Some(found) = memchr::memchr2(b'"', b'\\', rest)
+    {
         at += found + 1;
         if json[at - 1] == b'"' {
             return at;
         }
+        // Whatever is escaped is no quote; there may be nothing behind the backslash.
         at += 1;
     }
     json.len()
@@ -180,6 +184,22 @@ mod tests {
 
     fn args(json: &str) -> Args<'_> {
         Args::new(json, Vec::new())
+    }
+
+    #[test]
+    fn the_length_of_a_string() {
+        for (json, len) in [
+            (r#""","#, 2),
+            (r#""a"b"#, 3),
+            (r#""a\"b\\""#, 8),
+            // In a text that is not valid a string need not end.
+            (r#"""#, 1),
+            (r#""a"#, 2),
+            (r#""a\"#, 3),
+            (r#""a\""#, 4),
+        ] {
+            assert_eq!(string_len(json.as_bytes()), len, "{json}");
+        }
     }
 
     #[test]

@@ -76,8 +76,8 @@ impl<'a> ArgsWriter<'a> {
         if !json.is_empty() {
             self.separate();
             self.json.extend_from_slice(json.as_bytes());
-            self.attachments.extend_from_slice(attachments);
         }
+        self.attachments.extend_from_slice(attachments);
     }
 
     fn separate(&mut self) {

@@ -298,6 +298,16 @@ mod tests {
     }
 
     #[test]
+    fn an_attachment_without_a_placeholder_is_passed_on_too() {
+        for (args, text) in [("", r#"51-["e"]"#), ("1", r#"51-["e",1]"#)] {
+            let packet =
+                EncodedPacket::event_raw("/", None, "e", args, &[Bytes::from_static(b"x")]);
+            assert_eq!(packet.text(), text);
+            assert_eq!(packet.attachments().collect::<Vec<_>>(), [b"x"]);
+        }
+    }
+
+    #[test]
     fn frame_headers_grow_with_the_text() {
         for (len, header) in [(10, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
             let overhead = r#"42["e",""]"#.len();

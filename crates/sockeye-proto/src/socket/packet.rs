@@ -57,7 +57,7 @@ pub enum Violation {
     /// An event named like one of [`RESERVED_EVENTS`].
     #[error("reserved event name")]
     ReservedEvent,
-    /// A placeholder that names no attachment.
+    /// A placeholder that names no attachment, or one that another names too.
     #[error("illegal placeholder")]
     IllegalPlaceholder,
     /// Text while attachments are outstanding.
@@ -277,6 +277,16 @@ mod tests {
         assert!(read_event(&flat).is_ok(), "many brackets are not deep");
         let text = format!("[\"a\",\"{}\"]", "[".repeat(5000));
         assert!(read_event(&text).is_ok(), "brackets in text are text");
+    }
+
+    #[test]
+    fn a_text_that_ends_in_an_escape_is_refused() {
+        // So many brackets are counted before anybody has found the text to be no JSON.
+        for end in ["\"", "\"a", "\"\\", "\"a\\\"", "\\"] {
+            let json = format!("[\"a\",{}{end}", "[]".repeat(DEPTH_MAX));
+            assert_eq!(read_event(&json), Err(Violation::InvalidPayload), "{json}");
+            assert_eq!(read_auth(&format!("{{{json}")), Err(Violation::InvalidPayload), "{json}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::mem;
 use super::{Connection, Event, Role};
 use crate::assembly::Assembly;
 use crate::error::ProtocolError;
-use crate::frame::{HEADER_BYTES_MAX, Header, Opcode, Start};
+use crate::frame::{HEADER_BYTES_MAX, Header, Opcode, RSV1, Start};
 use crate::mask::{self, MaskingKey};
 use crate::utf8;
 
@@ -27,13 +27,15 @@ impl Reader {
 /// A frame whose payload is being read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
-    fin: bool,
-    opcode: Opcode,
+    pub(super) fin: bool,
+    pub(super) opcode: Opcode,
+    /// Whether it begins a compressed message.
+    pub(super) compressed: bool,
     /// All zero for a frame that is not masked.
     key: MaskingKey,
     /// How far into the key the next byte of payload is.
     phase: u8,
-    remaining: u64,
+    pub(super) remaining: u64,
 }
 
 impl Connection {
@@ -43,18 +45,16 @@ impl Connection {
         &mut self,
         input: &mut &'i mut [u8],
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        while let Some(mut frame) = self.next_frame(input)? {
-            let payload = frame.take_payload(input);
-            if frame.remaining > 0 {
-                self.keep(&frame, payload)?;
-                self.reader = Reader::Payload(frame);
-                return Ok(None);
-            }
-            self.reader = Reader::START;
+        if self.is_message_in_parts()
+            && let skipped @ Some(_) = self.skip_parts(input)?
+        {
+            return Ok(skipped);
+        }
+        while let Some(frame) = self.next_frame(input)? {
             let event = if frame.opcode.is_control() {
-                Some(self.finish_control(frame.opcode, payload)?)
+                self.read_control(frame, input)?
             } else {
-                self.finish_data(&frame, payload)?
+                self.read_data(frame, input)?
             };
             if event.is_some() {
                 return Ok(event);
@@ -63,9 +63,46 @@ impl Connection {
         Ok(None)
     }
 
+    /// Reads what `input` holds of a text, binary or continuation frame. `None` also when it holds
+    /// it whole, but the message goes on.
+    #[inline]
+    fn read_data<'i>(
+        &mut self,
+        mut frame: Frame,
+        input: &mut &'i mut [u8],
+    ) -> Result<Option<Event<'i>>, ProtocolError> {
+        let payload = frame.take_payload(input);
+        self.reader = frame.reader();
+        if frame.remaining == 0 {
+            return self.finish_data(&frame, payload);
+        }
+        if !payload.is_empty() {
+            self.assemble(&frame, payload)?;
+        }
+        Ok(None)
+    }
+
+    /// Reads what `input` holds of a control frame.
+    pub(super) fn read_control<'i>(
+        &mut self,
+        mut frame: Frame,
+        input: &mut &'i mut [u8],
+    ) -> Result<Option<Event<'i>>, ProtocolError> {
+        let payload = frame.take_payload(input);
+        self.reader = frame.reader();
+        if frame.remaining == 0 {
+            return self.finish_control(frame.opcode, payload).map(Some);
+        }
+        self.control.extend_from_slice(payload);
+        Ok(None)
+    }
+
     /// The frame whose payload comes next in `input`; `None` when its header is not here yet.
     #[inline]
-    fn next_frame(&mut self, input: &mut &mut [u8]) -> Result<Option<Frame>, ProtocolError> {
+    pub(super) fn next_frame(
+        &mut self,
+        input: &mut &mut [u8],
+    ) -> Result<Option<Frame>, ProtocolError> {
         let (mut bytes, mut len) = match self.reader {
             Reader::Payload(frame) => return Ok((!input.is_empty()).then_some(frame)),
             Reader::Header { bytes, len } => (bytes, usize::from(len)),
@@ -109,10 +146,13 @@ impl Connection {
     fn admit(&self, first: u8, second: u8) -> Result<Start, ProtocolError> {
         let start = Start::decode(first, second)?;
         // RFC 6455 §5.2: reserved bits "MUST be 0 unless an extension is negotiated that defines
-        // meanings for non-zero values". permessage-deflate will allow RSV1 here, on the first
-        // frame of a message.
+        // meanings for non-zero values". RFC 7692 §6: RSV1 marks a compressed message, on its first
+        // frame and on no other.
         if start.rsv != 0 {
-            return Err(ProtocolError::ReservedBits);
+            let begins_message = matches!(start.opcode, Opcode::Text | Opcode::Binary);
+            if start.rsv != RSV1 || !begins_message || self.deflate.is_none() {
+                return Err(ProtocolError::ReservedBits);
+            }
         }
         // RFC 6455 §5.1: "The server MUST close the connection upon receiving a frame that is not
         // masked." "A client MUST close a connection if it detects a masked frame."
@@ -147,8 +187,18 @@ impl Connection {
     /// Holds the length of a frame, and with it the message's, against the limit.
     #[inline]
     fn check_length(&self, header: &Header) -> Result<(), ProtocolError> {
-        let arrived = self.assembly.as_ref().map_or(0, Assembly::len);
-        let room = self.limits.message_bytes_max.saturating_sub(arrived) as u64;
+        let (arrived, compressed_len) = match &self.assembly {
+            Some(assembly) => (assembly.len(), assembly.compressed_len()),
+            None => (0, (header.rsv == RSV1).then_some(0)),
+        };
+        let room = match compressed_len {
+            Some(arrived) => {
+                let fragments =
+                    if header.opcode == Opcode::Continuation { self.fragments } else { 0 };
+                compressed_bytes_max(self.bytes_max(), fragments).saturating_sub(arrived)
+            }
+            None => self.bytes_max().saturating_sub(arrived),
+        };
         if !header.opcode.is_control() && header.payload_len > room {
             return Err(ProtocolError::MessageTooLong);
         }
@@ -161,37 +211,53 @@ impl Connection {
         if !header.opcode.is_control() {
             self.check_length(&header)?;
             let before = if header.opcode == Opcode::Continuation { self.fragments } else { 0 };
-            if before >= self.limits.fragments_max {
+            if before >= self.limits.fragments_max && !self.reads_parts() {
                 return Err(ProtocolError::TooManyFragments);
             }
-            self.fragments = before + 1;
+            self.fragments = before.saturating_add(1);
         }
         Ok(Frame {
             fin: header.fin,
             opcode: header.opcode,
+            compressed: header.rsv == RSV1,
             key: header.mask.unwrap_or_default(),
             phase: 0,
             remaining: header.payload_len,
         })
     }
 
-    /// Keeps a part of a frame's payload whose rest has not arrived.
-    fn keep(&mut self, frame: &Frame, part: &[u8]) -> Result<(), ProtocolError> {
-        if part.is_empty() {
-            return Ok(());
+    /// How long the message under way, or the next one, may be.
+    #[inline]
+    pub(super) fn bytes_max(&self) -> u64 {
+        if self.reads_parts() {
+            self.limits.streamed_bytes_max
+        } else {
+            self.limits.message_bytes_max as u64
         }
-        if frame.opcode.is_control() {
-            self.control.extend_from_slice(part);
-            return Ok(());
-        }
-        self.assembly(frame.opcode).push(part, frame.message_remaining())
     }
 
-    /// The message under way, begun if `opcode` begins one.
-    fn assembly(&mut self, opcode: Opcode) -> &mut Assembly {
-        self.assembly.get_or_insert_with(|| match opcode {
-            Opcode::Text => Assembly::text(),
-            _ => Assembly::binary(),
+    /// Whether nothing is held of the message under way, or the next one.
+    #[inline]
+    fn reads_parts(&self) -> bool {
+        self.in_parts || self.is_message_in_parts()
+    }
+
+    /// Puts a part of a frame's payload to the message under way.
+    fn assemble(&mut self, frame: &Frame, part: &[u8]) -> Result<(), ProtocolError> {
+        let bytes_max = self.bytes_max();
+        self.assembly(frame).push(part, frame.message_remaining(), bytes_max)
+    }
+
+    /// The message under way, which the frame may begin.
+    pub(super) fn assembly(&mut self, frame: &Frame) -> &mut Assembly {
+        let Self { assembly, deflate, .. } = self;
+        assembly.get_or_insert_with(|| {
+            let deflate = deflate.as_mut().filter(|_| frame.compressed);
+            let inflating = deflate.map(|deflate| deflate.begin_inflating());
+            Box::new(match frame.opcode {
+                Opcode::Text => Assembly::text(inflating),
+                _ => Assembly::binary(inflating),
+            })
         })
     }
 
@@ -202,7 +268,7 @@ impl Connection {
         frame: &Frame,
         part: &'i [u8],
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        if frame.fin && self.assembly.is_none() {
+        if frame.fin && self.assembly.is_none() && !frame.compressed {
             return match frame.opcode {
                 Opcode::Text => match utf8::validate(part) {
                     Ok(text) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
@@ -211,11 +277,18 @@ impl Connection {
                 _ => Ok(Some(Event::Binary(Cow::Borrowed(part)))),
             };
         }
-        self.assembly(frame.opcode).push(part, frame.message_remaining())?;
-        if !frame.fin {
-            return Ok(None);
+        self.assemble(frame, part)?;
+        if frame.fin { self.finish_message().map(Some) } else { Ok(None) }
+    }
+
+    /// The message under way is complete.
+    pub(super) fn finish_message(&mut self) -> Result<Event<'static>, ProtocolError> {
+        let assembly = self.assembly.take().expect("a message is under way");
+        let (event, context) = assembly.finish()?;
+        if let Some(deflate) = &mut self.deflate {
+            deflate.keep_context(context);
         }
-        self.assembly.take().map(Assembly::finish).transpose()
+        Ok(event)
     }
 
     /// A control frame is complete with `part`.
@@ -248,21 +321,61 @@ impl Frame {
         self.fin.then_some(self.remaining)
     }
 
+    /// What the next byte of input belongs to.
+    #[inline]
+    pub(super) fn reader(self) -> Reader {
+        if self.remaining == 0 { Reader::START } else { Reader::Payload(self) }
+    }
+
     /// Takes from `input` what it holds of the payload, unmasked.
     #[inline]
     fn take_payload<'i>(&mut self, input: &mut &'i mut [u8]) -> &'i [u8] {
-        let len = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len());
-        let payload = advance(input, len);
-        mask::apply(self.key, usize::from(self.phase), payload);
-        self.phase = ((usize::from(self.phase) + len) % 4) as u8;
-        self.remaining -= len as u64;
+        self.take_payload_part(input, usize::MAX)
+    }
+
+    /// The same, but at most so many bytes.
+    #[inline]
+    pub(super) fn take_payload_part<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+        len_max: usize,
+    ) -> &'i [u8] {
+        let payload = advance(input, self.payload_len(input, len_max));
+        self.unmask(payload);
+        self.count(payload.len());
         payload
     }
+
+    /// How much of the payload `input` holds.
+    #[inline]
+    pub(super) fn payload_len(&self, input: &[u8], len_max: usize) -> usize {
+        usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len()).min(len_max)
+    }
+
+    /// Unmasks the next bytes of the payload, or masks them again.
+    #[inline]
+    pub(super) fn unmask(&self, payload: &mut [u8]) {
+        mask::apply(self.key, usize::from(self.phase), payload);
+    }
+
+    /// Goes on behind the next bytes of the payload.
+    #[inline]
+    pub(super) fn count(&mut self, len: usize) {
+        self.phase = ((usize::from(self.phase) + len) % 4) as u8;
+        self.remaining -= len as u64;
+    }
+}
+
+/// How long a message of at most `bytes_max` bytes can be compressed. Compressors make what they
+/// cannot shorten longer by an eighth at most, and by seven bytes for each time they are flushed.
+/// What is longer only keeps us busy, with blocks that hold nothing.
+fn compressed_bytes_max(bytes_max: u64, fragments: u32) -> u64 {
+    bytes_max.saturating_add(bytes_max / 4).saturating_add(1024 + 8 * u64::from(fragments))
 }
 
 /// Splits the first `len` bytes off `input`.
 #[inline]
-fn advance<'i>(input: &mut &'i mut [u8], len: usize) -> &'i mut [u8] {
+pub(super) fn advance<'i>(input: &mut &'i mut [u8], len: usize) -> &'i mut [u8] {
     let (taken, rest) = mem::take(input).split_at_mut(len);
     *input = rest;
     taken

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::head::HeadError;
 use super::{BuildError, Url, Version, accept_key, list, single};
 use super::{write_extra_headers, write_header};
+use crate::deflate::{self, Agreed, ParameterError};
 
 /// A request for a WebSocket connection, and what its response is held against.
 #[derive(Clone, Debug)]
@@ -16,7 +17,19 @@ pub struct Request {
     version: Version,
     origin: Option<String>,
     protocols: Vec<String>,
+    deflate: Vec<deflate::Options>,
     headers: Vec<(String, String)>,
+}
+
+/// What a server chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Response<'r> {
+    /// The subprotocol.
+    pub protocol: Option<&'r str>,
+    /// What counts for compression, if the server accepted it. For
+    /// [`Connection`](crate::Connection).
+    pub deflate: Option<Agreed>,
 }
 
 /// Why a response does not begin a WebSocket connection.
@@ -47,6 +60,18 @@ pub enum ResponseError {
     /// An extension although none was offered.
     #[error("the server chose an extension although none was offered")]
     UnaskedExtension,
+    /// `Sec-WebSocket-Extensions` does not follow its grammar.
+    #[error("the server's Sec-WebSocket-Extensions header is invalid")]
+    Extensions,
+    /// An extension that was not offered. Holds its name.
+    #[error("the server chose the extension {0:?}, which was not offered")]
+    UnknownExtension(String),
+    /// More than one extension, where only one kind was offered.
+    #[error("the server chose permessage-deflate twice")]
+    RepeatedExtension,
+    /// An answer to permessage-deflate that is none to what was offered.
+    #[error("the server's answer to permessage-deflate is invalid: {0}")]
+    Deflate(#[from] ParameterError),
 }
 
 impl Request {
@@ -58,6 +83,7 @@ impl Request {
             version: Version::default(),
             origin: None,
             protocols: Vec::new(),
+            deflate: Vec::new(),
             headers: Vec::new(),
         }
     }
@@ -80,6 +106,14 @@ impl Request {
     #[must_use]
     pub fn protocol(mut self, protocol: impl Into<String>) -> Self {
         self.protocols.push(protocol.into());
+        self
+    }
+
+    /// Offers permessage-deflate; called again, another set of options for a server that does not
+    /// accept the ones before. Default: no compression.
+    #[must_use]
+    pub fn deflate(mut self, options: deflate::Options) -> Self {
+        self.deflate.push(options);
         self
     }
 
@@ -117,6 +151,10 @@ impl Request {
             }
             write_header(&mut out, "Sec-WebSocket-Protocol", &self.protocols.join(","))?;
         }
+        if !self.deflate.is_empty() {
+            let offers = deflate::offers_value(&self.deflate);
+            write_header(&mut out, "Sec-WebSocket-Extensions", &offers)?;
+        }
         let has_authorization =
             self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Authorization"));
         if let Some(authorization) = self.url.authorization()
@@ -130,18 +168,35 @@ impl Request {
         Ok(out)
     }
 
-    /// Verifies the head of the response and returns the subprotocol it names. `header` yields the
+    /// Verifies the head of the response and returns the subprotocol it names: the
+    /// [`response`](Self::verify_response) of a server to which no compression was offered.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify_response`](Self::verify_response).
+    pub fn verify<'a, I>(
+        &self,
+        status: u16,
+        header: impl Fn(&'static str) -> I,
+    ) -> Result<Option<&str>, ResponseError>
+    where
+        I: Iterator<Item = &'a [u8]>,
+    {
+        self.verify_response(status, header).map(|response| response.protocol)
+    }
+
+    /// Verifies the head of the response and returns what the server chose. `header` yields the
     /// values of all headers of a name (which it is given in lower case).
     ///
     /// # Errors
     ///
     /// The first rule that is broken, in this order: status, upgrade, accept key, subprotocol,
     /// extensions.
-    pub fn verify<'a, I>(
+    pub fn verify_response<'a, I>(
         &self,
         status: u16,
         header: impl Fn(&'static str) -> I,
-    ) -> Result<Option<&str>, ResponseError>
+    ) -> Result<Response<'_>, ResponseError>
     where
         I: Iterator<Item = &'a [u8]>,
     {
@@ -156,10 +211,31 @@ impl Request {
             return Err(ResponseError::Accept);
         }
         let protocol = self.verify_protocol(header("sec-websocket-protocol"))?;
-        if header("sec-websocket-extensions").next().is_some() {
-            return Err(ResponseError::UnaskedExtension);
+        let deflate = self.verify_extensions(header("sec-websocket-extensions"))?;
+        Ok(Response { protocol, deflate })
+    }
+
+    /// RFC 6455 §9.1: a client fails the connection if the server chose what was not offered.
+    fn verify_extensions<'a>(
+        &self,
+        values: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Option<Agreed>, ResponseError> {
+        let mut agreed = None;
+        for value in values {
+            let (preferred, others) =
+                self.deflate.split_first().ok_or(ResponseError::UnaskedExtension)?;
+            let chosen = list::extensions(value).map_err(|_| ResponseError::Extensions)?;
+            for extension in &chosen {
+                if extension.name != deflate::NAME {
+                    return Err(ResponseError::UnknownExtension(extension.name.to_owned()));
+                }
+                let answer = deflate::verify_answer(extension.parameters(), preferred, others)?;
+                if agreed.replace(answer).is_some() {
+                    return Err(ResponseError::RepeatedExtension);
+                }
+            }
         }
-        Ok(protocol)
+        Ok(agreed)
     }
 
     fn verify_protocol<'a>(

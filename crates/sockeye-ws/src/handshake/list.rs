@@ -1,6 +1,7 @@
 //! Headers whose values are lists: tokens, subprotocols, extensions (RFC 9110 §5.6, RFC 6455 §9.1).
 //! Does not know what the entries mean. Each byte is looked at once, whatever the peer wrote.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// The header's value does not follow its grammar.
@@ -40,26 +41,40 @@ pub(super) fn protocols<'a>(
     Ok(protocols)
 }
 
-/// Holds a value of `Sec-WebSocket-Extensions` against its grammar:
+/// An entry of `Sec-WebSocket-Extensions`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Extension<'a> {
+    pub(super) name: &'a str,
+    parameters: Vec<Parameter<'a>>,
+}
+
+impl Extension<'_> {
+    /// The parameters' names, with their values.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.parameters.iter().map(|parameter| (parameter.name, parameter.value.as_deref()))
+    }
+}
+
+/// A parameter of an extension; a quoted value without its quotes.
+#[derive(Debug, PartialEq, Eq)]
+struct Parameter<'a> {
+    name: &'a str,
+    value: Option<Cow<'a, str>>,
+}
+
+/// Reads a value of `Sec-WebSocket-Extensions`, whose grammar is:
 ///
 /// ```text
 /// list = extension *( "," extension )      extension = token *( ";" parameter )
 /// parameter = token [ "=" ( token / quoted token ) ]
 /// ```
-///
-/// permessage-deflate will read its parameters here; without it every extension is declined.
-pub(super) fn check_extensions(value: &[u8]) -> Result<(), Malformed> {
+pub(super) fn extensions(value: &[u8]) -> Result<Vec<Extension<'_>>, Malformed> {
     let mut scanner = Scanner { rest: value };
+    let mut extensions = Vec::new();
     loop {
-        scanner.token()?;
-        while scanner.eat(b';') {
-            scanner.token()?;
-            if scanner.eat(b'=') {
-                scanner.parameter_value()?;
-            }
-        }
+        extensions.push(scanner.extension()?);
         if scanner.rest.is_empty() {
-            return Ok(());
+            return Ok(extensions);
         }
         if !scanner.eat(b',') {
             return Err(Malformed);
@@ -72,7 +87,18 @@ struct Scanner<'a> {
     rest: &'a [u8],
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    fn extension(&mut self) -> Result<Extension<'a>, Malformed> {
+        let name = self.token()?;
+        let mut parameters = Vec::new();
+        while self.eat(b';') {
+            let name = self.token()?;
+            let value = if self.eat(b'=') { Some(self.parameter_value()?) } else { None };
+            parameters.push(Parameter { name, value });
+        }
+        Ok(Extension { name, parameters })
+    }
+
     fn skip_whitespace(&mut self) {
         while let [b' ' | b'\t', rest @ ..] = self.rest {
             self.rest = rest;
@@ -87,35 +113,36 @@ impl Scanner<'_> {
         found
     }
 
-    fn token(&mut self) -> Result<(), Malformed> {
+    fn token(&mut self) -> Result<&'a str, Malformed> {
         self.skip_whitespace();
         let len = self.rest.iter().take_while(|byte| is_token_byte(**byte)).count();
-        if len == 0 {
+        let (token, rest) = self.rest.split_at(len);
+        if token.is_empty() {
             return Err(Malformed);
         }
-        self.rest = &self.rest[len..];
+        self.rest = rest;
         self.skip_whitespace();
-        Ok(())
+        str::from_utf8(token).map_err(|_| Malformed)
     }
 
-    fn parameter_value(&mut self) -> Result<(), Malformed> {
+    fn parameter_value(&mut self) -> Result<Cow<'a, str>, Malformed> {
         self.skip_whitespace();
         if !self.eat(b'"') {
-            return self.token();
+            return self.token().map(Cow::Borrowed);
         }
         // RFC 6455 §9.1: "When using the quoted-string syntax variant, the value after
         // quoted-string unescaping MUST conform to the 'token' ABNF."
-        let mut len = 0;
+        let mut value = String::new();
         loop {
             match self.rest {
-                [b'"', rest @ ..] if len > 0 => {
+                [b'"', rest @ ..] if !value.is_empty() => {
                     self.rest = rest;
                     self.skip_whitespace();
-                    return Ok(());
+                    return Ok(Cow::Owned(value));
                 }
                 [b'\\', byte, rest @ ..] | [byte, rest @ ..] if is_token_byte(*byte) => {
                     self.rest = rest;
-                    len += 1;
+                    value.push(char::from(*byte));
                 }
                 _ => return Err(Malformed),
             }
@@ -153,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn extensions() {
+    fn extensions_that_follow_the_grammar() {
         for value in [
             "foo",
             "permessage-deflate; client_max_window_bits",
@@ -162,8 +189,12 @@ mod tests {
             r#"a; b="\c\d""#,
             "__proto__; constructor=1",
         ] {
-            assert_eq!(check_extensions(value.as_bytes()), Ok(()), "{value:?}");
+            assert!(extensions(value.as_bytes()).is_ok(), "{value:?}");
         }
+    }
+
+    #[test]
+    fn extensions_that_do_not() {
         for value in [
             "",
             ",",
@@ -187,7 +218,21 @@ mod tests {
             "a; b=\"c\\\"",
             "a\0",
         ] {
-            assert_eq!(check_extensions(value.as_bytes()), Err(Malformed), "{value:?}");
+            assert_eq!(extensions(value.as_bytes()), Err(Malformed), "{value:?}");
         }
+    }
+
+    #[test]
+    fn the_parts_of_extensions() {
+        let parameter =
+            |name, value: Option<&'static str>| Parameter { name, value: value.map(Cow::Borrowed) };
+        let extension = |name, parameters| Extension { name, parameters };
+        let expected = vec![
+            extension("permessage-deflate", vec![parameter("a", None), parameter("b", Some("10"))]),
+            extension("__proto__", vec![parameter("c", Some("de"))]),
+            extension("x", vec![]),
+        ];
+        let value = br#"permessage-deflate; a ; b = "1\0", __proto__;c=de ,x"#;
+        assert_eq!(extensions(value), Ok(expected));
     }
 }

@@ -4,6 +4,7 @@
 use super::head::HeadError;
 use super::{BuildError, HttpVersion, Version, accept_key, list, single};
 use super::{write_extra_headers, write_header};
+use crate::deflate::{self, Agreed, Offer};
 
 /// A request that is a WebSocket handshake, and what answering it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub struct Accept<'a> {
     /// The subprotocols the client offers, the preferred one first. The response names one of them
     /// or none.
     pub protocols: Vec<&'a str>,
+    /// The client's valid offers of permessage-deflate, the preferred one first.
+    offers: Vec<Offer>,
+    /// What the response answers to them.
+    deflate: Option<Agreed>,
 }
 
 /// Why a request was refused.
@@ -30,6 +35,9 @@ pub enum HandshakeError {
     /// HTTP/1.0: 400.
     #[error("a WebSocket handshake needs HTTP/1.1")]
     HttpVersion,
+    /// `Host` is missing or there twice: 400.
+    #[error("the Host header is missing or there twice")]
+    Host,
     /// An ordinary request that does not ask for an upgrade: 426.
     #[error("only WebSocket connections are served here")]
     UpgradeRequired,
@@ -107,7 +115,7 @@ impl HandshakeError {
 ///
 /// # Errors
 ///
-/// The first rule that is broken, in this order: method, HTTP version, upgrade, key, version,
+/// The first rule that is broken, in this order: method, HTTP version, host, upgrade, key, version,
 /// subprotocols, extensions.
 ///
 /// # Example
@@ -128,6 +136,12 @@ where
     if version != HttpVersion::Http11 {
         return Err(HandshakeError::HttpVersion);
     }
+    // RFC 9112 §3.2: a server "MUST respond with a 400 (Bad Request) status code to any HTTP/1.1
+    // request message that lacks a Host header field and to any request message that contains more
+    // than one Host header field line". Not every HTTP library does.
+    if header("host").count() != 1 {
+        return Err(HandshakeError::Host);
+    }
     // RFC 9110 §7.8: an Upgrade header counts only if Connection names it.
     if header("upgrade").next().is_none() || !list::contains(header("connection"), "upgrade") {
         return Err(HandshakeError::UpgradeRequired);
@@ -144,15 +158,57 @@ where
     };
     let protocols =
         list::protocols(header("sec-websocket-protocol")).map_err(|_| HandshakeError::Protocol)?;
-    // RFC 6455 §9.1: what does not follow the grammar fails the handshake. Extensions that are
-    // merely unknown are declined by leaving them out of the response.
-    for value in header("sec-websocket-extensions") {
-        list::check_extensions(value).map_err(|_| HandshakeError::Extensions)?;
+    let offers = offers(header("sec-websocket-extensions"))?;
+    Ok(Accept { key, version, protocols, offers, deflate: None })
+}
+
+/// The valid offers of permessage-deflate.
+fn offers<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Offer>, HandshakeError> {
+    let mut offers = Vec::new();
+    for value in values {
+        // RFC 6455 §9.1: what does not follow the grammar fails the handshake. Extensions that are
+        // merely unknown are declined by leaving them out of the response.
+        let extensions = list::extensions(value).map_err(|_| HandshakeError::Extensions)?;
+        let deflate = extensions.iter().filter(|extension| extension.name == deflate::NAME);
+        // RFC 7692 §7: a server declines an offer whose parameters it does not know or that are
+        // invalid. `ws` fails the handshake with 400 there; the client is served uncompressed here.
+        offers.extend(deflate.filter_map(|extension| Offer::parse(extension.parameters()).ok()));
     }
-    Ok(Accept { key, version, protocols })
+    Ok(offers)
 }
 
 impl Accept<'_> {
+    /// Accepts the first of the client's offers of permessage-deflate that these options can meet;
+    /// the [`response`](Self::response) then says so. `None`: there is none, and messages go
+    /// uncompressed, where `ws` would fail the handshake.
+    ///
+    /// Give what is agreed to [`Connection`](crate::Connection). A
+    /// response that is built elsewhere needs it as the header `Sec-WebSocket-Extensions`.
+    ///
+    /// ```
+    /// use sockeye_ws::deflate;
+    /// # use sockeye_ws::handshake::{HttpVersion, server};
+    /// # let headers = [
+    /// #     ("host", "localhost"), ("upgrade", "websocket"), ("connection", "upgrade"),
+    /// #     ("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    /// #     ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
+    /// # ];
+    /// # let header = |name| {
+    /// #     headers.iter().filter(move |(own, _)| *own == name).map(|(_, value)| value.as_bytes())
+    /// # };
+    /// let mut accept = server::verify("GET", HttpVersion::Http11, header)?;
+    /// let agreed = accept.negotiate_deflate(&deflate::Options::default()).expect("an offer");
+    /// assert_eq!(
+    ///     agreed.to_string(),
+    ///     "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+    /// );
+    /// # Ok::<(), sockeye_ws::handshake::server::HandshakeError>(())
+    /// ```
+    pub fn negotiate_deflate(&mut self, options: &deflate::Options) -> Option<Agreed> {
+        self.deflate = self.offers.iter().find_map(|offer| offer.accept(options));
+        self.deflate
+    }
+
     /// The response that makes the connection a WebSocket. `protocol` is one of
     /// [`protocols`](Self::protocols); `headers` are added.
     ///
@@ -175,6 +231,9 @@ impl Accept<'_> {
                 return Err(BuildError::Protocol(protocol.to_owned()));
             }
             write_header(&mut out, "Sec-WebSocket-Protocol", protocol)?;
+        }
+        if let Some(agreed) = self.deflate {
+            write_header(&mut out, "Sec-WebSocket-Extensions", &agreed.to_string())?;
         }
         write_extra_headers(&mut out, headers.iter().copied())?;
         out.extend_from_slice(b"\r\n");
@@ -254,6 +313,7 @@ mod tests {
     fn what_is_refused() {
         use HandshakeError::*;
         for (name, value, error, status) in [
+            ("host", None, Host, 400),
             ("upgrade", None, UpgradeRequired, 426),
             ("connection", None, UpgradeRequired, 426),
             ("connection", Some("close"), UpgradeRequired, 426),
@@ -273,9 +333,13 @@ mod tests {
             assert_eq!(with(name, value), Err(error), "{name}: {value:?}");
             assert_eq!(error.status(), status, "{name}: {value:?}");
         }
-        // A key that is there twice is none.
-        let twice = [&HEADERS[..], &[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]].concat();
-        assert_eq!(verify_headers(&twice), Err(Key));
+        // What is there twice is not there.
+        for (name, value, error) in
+            [("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==", Key), ("host", "other", Host)]
+        {
+            let twice = [&HEADERS[..], &[(name, value)]].concat();
+            assert_eq!(verify_headers(&twice), Err(error));
+        }
     }
 
     #[test]
@@ -285,7 +349,7 @@ mod tests {
         assert_eq!(refused("POST", HttpVersion::Http10), HandshakeError::Method);
         assert_eq!(refused("get", HttpVersion::Http11), HandshakeError::Method);
         assert_eq!(refused("GET", HttpVersion::Http10), HandshakeError::HttpVersion);
-        assert_eq!(refused("GET", HttpVersion::Http11), HandshakeError::UpgradeRequired);
+        assert_eq!(refused("GET", HttpVersion::Http11), HandshakeError::Host);
     }
 
     #[test]

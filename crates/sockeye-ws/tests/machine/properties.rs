@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use sockeye_ws::{Connection, Event, Limits, Message, Role, mask};
 
+use crate::items::roles;
 use crate::support::*;
 
 /// What a peer sends: a message with the places it is split at, or a control frame.
@@ -27,15 +28,6 @@ fn item() -> impl Strategy<Value = Item> {
     ]
 }
 
-/// `bytes` in parts, cut anywhere, also twice at the same place.
-fn split<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
-    let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
-    ends.push(bytes.len());
-    ends.sort_unstable();
-    let mut start = 0;
-    ends.into_iter().map(|end| &bytes[std::mem::replace(&mut start, end)..end]).collect()
-}
-
 /// The frames of the items and the events they must give. Behind each fragment but the last stands
 /// a ping.
 fn encode(role: Role, items: &[Item]) -> (Vec<u8>, Vec<Event<'static>>) {
@@ -50,17 +42,7 @@ fn encode(role: Role, items: &[Item]) -> (Vec<u8>, Vec<Event<'static>>) {
             Item::Ping(data) => (PING, data, &[], Event::Ping(data.clone().into())),
             Item::Pong(data) => (PONG, data, &[], Event::Pong(data.clone().into())),
         };
-        let parts = split(payload, cuts);
-        for (index, part) in parts.iter().enumerate() {
-            let opcode = if index == 0 { opcode } else { CONTINUATION };
-            if index + 1 < parts.len() {
-                bytes.extend(frame_to(role, opcode, part));
-                bytes.extend(frame_to(role, FIN | PING, &[index as u8]));
-                events.push(Event::Ping(vec![index as u8].into()));
-            } else {
-                bytes.extend(frame_to(role, FIN | opcode, part));
-            }
-        }
+        push_fragments(role, opcode, &split(payload, cuts), &mut bytes, &mut events);
         events.push(event);
     }
     (bytes, events)
@@ -71,10 +53,6 @@ fn run(role: Role, limits: Limits, chunks: &[&[u8]]) -> (Vec<Event<'static>>, Ve
     let mut connection = Connection::new(role, limits);
     let events = chunks.iter().flat_map(|chunk| read(&mut connection, chunk)).collect();
     (events, transmit(&mut connection, role))
-}
-
-fn roles() -> impl Strategy<Value = Role> {
-    prop_oneof![Just(Role::Client), Just(Role::Server)]
 }
 
 proptest! {
@@ -89,8 +67,7 @@ proptest! {
         prop_assert_eq!(&events, &expected);
 
         // Every ping is answered with its own payload, in order.
-        let peer = if role == Role::Server { Role::Client } else { Role::Server };
-        let (answers, _) = run(peer, Limits::default(), &[&pongs]);
+        let (answers, _) = run(peer_of(role), Limits::default(), &[&pongs]);
         let pings = expected.into_iter().filter_map(|event| match event {
             Event::Ping(payload) => Some(Event::Pong(payload)),
             _ => None,

@@ -105,8 +105,7 @@ fn every_illegal_frame_is_answered_with_its_status_code() {
                 assert!(!events.contains(&Event::Text("never seen".into())), "{name}");
                 assert_eq!(connection.closed(), Some(closed), "{name}");
 
-                let peer = if role == Role::Server { Role::Client } else { Role::Server };
-                let close_frame = frame_to(peer, FIN | CLOSE, &code.to_be_bytes());
+                let close_frame = frame_to(peer_of(role), FIN | CLOSE, &code.to_be_bytes());
                 assert_eq!(transmit(&mut connection, role), close_frame, "{name}");
                 assert_eq!(connection.handle_eof(), None, "{name}: reported twice");
             }

@@ -98,12 +98,14 @@ impl Peer {
         packet: &EncodedPacket,
         volatile: bool,
         list: &mut Vec<Arc<Self>>,
-    ) {
-        match self.outbox.push(packet.clone(), volatile, gather::is_current(self)) {
+    ) -> Pushed {
+        let pushed = self.outbox.push(packet.clone(), volatile, gather::is_current(self));
+        match pushed {
             Pushed::First => list.push(self.clone()),
             Pushed::WakeTask | Pushed::Overflowed => self.waker.wake(),
             _ => {}
         }
+        pushed
     }
 
     /// Writes what waits; what cannot be written now is left to the task.

@@ -290,6 +290,6 @@ fn hook(
 
 /// A panic in a handler ends that handler and nothing else. What it holds is dropped with it, so
 /// nothing broken is seen again.
-fn catch_panic<R>(run: impl FnOnce() -> R) -> Result<R, ()> {
+pub(super) fn catch_panic<R>(run: impl FnOnce() -> R) -> Result<R, ()> {
     std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|_| ())
 }

@@ -2,15 +2,18 @@
 //! Does not know transports; packets come read, answers go to the outbox.
 
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use sockeye_proto::SocketId;
 use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
 
 use super::peer::Peer;
-use super::slot::{Slot, Step};
+use super::slot::{Slot, Step, catch_panic};
 use crate::error::ConnectError;
+use crate::handler::BoxFuture;
 use crate::handshake::Handshake;
+use crate::namespace::Namespace;
+use crate::parent::NamespaceRequest;
 use crate::reason::DisconnectReason;
 use crate::server::Server;
 use crate::socket::Socket;
@@ -20,13 +23,21 @@ pub(super) struct Sockets {
     peer: Arc<Peer>,
     handshake: Arc<Handshake>,
     slots: Vec<Slot>,
-    /// Namespaces whose CONNECT is refused at once; the multiplexer is told after the packet.
-    unknown: Vec<String>,
+    /// CONNECTs to namespaces that there are not (yet).
+    wishes: Vec<Wish>,
+}
+
+/// A CONNECT to a namespace that a rule may let be.
+struct Wish {
+    name: String,
+    auth: Option<String>,
+    /// `None` where no rule could.
+    making: Option<BoxFuture<Option<Namespace>>>,
 }
 
 impl Sockets {
     pub(super) fn new(server: Server, peer: Arc<Peer>, handshake: Arc<Handshake>) -> Self {
-        Self { server, peer, handshake, slots: Vec::new(), unknown: Vec::new() }
+        Self { server, peer, handshake, slots: Vec::new(), wishes: Vec::new() }
     }
 
     pub(super) fn handle(&mut self, incoming: Incoming<'_>, cx: &mut Context<'_>) {
@@ -43,6 +54,7 @@ impl Sockets {
             }
             Incoming::Connect { namespace, auth } => self.connect(namespace, auth),
             Incoming::Disconnect { namespace } => {
+                self.wishes.retain(|wish| wish.name != namespace);
                 if let Some(slot) = self.slot(namespace) {
                     slot.end(DisconnectReason::ClientNamespaceDisconnect);
                 }
@@ -51,18 +63,51 @@ impl Sockets {
     }
 
     fn connect(&mut self, name: &str, auth: Option<&str>) {
-        let Some(namespace) = self.server.namespace(name) else {
-            let error = ConnectError::new("Invalid namespace");
-            self.peer.push(EncodedPacket::connect_error(name, &error.to_json()), false);
-            self.unknown.push(name.to_owned());
-            return;
-        };
+        if let Some(namespace) = self.server.enter(name) {
+            return self.open(namespace, auth);
+        }
+        let request = NamespaceRequest::new(name, auth, self.handshake.clone());
+        let making = self.server.enter_new(request).map(|making| Box::pin(making) as BoxFuture<_>);
+        let (name, auth) = (name.to_owned(), auth.map(str::to_owned));
+        self.wishes.push(Wish { name, auth, making });
+    }
+
+    /// The namespace is there, and has been entered.
+    fn open(&mut self, namespace: Namespace, auth: Option<&str>) {
         let id = self.server.new_socket_id();
         let handshake = self.handshake.clone();
         let socket = Socket::new(id, namespace, self.peer.clone(), handshake, auth);
         // A list grows to four at once, and most clients join one namespace.
         self.slots.reserve_exact(1);
         self.slots.push(Slot::new(socket));
+    }
+
+    /// Goes on with the namespaces that clients wish for.
+    fn poll_wishes(&mut self, multiplexer: &mut Multiplexer, cx: &mut Context<'_>) {
+        let mut at = 0;
+        while at < self.wishes.len() {
+            let making = self.wishes[at].making.as_mut();
+            // A predicate that panics lets nothing be.
+            let made = making
+                .map_or(Ok(Poll::Ready(None)), |making| catch_panic(|| making.as_mut().poll(cx)));
+            let Poll::Ready(made) = made.unwrap_or(Poll::Ready(None)) else {
+                at += 1;
+                continue;
+            };
+            let Wish { name, auth, .. } = self.wishes.remove(at);
+            match made {
+                Some(namespace) => self.open(namespace, auth.as_deref()),
+                None => {
+                    let error = ConnectError::new("Invalid namespace");
+                    let refusal = EncodedPacket::connect_error(&name, &error.to_json());
+                    self.peer.push(refusal, false);
+                    multiplexer.handle_connect_refused(&name);
+                }
+            }
+        }
+        if self.wishes.is_empty() {
+            self.wishes = Vec::new();
+        }
     }
 
     /// The live socket of a namespace; an earlier one may still be ending.
@@ -75,8 +120,8 @@ impl Sockets {
     /// Goes on with every middleware and handler that can go on. Returns whether a socket was
     /// admitted.
     pub(super) fn poll(&mut self, multiplexer: &mut Multiplexer, cx: &mut Context<'_>) -> bool {
-        for name in self.unknown.drain(..) {
-            multiplexer.handle_connect_refused(&name);
+        if !self.wishes.is_empty() {
+            self.poll_wishes(multiplexer, cx);
         }
         let mut admitted = false;
         let mut at = 0;
@@ -94,14 +139,17 @@ impl Sockets {
                     self.peer.push(EncodedPacket::connect_error(name, &error.to_json()), false);
                     multiplexer.handle_connect_refused(name);
                     slot.socket.refuse();
-                    self.slots.remove(at);
+                    self.remove(at);
                 }
-                Step::Gone => {
-                    self.slots.remove(at);
-                }
+                Step::Gone => self.remove(at),
             }
         }
         admitted
+    }
+
+    fn remove(&mut self, at: usize) {
+        let slot = self.slots.remove(at);
+        self.server.leave(slot.socket.namespace());
     }
 
     /// The application disconnects one socket.
@@ -126,12 +174,17 @@ impl Sockets {
 
     /// The connection ends.
     pub(super) fn end_all(&mut self, reason: DisconnectReason) {
+        self.wishes = Vec::new();
         self.slots.iter_mut().for_each(|slot| slot.end(reason));
     }
 
     /// The connection is dropped: nothing more runs, and nothing is left behind.
     pub(super) fn abandon_all(&mut self) {
-        self.slots.drain(..).for_each(|mut slot| slot.abandon());
+        self.wishes = Vec::new();
+        for mut slot in self.slots.drain(..) {
+            slot.abandon();
+            self.server.leave(slot.socket.namespace());
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -517,6 +517,7 @@ impl Drop for Connection {
         self.core.peer.notify_drained();
         drop(self.core.peer.waker().take());
         self.core.peer.close_mailbox();
+        self.server.connection_ended();
     }
 }
 

@@ -84,8 +84,8 @@ impl Client {
         self
     }
 
-    /// Adds a header to the request. An `Authorization` replaces the one of the URL. `Authorization`
-    /// and `Cookie` go to no other server that a redirect names. Default: none.
+    /// Adds a header to the request. An `Authorization` replaces the one of the URL; that and
+    /// `Cookie` go to no other server that a redirect names. Default: none.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self

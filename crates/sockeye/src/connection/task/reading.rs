@@ -145,6 +145,7 @@ impl Core {
                 self.session.handle_close(true, now);
             }
         }
+        self.multiplexer.handle_packet_done();
         // A client that need not wait for a middleware may have sent events right behind.
         if joins && self.sockets.poll(&mut self.multiplexer, cx) {
             self.has_joined = true;

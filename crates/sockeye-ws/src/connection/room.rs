@@ -1,0 +1,52 @@
+//! Payload read straight into the message it belongs to, past the driver's read buffer.
+//! Does not know sockets; a driver that knows none of this loses a copy and nothing else.
+
+use std::time::Instant;
+
+use bytes::buf::Limit;
+
+use super::reader::Reader;
+use super::{Connection, Event};
+
+/// From how much of a frame on it is worth a read of its own, in which nothing else can arrive.
+const WORTH_BYTES: u64 = 16 << 10;
+
+impl Connection {
+    /// Room for what comes next, if that is a large part of a binary message: a driver may read
+    /// into it in place of its own buffer, and then calls [`handle_filled`](Self::handle_filled).
+    /// That spares a copy of the payload.
+    ///
+    /// `None` for anything else: text, which is validated on its way, compressed messages, short
+    /// rests of a frame, and where messages are handed out in parts. The room is as long as what
+    /// has arrived of the message, so that its declared length is not believed here either.
+    pub fn payload_room(&mut self) -> Option<Limit<&mut Vec<u8>>> {
+        let Reader::Payload(frame) = self.reader else { return None };
+        if frame.opcode.is_control() || frame.remaining < WORTH_BYTES || self.in_parts {
+            return None;
+        }
+        self.assembly.as_mut()?.room(frame.remaining)
+    }
+
+    /// The driver has read into [`payload_room`](Self::payload_room), and done nothing else with
+    /// the connection since. What [`handle_input`](Self::handle_input) would say of these bytes.
+    ///
+    /// # Panics
+    ///
+    /// If something was done to the room's buffer but to append to it within the limit.
+    pub fn handle_filled(&mut self, now: Instant) -> Option<Event<'static>> {
+        if let Some(closed) = self.handle_timeout(now) {
+            return Some(Event::Closed(closed));
+        }
+        let Reader::Payload(mut frame) = self.reader else { return None };
+        let filled = self.assembly.as_mut()?.take_filled();
+        assert!(filled.len() as u64 <= frame.remaining, "more than there was room for");
+        frame.unmask(filled);
+        frame.count(filled.len());
+        self.reader = frame.reader();
+        let complete = frame.fin && frame.remaining == 0;
+        match complete.then(|| self.finish_message())? {
+            Ok(event) => Some(event),
+            Err(error) => Some(Event::Closed(self.fail(error))),
+        }
+    }
+}

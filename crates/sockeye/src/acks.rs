@@ -1,0 +1,232 @@
+//! Acknowledgements of broadcasts: one packet asks many sockets, their answers come as a stream.
+//! Does not know rooms or outboxes; whoever broadcasts says whom it asked.
+//!
+//! A namespace keeps what was asked, not each socket: an idle socket holds nothing for it, and an
+//! entry goes when all have answered, when its time is over, or when nobody listens any more.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use sockeye_proto::SocketId;
+use sockeye_proto::socket::OwnedArgs;
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+
+use crate::error::AckError;
+
+/// The answer of one socket, or `None` when it has gone.
+type Answer = (SocketId, Option<OwnedArgs>);
+
+/// The broadcasts of one namespace that wait for answers, by acknowledgement id.
+#[derive(Clone, Default)]
+pub(crate) struct AckTable(Arc<Mutex<HashMap<u64, Arc<Asked>>>>);
+
+/// One such broadcast.
+#[derive(Default)]
+struct Asked(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Those who have not answered. Ordered, so that those who never do are told in one order.
+    pending: BTreeSet<SocketId>,
+    /// `None` when everything has been said.
+    answers: Option<mpsc::UnboundedSender<Answer>>,
+}
+
+impl AckTable {
+    /// Asks: `send` sends the packet and adds each socket that it was sent to. No answer is lost,
+    /// however soon it comes.
+    pub(crate) fn ask<T>(
+        &self,
+        id: u64,
+        limit: Duration,
+        send: impl FnOnce(&mut dyn FnMut(SocketId)),
+    ) -> Acks<T> {
+        let (sender, answers) = mpsc::unbounded_channel();
+        let asked = Arc::new(Asked::default());
+        {
+            let mut state = asked.0.lock();
+            self.0.lock().insert(id, asked.clone());
+            send(&mut |socket| {
+                state.pending.insert(socket);
+            });
+            state.answers = (!state.pending.is_empty()).then_some(sender);
+        }
+        let timer = Box::pin(tokio::time::sleep(limit));
+        let entry = Entry { table: self.clone(), id, asked };
+        Acks { entry, answers, timer, overdue: Vec::new(), types: PhantomData }
+    }
+
+    /// An answer came from a socket. One that was not asked, or has answered, is passed over.
+    pub(crate) fn acknowledge(&self, id: u64, socket: SocketId, args: OwnedArgs) {
+        let asked = self.0.lock().get(&id).cloned();
+        if let Some(asked) = asked {
+            asked.0.lock().settle(socket, Some(args));
+        }
+    }
+
+    /// A socket has gone: nobody waits for its answers.
+    pub(crate) fn forget(&self, socket: SocketId) {
+        let all: Vec<_> = {
+            let table = self.0.lock();
+            if table.is_empty() {
+                return;
+            }
+            table.values().cloned().collect()
+        };
+        all.iter().for_each(|asked| asked.0.lock().settle(socket, None));
+    }
+}
+
+impl Asked {
+    /// Nobody is waited for any more. Returns those who have not answered, last first.
+    fn give_up(&self) -> Vec<SocketId> {
+        let mut state = self.0.lock();
+        state.answers = None;
+        std::mem::take(&mut state.pending).into_iter().rev().collect()
+    }
+}
+
+impl State {
+    fn settle(&mut self, socket: SocketId, answer: Option<OwnedArgs>) {
+        if !self.pending.remove(&socket) {
+            return;
+        }
+        if let Some(answers) = &self.answers {
+            // Whoever listened is just being dropped.
+            let _ = answers.send((socket, answer));
+        }
+        if self.pending.is_empty() {
+            self.answers = None;
+        }
+    }
+}
+
+/// A place in the table, given back when dropped.
+struct Entry {
+    table: AckTable,
+    id: u64,
+    asked: Arc<Asked>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.table.0.lock().remove(&self.id);
+    }
+}
+
+/// The answers to a broadcast, in the order in which they come: a [`Stream`] of each socket that
+/// was asked and its answer's first argument, or why there is none. Each socket comes once.
+/// Made by [`TimedBroadcast::emit_with_ack`](crate::TimedBroadcast::emit_with_ack).
+///
+/// When the time is over, those who have not answered come with [`AckError::Timeout`]; a socket
+/// that goes comes with [`AckError::Disconnected`] at once. Dropped, it forgets the answers that
+/// are still to come.
+#[must_use = "the answers come by iterating"]
+pub struct Acks<T> {
+    entry: Entry,
+    answers: mpsc::UnboundedReceiver<Answer>,
+    timer: Pin<Box<Sleep>>,
+    /// Those whose time is over and who have not been told yet, last first.
+    overdue: Vec<SocketId>,
+    types: PhantomData<fn() -> T>,
+}
+
+/// All answers to a broadcast; see [`Acks::collect`].
+#[derive(Debug)]
+pub struct CollectedAcks<T> {
+    /// Those that came, in their order.
+    pub answers: Vec<(SocketId, T)>,
+    /// The sockets that gave none, and why.
+    pub failures: Vec<(SocketId, AckError)>,
+}
+
+impl<T: DeserializeOwned> Acks<T> {
+    /// The next answer; `None` when every socket that was asked has come.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing is lost.
+    pub async fn next(&mut self) -> Option<(SocketId, Result<T, AckError>)> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// Waits until every socket has answered, gone, or run out of time. What has come is there in
+    /// any case.
+    pub async fn collect(mut self) -> CollectedAcks<T> {
+        let mut all = CollectedAcks { answers: Vec::new(), failures: Vec::new() };
+        while let Some((socket, answer)) = self.next().await {
+            match answer {
+                Ok(answer) => all.answers.push((socket, answer)),
+                Err(error) => all.failures.push((socket, error)),
+            }
+        }
+        all
+    }
+}
+
+impl<T: DeserializeOwned> Stream for Acks<T> {
+    type Item = (SocketId, Result<T, AckError>);
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            // What has come goes first, also when the time is over.
+            if let Poll::Ready(Some((socket, args))) = self.answers.poll_recv(cx) {
+                return Poll::Ready(Some((socket, read(args))));
+            }
+            if let Some(socket) = self.overdue.pop() {
+                return Poll::Ready(Some((socket, Err(AckError::Timeout))));
+            }
+            if self.entry.asked.0.lock().pending.is_empty() {
+                // An answer may have come between the two looks.
+                let last = ready!(self.answers.poll_recv(cx));
+                return Poll::Ready(last.map(|(socket, args)| (socket, read(args))));
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            self.overdue = self.entry.asked.give_up();
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(args: Option<OwnedArgs>) -> Result<T, AckError> {
+    let args = args.ok_or(AckError::Disconnected)?;
+    args.cursor().next().map_err(|error| AckError::Data(error.to_string()))
+}
+
+impl<T> fmt::Debug for Acks<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pending = self.entry.asked.0.lock().pending.len();
+        f.debug_struct("Acks").field("pending", &pending).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_kept_of_what_is_over() {
+        let table = AckTable::default();
+        let limit = Duration::from_secs(1);
+        let ids = [1, 2].map(|number| SocketId::from_entropy([number; 15]));
+        let answered: Acks<()> = table.ask(1, limit, |ask| ids.into_iter().for_each(ask));
+        let timed_out: Acks<()> = table.ask(2, limit, |ask| ids.into_iter().for_each(ask));
+        let dropped: Acks<()> = table.ask(3, limit, |ask| ids.into_iter().for_each(ask));
+        ids.iter().for_each(|id| table.acknowledge(1, *id, OwnedArgs::default()));
+        assert_eq!(answered.collect().await.answers.len(), 2);
+        table.forget(ids[0]);
+        let failures = timed_out.collect().await.failures;
+        assert!(matches!(failures[..], [(_, AckError::Disconnected), (_, AckError::Timeout)]));
+        assert_eq!(table.0.lock().len(), 1);
+        drop(dropped);
+        assert!(table.0.lock().is_empty());
+    }
+}

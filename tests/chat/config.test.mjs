@@ -1,0 +1,180 @@
+// The settings: where they come from, and what is said of wrong ones.
+
+import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { Client } from "./lib/client.mjs";
+import { SECRET, Server, claimsOf, runToEnd, temporaryFolder } from "./lib/server.mjs";
+
+// Each setting with a value that is wrong, what was expected, and what `--help` says of its unit and default.
+const SETTINGS = {
+  "listen": ["localhost:3001", /an IP address and a port, such as 127\.0\.0\.1:3001/, /Address and port.*\[default: 127\.0\.0\.1:3001\]/],
+  "data-dir": [null, null, /Folder of all data.*\[default: data\]/],
+  "cors-origins": ["*", /an origin without a path, such as https:\/\/example\.com/, /Origins.*separated by commas.*none/],
+  "trusted-proxies": ["proxy", /an IP address, such as 127\.0\.0\.1/, /Addresses.*separated by commas.*none/],
+  "cookie-secure": ["maybe", /true or false/, /true or false.*\[default: false\]/],
+  "access-token-seconds": ["0", /a whole number from 1 to/, /in seconds.*\[default: 900\]/],
+  "refresh-token-seconds": ["1.5", /a whole number from 1 to/, /in seconds.*\[default: 2592000\]/],
+  "sign-ins-per-minute": ["-1", /a whole number from 1 to/, /per minute.*\[default: 30\]/],
+  "text-characters-max": ["many", /a whole number from 1 to 100000/, /in characters.*\[default: 4000\]/],
+  "room-characters-max": ["1001", /a whole number from 1 to 1000/, /in characters.*\[default: 64\]/],
+  "rooms-max": ["0", /a whole number from 1 to 10000/, /Rooms.*\[default: 50\]/],
+  "messages-per-second": ["0", /a whole number from 1 to/, /per second and user.*five times.*\[default: 20\]/],
+  "events-per-second": ["0", /a whole number from 1 to/, /per second and user.*five times.*\[default: 50\]/],
+  "history-messages": ["1001", /a whole number from 0 to 1000/, /Messages.*\[default: 50\]/],
+  "restore-seconds": ["-5", /a whole number from 0 to/, /in seconds.*\[default: 300\]/],
+  "shutdown-seconds": ["3601", /a whole number from 0 to 3600/, /in seconds.*\[default: 10\]/],
+  "jwt-secret": ["short", /at least 32/, /at least 32 bytes.*data folder/],
+};
+
+const variable = (name) => (name === "jwt-secret" ? "JWT_SECRET" : `SOCKEYE_CHAT_${name.replaceAll("-", "_").toUpperCase()}`);
+
+function file(t, text) {
+  const path = join(temporaryFolder(t), "chat.toml");
+  writeFileSync(path, text);
+  return path;
+}
+
+test("--help names every setting with its unit, its default and its variable, and no other", async () => {
+  const { code, output } = await runToEnd(["--help"]);
+  assert.equal(code, 0);
+  const parts = output.split(/\n\s+(?=--|-h,|-V,)/).slice(1);
+  const told = new Map(parts.map((part) => [/^(?:-\w, )?--([\w-]+)/.exec(part)[1], part.replace(/\s+/g, " ")]));
+  assert.deepEqual([...told.keys()].sort(), [...Object.keys(SETTINGS), "config", "help", "version"].sort());
+  for (const [name, [, , words]] of Object.entries(SETTINGS)) {
+    assert.match(told.get(name), words);
+    assert.ok(told.get(name).includes(`[env: ${variable(name)}`), name);
+  }
+  assert.match(told.get("config"), /TOML.*none.*SOCKEYE_CHAT_CONFIG/);
+});
+
+test("--help does not print a secret that the environment has", async () => {
+  const { output } = await runToEnd(["--help"], { env: { JWT_SECRET: SECRET } });
+  assert.ok(!output.includes(SECRET));
+});
+
+for (const [name, [wrong, expected]] of Object.entries(SETTINGS)) {
+  if (!wrong) continue;
+  test(`a wrong ${name} is named with what was expected and where it stands`, async (t) => {
+    const data = ["--data-dir", temporaryFolder(t), "--listen", "127.0.0.1:0"].filter((_, i) => name !== "listen" || i < 2);
+    const flag = await runToEnd([...data, `--${name}=${wrong}`]);
+    const environment = await runToEnd(data, { env: { [variable(name)]: wrong } });
+    const path = file(t, `${name} = ${JSON.stringify(wrong)}`);
+    const toml = await runToEnd([...data, "--config", path]);
+    for (const [where, { code, output }] of [[`--${name}`, flag], [variable(name), environment], [name === "jwt-secret" ? name : path, toml]]) {
+      assert.ok(code > 0, `${where}: ${output}`);
+      assert.ok(output.includes(where), output);
+      assert.ok(name === "jwt-secret" || output.includes(wrong), output);
+      assert.match(output, expected);
+      assert.ok(output.trim().split("\n").length <= 3, output);
+    }
+  });
+}
+
+test("a flag wins over the environment, and that over the file, setting by setting", async (t) => {
+  const text = `text-characters-max = 1\nroom-characters-max = 2\nrooms-max = 3\njwt-secret = "${"f".repeat(32)}"\n`;
+  const server = await Server.start(t, {
+    flags: ["--config", file(t, text), "--text-characters-max", "7"],
+    env: { SOCKEYE_CHAT_TEXT_CHARACTERS_MAX: "8", SOCKEYE_CHAT_ROOM_CHARACTERS_MAX: "9", JWT_SECRET: SECRET },
+  });
+  const ann = await Client.join(t, server, "ann", "room");
+  assert.match((await ann.refused("bad_text", "chat:message", { room: "room", text: "" })).message, / 7 /, "the flag's");
+  assert.match((await ann.refused("bad_room", "chat:join", "")).message, / 9 /, "the environment's");
+  for (const room of ["b", "c"]) await ann.joins(room);
+  assert.match((await ann.refused("too_many_rooms", "chat:join", "d")).message, / 3 /, "the file's");
+});
+
+test("the file may come from the environment and have every setting, with lists as lists", async (t) => {
+  const folder = temporaryFolder(t);
+  const text = `
+    listen = "127.0.0.1:0"
+    data-dir = ${JSON.stringify(join(folder, "data"))}
+    cors-origins = ["https://a.example", "https://b.example"]
+    trusted-proxies = ["127.0.0.1", "::1"]
+    cookie-secure = true
+    access-token-seconds = 77
+    refresh-token-seconds = 88
+    sign-ins-per-minute = 100
+    text-characters-max = 10
+    room-characters-max = 10
+    rooms-max = 10
+    messages-per-second = 10
+    events-per-second = 10
+    history-messages = 10
+    restore-seconds = 10
+    shutdown-seconds = 1
+    jwt-secret = "${"f".repeat(32)}"
+  `;
+  const server = await Server.start(t, { env: { SOCKEYE_CHAT_CONFIG: file(t, text) }, data: folder });
+  const { body, headers } = await server.register("ann");
+  const claims = claimsOf(body.accessToken, "f".repeat(32));
+  assert.equal(claims.exp - claims.iat, 77);
+  assert.match(headers.getSetCookie()[0], /Max-Age=88; Secure$/);
+  const polling = (origin) => fetch(`${server.url}/socket.io/?EIO=4&transport=polling`, { headers: { origin } });
+  for (const origin of ["https://a.example", "https://b.example"]) assert.equal((await polling(origin)).status, 200);
+});
+
+test("a key that there is not is named, with the file", async (t) => {
+  for (const text of ["rooms-mx = 7", "[server]\nlisten = 1", "config = 'x'", "help = true"]) {
+    const path = file(t, text);
+    const { code, output } = await runToEnd(["--config", path]);
+    assert.ok(code > 0);
+    assert.ok(output.includes(path) && output.includes(`there is no setting \`${/\w[\w-]*/.exec(text)[0]}\``), output);
+  }
+  const flag = await runToEnd(["--rooms-mx", "7"]);
+  assert.ok(flag.code > 0);
+  assert.match(flag.output, /--rooms-mx/);
+});
+
+test("a file that is not there or no TOML is named", async (t) => {
+  const none = await runToEnd(["--config", "/nowhere/chat.toml"]);
+  assert.match(none.output, /\/nowhere\/chat\.toml: No such file/);
+  const path = file(t, "rooms-max 7");
+  const { code, output } = await runToEnd(["--config", path]);
+  assert.ok(code > 0);
+  assert.ok(output.includes(`${path} is not TOML`), output);
+});
+
+test("a port that is in use is named", async (t) => {
+  const other = createServer();
+  await new Promise((resolve) => other.listen(0, "127.0.0.1", resolve));
+  t.after(() => other.close());
+  const address = `127.0.0.1:${other.address().port}`;
+  const { code, output } = await runToEnd(["--listen", address, "--data-dir", temporaryFolder(t)]);
+  assert.ok(code > 0);
+  assert.ok(output.includes(`cannot listen on ${address}: Address already in use`), output);
+});
+
+test("a data folder that cannot be made or written to is named", async (t) => {
+  const path = file(t, "");
+  for (const folder of [path, join(path, "below")]) {
+    const { code, output } = await runToEnd(["--listen", "127.0.0.1:0", "--data-dir", folder]);
+    assert.ok(code > 0);
+    assert.ok(output.includes(`cannot make the data folder ${folder}: `), output);
+  }
+  // Nobody may write there, whoever runs this.
+  const { code, output } = await runToEnd(["--listen", "127.0.0.1:0", "--data-dir", "/sys"]);
+  assert.ok(code > 0);
+  assert.match(output, /cannot write \/sys\/jwt-secret: /);
+});
+
+test("a second process on the same data folder ends, and the first goes on", async (t) => {
+  const first = await Server.start(t);
+  const ann = await Client.join(t, first, "ann", "room");
+  const { code, output } = await runToEnd(["--listen", "127.0.0.1:0", "--data-dir", first.data], { env: { JWT_SECRET: SECRET } });
+  assert.ok(code > 0);
+  assert.match(output, /chat\.redb is in use by another server/);
+  assert.ok(await ann.says("room", "still here"));
+});
+
+test("a data file that is none of ours is named and left as it is", async (t) => {
+  const data = temporaryFolder(t);
+  mkdirSync(data, { recursive: true });
+  writeFileSync(join(data, "chat.redb"), "not a database".repeat(1000));
+  const { code, output } = await runToEnd(["--listen", "127.0.0.1:0", "--data-dir", data]);
+  assert.ok(code > 0);
+  assert.match(output, /cannot open .*chat\.redb: /);
+});
