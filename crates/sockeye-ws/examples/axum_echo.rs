@@ -42,7 +42,7 @@ async fn echo(State(server): State<Server>, upgrade: WebSocketUpgrade) -> Respon
 
 async fn return_all(mut websocket: WebSocket<AnyStream>) {
     while let Some(Ok(message)) = websocket.next().await {
-        if message.is_data() && websocket.send(message).await.is_err() {
+        if message.is_data() && websocket.feed(message).await.is_err() {
             break;
         }
     }

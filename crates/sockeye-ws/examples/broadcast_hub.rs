@@ -9,10 +9,10 @@
 
 use std::error::Error;
 
-use sockeye_ws::CloseCode;
 use sockeye_ws::net::{Error as WebSocketError, Message, Server, WebSocket};
+use sockeye_ws::{CloseCode, Frame};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::broadcast::{self, Receiver, Sender, error::RecvError};
+use tokio::sync::broadcast::{Receiver, Sender, error::RecvError};
 
 /// How many messages a client may be behind before it is sent away.
 const BEHIND_MAX: usize = 256;
@@ -26,13 +26,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Serves for as long as the program runs.
 pub async fn run(listener: TcpListener) -> Result<(), Box<dyn Error>> {
     println!("listening on ws://{}", listener.local_addr()?);
-    // A clone of a message shares its bytes: they are there once, however many clients wait.
-    let hub = Sender::<Message>::new(BEHIND_MAX);
+    // A message becomes a frame once, and its clones share the bytes, however many clients wait.
+    let hub = Sender::<Frame>::new(BEHIND_MAX);
     let handler = move |mut websocket, _peer| {
-        let (hub, messages) = (hub.clone(), hub.subscribe());
+        let (hub, frames) = (hub.clone(), hub.subscribe());
         async move {
             // How a client ended is its own affair.
-            let _ = join(&mut websocket, &hub, messages).await;
+            let _ = join(&mut websocket, &hub, frames).await;
         }
     };
     Server::new().serve(listener, handler).await;
@@ -41,24 +41,26 @@ pub async fn run(listener: TcpListener) -> Result<(), Box<dyn Error>> {
 
 async fn join(
     websocket: &mut WebSocket<TcpStream>,
-    hub: &Sender<Message>,
-    mut messages: Receiver<Message>,
+    hub: &Sender<Frame>,
+    mut frames: Receiver<Frame>,
 ) -> Result<(), WebSocketError> {
     loop {
         tokio::select! {
             // Cancel safe: if the other branch is first, nothing is lost.
             received = websocket.next() => match received {
                 Some(message) => {
-                    let message = message?;
-                    if message.is_data() {
-                        // There is always one who receives: the sender itself.
-                        let _ = hub.send(message);
-                    }
+                    let frame = match message? {
+                        Message::Text(text) => Frame::text(&text),
+                        Message::Binary(data) => Frame::binary(&data),
+                        _ => continue,
+                    };
+                    // There is always one who receives: the sender itself.
+                    let _ = hub.send(frame);
                 }
                 None => return Ok(()),
             },
-            message = messages.recv() => match message {
-                Ok(message) => send_all_that_wait(websocket, message, &mut messages).await?,
+            frame = frames.recv() => match frame {
+                Ok(frame) => send_all_that_wait(websocket, &frame, &mut frames).await?,
                 Err(RecvError::Lagged(_)) => {
                     return websocket.close(CloseCode::POLICY, "too slow").await;
                 }
@@ -71,12 +73,12 @@ async fn join(
 /// Messages that wait together leave together, in one write.
 async fn send_all_that_wait(
     websocket: &mut WebSocket<TcpStream>,
-    first: Message,
-    messages: &mut broadcast::Receiver<Message>,
+    first: &Frame,
+    frames: &mut Receiver<Frame>,
 ) -> Result<(), WebSocketError> {
-    websocket.feed(first).await?;
-    while let Ok(message) = messages.try_recv() {
-        websocket.feed(message).await?;
+    websocket.feed_frame(first).await?;
+    while let Ok(frame) = frames.try_recv() {
+        websocket.feed_frame(&frame).await?;
     }
     websocket.flush().await
 }

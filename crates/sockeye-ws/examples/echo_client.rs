@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         match received? {
             Message::Close(None) => println!("closed without a code"),
             Message::Close(Some(frame)) => println!("closed with {} {}", frame.code, frame.reason),
-            message if message.is_data() => websocket.send(message).await?,
+            message if message.is_data() => websocket.feed(message).await?,
             _ => {}
         }
     }

@@ -63,7 +63,8 @@ async fn greet_and_echo(
             // Pings were answered already.
             Ok(Message::Ping(_) | Message::Pong(_)) => {}
             Ok(message) => {
-                if let Err(error) = websocket.send(message).await {
+                // What is queued leaves when `next` has nothing more to read, in one write.
+                if let Err(error) = websocket.feed(message).await {
                     println!("{peer}: {error}");
                 }
             }

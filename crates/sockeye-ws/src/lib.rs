@@ -1,7 +1,7 @@
 //! WebSocket (RFC 6455), compressed (RFC 7692) or not, for servers and clients, as a pure state
 //! machine.
 //! Knows nothing of sockets, clocks, randomness or tasks: bytes, times and masking keys come in as
-//! arguments, events and bytes come out.
+//! arguments, events and bytes come out. (What does know them is `net`, behind a feature.)
 //!
 //! # The parts
 //!
@@ -77,9 +77,14 @@
 //! # }
 //! ```
 //!
-//! # What is not here
+//! # On tokio
 //!
-//! The tokio side: connecting, TLS, redirects, deadlines of the opening handshake.
+//! The feature `tokio` brings the module `net`: connections that are a `Stream` and a `Sink`, a
+//! server with its checks, and a client with TLS (`aws-lc-rs`, `ring`, `rustls`), redirects and
+//! proxies. `hyper` and `axum` add upgrades of requests that these serve, `tracing` adds spans.
+//! Without features the crate has no runtime in its dependencies.
+
+#![cfg_attr(feature = "tokio", doc = "\nBegin at [`net`], whose page has examples and promises.")]
 
 mod assembly;
 pub mod close;

@@ -19,8 +19,9 @@ use super::{Error, trace};
 use crate::close::CloseCode;
 use crate::connection::{self, Closed, Connection, Role};
 use crate::error::{CloseError, SendError};
-use crate::frame::{HEADER_BYTES_MAX, Header, Opcode};
+use crate::frame::{Header, Opcode};
 use crate::mask;
+use crate::prepared::Frame;
 
 /// A peer that never stops sending gives way to others after so many reads.
 const READS_PER_POLL_MAX: usize = 16;
@@ -30,6 +31,13 @@ const READS_PER_POLL_MAX: usize = 16;
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
 type Item = Result<Message, Error>;
+
+/// What is to be sent.
+#[derive(Debug)]
+pub(super) enum Outbound<'f> {
+    Message(Message),
+    Frame(&'f Frame),
+}
 
 /// Where the connection stands, as its application sees it.
 ///
@@ -109,6 +117,11 @@ impl<S> Driver<S> {
         self.outgoing.bytes()
     }
 
+    /// See [`Connection::set_compression`].
+    pub(super) fn set_compression(&mut self, on: bool) {
+        self.machine.set_compression(on);
+    }
+
     pub(super) fn start_close(
         &mut self,
         code: Option<CloseCode>,
@@ -117,17 +130,24 @@ impl<S> Driver<S> {
         self.machine.close(code, reason, now())
     }
 
-    /// Queues a message. It counts as taken, however much waits already.
-    pub(super) fn push(&mut self, message: Message) -> Result<(), Error> {
+    /// Queues a message or a frame. It counts as taken, however much waits already.
+    pub(super) fn push(&mut self, outbound: Outbound<'_>) -> Result<(), Error> {
+        match outbound {
+            Outbound::Message(message) => self.push_message(message),
+            Outbound::Frame(frame) => self.push_frame(frame),
+        }
+    }
+
+    fn push_message(&mut self, message: Message) -> Result<(), Error> {
         match message {
             Message::Close(None) => Ok(self.start_close(None, "")?),
             Message::Close(Some(CloseFrame { code, reason })) => {
                 Ok(self.start_close(Some(code), &reason)?)
             }
-            Message::Text(text) if text.len() >= SHARED_BYTES_MIN => {
+            Message::Text(text) if self.goes_as_it_is(text.len()) => {
                 self.push_shared(Opcode::Text, text.into())
             }
-            Message::Binary(data) if data.len() >= SHARED_BYTES_MIN => {
+            Message::Binary(data) if self.goes_as_it_is(data.len()) => {
                 self.push_shared(Opcode::Binary, data)
             }
             Message::Text(text) => self.push_copied(connection::Message::Text(&text)),
@@ -137,27 +157,54 @@ impl<S> Driver<S> {
         }
     }
 
-    fn push_copied(&mut self, message: connection::Message<'_>) -> Result<(), Error> {
+    /// Whether a payload is worth being sent from where it is. What may be compressed is not.
+    fn goes_as_it_is(&self, payload_len: usize) -> bool {
+        payload_len >= SHARED_BYTES_MIN && !self.machine.would_compress(payload_len)
+    }
+
+    fn push_frame(&mut self, frame: &Frame) -> Result<(), Error> {
+        self.check_stream()?;
+        match self.machine.role() {
+            Role::Server => {
+                let bytes = self.machine.frame_bytes(frame)?;
+                if bytes.len() < SHARED_BYTES_MIN {
+                    self.outgoing.tail().extend_from_slice(&bytes);
+                } else {
+                    self.outgoing.push_shared(bytes);
+                }
+            }
+            Role::Client => {
+                let tail = self.outgoing.tail();
+                let encoded = self.machine.encode_frame_masked(tail, frame, masking_key());
+                self.outgoing.tidy();
+                encoded?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_stream(&self) -> Result<(), Error> {
         if self.outgoing.is_broken() {
             return Err(Error::Io(io::ErrorKind::BrokenPipe.into()));
         }
+        Ok(())
+    }
+
+    fn push_copied(&mut self, message: connection::Message<'_>) -> Result<(), Error> {
+        self.check_stream()?;
         let tail = self.outgoing.tail();
         let encoded = match self.machine.role() {
             Role::Server => self.machine.encode(tail, message),
             Role::Client => self.machine.encode_masked(tail, message, masking_key()),
         };
-        if encoded.is_err() {
-            self.outgoing.tidy();
-        }
+        self.outgoing.tidy();
         Ok(encoded?)
     }
 
     /// A payload that nobody else holds is masked where it is; one that others hold is copied, so
     /// that it stays as it is for them.
     fn push_shared(&mut self, opcode: Opcode, payload: Bytes) -> Result<(), Error> {
-        if self.outgoing.is_broken() {
-            return Err(Error::Io(io::ErrorKind::BrokenPipe.into()));
-        }
+        self.check_stream()?;
         if !self.machine.is_open() {
             return Err(SendError::Closing.into());
         }
@@ -170,10 +217,10 @@ impl<S> Driver<S> {
                 (Some(key), own.freeze())
             }
         };
-        let mut head = Vec::with_capacity(HEADER_BYTES_MAX);
         let payload_len = payload.len() as u64;
-        Header { fin: true, rsv: 0, opcode, mask, payload_len }.encode(&mut head);
-        self.outgoing.push_shared(&head, payload);
+        let header = Header { fin: true, rsv: 0, opcode, mask, payload_len };
+        header.encode(self.outgoing.tail());
+        self.outgoing.push_shared(payload);
         Ok(())
     }
 
@@ -273,23 +320,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Queues the message, once there is room, and writes until nothing waits.
     pub(super) fn poll_send(
         &mut self,
-        message: &mut Option<Message>,
+        outbound: &mut Option<Outbound<'_>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        ready!(self.poll_feed(message, cx))?;
+        ready!(self.poll_feed(outbound, cx))?;
         self.poll_flush(cx)
     }
 
     /// Queues the message, once there is room.
     pub(super) fn poll_feed(
         &mut self,
-        message: &mut Option<Message>,
+        outbound: &mut Option<Outbound<'_>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        if message.is_some() {
+        if outbound.is_some() {
             ready!(self.poll_ready(cx))?;
         }
-        Poll::Ready(message.take().map_or(Ok(()), |message| self.push(message)))
+        Poll::Ready(outbound.take().map_or(Ok(()), |outbound| self.push(outbound)))
     }
 
     /// Ready when another message may be queued.
@@ -342,7 +389,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Pulse::Calm => {}
                 Pulse::Ping => {
                     // An open machine takes an empty ping; a broken stream shows when it is read.
-                    let _ = self.push(Message::Ping(Bytes::new()));
+                    let _ = self.push_message(Message::Ping(Bytes::new()));
                 }
                 Pulse::Lost => self.lose(Error::KeepAliveTimeout),
             }

@@ -1,17 +1,18 @@
 //! What has been read of a connection and not handed out, and the buffer that reads go through.
 //! Does not decide what a message means for the connection; that is `driver`.
 //!
-//! Reads go to a buffer that all connections of a thread share. A connection owns bytes only while
-//! more than one message came with one read and the application has not taken them all.
+//! Reads go to a buffer that all connections of a thread share, or, where a large message is under
+//! way, into that message. A connection owns unread bytes only while more than one message came
+//! with one read and the application has not taken them all.
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::message::{CloseFrame, Message};
 use crate::close::CloseCode;
@@ -105,6 +106,16 @@ impl Incoming {
         now: impl FnOnce() -> Instant,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Read>> {
+        // A large rest of a binary message goes straight to where it stays.
+        if let Some(mut room) = machine.payload_room() {
+            // Nothing is lost with this future: it has read, or it has not.
+            let count = ready!(pin!(stream.read_buf(&mut room)).poll(cx))?;
+            if count == 0 {
+                return Poll::Ready(Ok(Read::End));
+            }
+            let received = machine.handle_filled(now()).map(Received::from);
+            return Poll::Ready(Ok(received.map_or(Read::Part, Read::Received)));
+        }
         with_scratch(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             let polled = Pin::new(stream).poll_read(cx, &mut buffer)?;

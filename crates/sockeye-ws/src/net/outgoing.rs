@@ -7,11 +7,14 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
+
+use crate::frame::HEADER_BYTES_MAX;
 
 /// From this length on a payload is not copied. Below, copying costs less than naming one more
 /// piece to the kernel.
@@ -77,19 +80,20 @@ impl Outgoing {
         &mut self.tail
     }
 
-    /// Adds bytes without copying them, behind `header`.
-    pub(super) fn push_shared(&mut self, header: &[u8], payload: Bytes) {
-        let first = if self.tail.is_empty() {
-            Bytes::copy_from_slice(header)
-        } else {
-            self.tail.extend_from_slice(header);
-            Bytes::from(std::mem::take(&mut self.tail))
-        };
+    /// Adds bytes without copying them, behind what has been gathered: the header, most often.
+    pub(super) fn push_shared(&mut self, bytes: Bytes) {
         let pieces = self.pieces.get_or_insert_default();
-        for piece in [first, payload] {
+        let gathered = match self.tail.len() {
+            0 => None,
+            // A header is not worth the thread's buffer.
+            1..=HEADER_BYTES_MAX => Some(Bytes::copy_from_slice(&self.tail)),
+            _ => Some(Bytes::from(mem::take(&mut self.tail))),
+        };
+        for piece in gathered.into_iter().chain([bytes]) {
             pieces.bytes += piece.len();
             pieces.queue.push_back(piece);
         }
+        self.release_tail();
     }
 
     /// Drops what waits: nobody will take it.
@@ -108,7 +112,7 @@ impl Outgoing {
     }
 
     fn release_tail(&mut self) {
-        let mut tail = std::mem::take(&mut self.tail);
+        let mut tail = mem::take(&mut self.tail);
         if tail.capacity() > 0 && tail.capacity() <= SPARE_BYTES_MAX {
             tail.clear();
             // Another's spare buffer, if a connection of this thread gave one back meanwhile, goes.

@@ -16,11 +16,12 @@ use futures_sink::Sink;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::driver::Driver;
+use super::driver::{Driver, Outbound};
 use super::{Error, Message, WebSocket};
 use crate::close::CloseCode;
 use crate::connection::Closed;
 use crate::error::CloseError;
+use crate::prepared::Frame;
 
 /// The tasks of the two halves, while they wait.
 #[derive(Debug, Default)]
@@ -152,7 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketWriter<S> {
     ///
     /// As [`WebSocket::send`].
     pub fn send(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> {
-        let mut message = Some(message.into());
+        let mut message = Some(Outbound::Message(message.into()));
         poll_fn(move |cx| self.poll_with(&mut message, cx, Driver::poll_send))
     }
 
@@ -166,8 +167,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketWriter<S> {
     ///
     /// As [`WebSocket::send`].
     pub fn feed(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> {
-        let mut message = Some(message.into());
+        let mut message = Some(Outbound::Message(message.into()));
         poll_fn(move |cx| self.poll_with(&mut message, cx, Driver::poll_feed))
+    }
+
+    /// As [`WebSocket::send_frame`].
+    ///
+    /// # Errors
+    ///
+    /// As [`WebSocket::send`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`WebSocket::send`].
+    pub fn send_frame(&mut self, frame: &Frame) -> impl Future<Output = Result<(), Error>> {
+        let mut frame = Some(Outbound::Frame(frame));
+        poll_fn(move |cx| self.poll_with(&mut frame, cx, Driver::poll_send))
+    }
+
+    /// As [`WebSocket::feed_frame`].
+    ///
+    /// # Errors
+    ///
+    /// As [`WebSocket::send`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`WebSocket::send`].
+    pub fn feed_frame(&mut self, frame: &Frame) -> impl Future<Output = Result<(), Error>> {
+        let mut frame = Some(Outbound::Frame(frame));
+        poll_fn(move |cx| self.poll_with(&mut frame, cx, Driver::poll_feed))
     }
 
     /// As [`WebSocket::ready`].
@@ -196,30 +225,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketWriter<S> {
         poll_fn(|cx| self.poll(cx, Driver::poll_flush))
     }
 
-    fn push(&self, message: Message) -> Result<(), Error> {
-        let closes = matches!(message, Message::Close(_));
-        self.0.driver.lock().push(message)?;
-        if closes {
-            // The deadline of the closing handshake is the reader's to keep.
-            self.0.tasks.reader.wake();
-        }
-        Ok(())
-    }
-
-    /// Polls with a message that is taken when there is room.
-    fn poll_with(
+    /// Polls with what is taken when there is room.
+    fn poll_with<'f>(
         &self,
-        message: &mut Option<Message>,
+        outbound: &mut Option<Outbound<'f>>,
         cx: &mut Context<'_>,
         poll: impl FnOnce(
             &mut Driver<S>,
-            &mut Option<Message>,
+            &mut Option<Outbound<'f>>,
             &mut Context<'_>,
         ) -> Poll<Result<(), Error>>,
     ) -> Poll<Result<(), Error>> {
-        let closes = matches!(message, Some(Message::Close(_)));
-        let polled = self.poll(cx, |driver, cx| poll(driver, message, cx));
-        if closes && message.is_none() {
+        let closes = matches!(outbound, Some(Outbound::Message(Message::Close(_))));
+        let polled = self.poll(cx, |driver, cx| poll(driver, outbound, cx));
+        if closes && outbound.is_none() {
+            // The deadline of the closing handshake is the reader's to keep.
             self.0.tasks.reader.wake();
         }
         polled
@@ -252,7 +272,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocketWriter<S> {
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.push(message)
+        let closes = matches!(message, Message::Close(_));
+        self.0.driver.lock().push(Outbound::Message(message))?;
+        if closes {
+            self.0.tasks.reader.wake();
+        }
+        Ok(())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

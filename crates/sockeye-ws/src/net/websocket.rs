@@ -9,12 +9,13 @@ use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::driver::Driver;
+use super::driver::{Driver, Outbound};
 use super::split::{WebSocketReader, WebSocketWriter, split};
 use super::{Error, Message, Options};
 use crate::close::CloseCode;
 use crate::connection::{Closed, Connection};
 use crate::error::CloseError;
+use crate::prepared::Frame;
 
 /// An established WebSocket connection over a stream, for one task; [`split`](Self::split) makes
 /// two halves of it, for two.
@@ -71,6 +72,12 @@ impl<S> WebSocket<S> {
     /// [`stream`](Self::stream), to be changed.
     pub fn stream_mut(&mut self) -> &mut S {
         &mut self.driver.stream
+    }
+
+    /// Whether messages that begin from now on may be compressed, where that was agreed. Off, what
+    /// is compressed by its kind, such as images, is not compressed again. Default: on.
+    pub fn set_compression(&mut self, on: bool) {
+        self.driver.set_compression(on);
     }
 
     /// How many bytes of frames wait to be written.
@@ -146,7 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// the next `send`, `flush` or `next`. To know which, wait for [`ready`](Self::ready) first:
     /// then the first poll queues it.
     pub fn send(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> {
-        let mut message = Some(message.into());
+        let mut message = Some(Outbound::Message(message.into()));
         poll_fn(move |cx| self.driver.poll_send(&mut message, cx))
     }
 
@@ -161,8 +168,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// As [`send`](Self::send).
     pub fn feed(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> {
-        let mut message = Some(message.into());
+        let mut message = Some(Outbound::Message(message.into()));
         poll_fn(move |cx| self.driver.poll_feed(&mut message, cx))
+    }
+
+    /// [`send`](Self::send) for a message that goes to many: it was encoded, and is compressed,
+    /// once for all of them, whichever of them take it compressed.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_frame(&mut self, frame: &Frame) -> impl Future<Output = Result<(), Error>> {
+        let mut frame = Some(Outbound::Frame(frame));
+        poll_fn(move |cx| self.driver.poll_send(&mut frame, cx))
+    }
+
+    /// [`feed`](Self::feed) for a message that goes to many.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub fn feed_frame(&mut self, frame: &Frame) -> impl Future<Output = Result<(), Error>> {
+        let mut frame = Some(Outbound::Frame(frame));
+        poll_fn(move |cx| self.driver.poll_feed(&mut frame, cx))
     }
 
     /// Waits until another message may be queued: less than
@@ -246,7 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.driver.push(message)
+        self.driver.push(Outbound::Message(message))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

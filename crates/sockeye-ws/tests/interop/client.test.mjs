@@ -137,6 +137,43 @@ test("axum: a subprotocol, and messages", async () => {
   }
 });
 
+test("compression: what one feed sends is understood with and without", async () => {
+  const feed = await serve("compressed_feed");
+  try {
+    const offers = [
+      true,
+      false,
+      { serverMaxWindowBits: 9 },
+      { clientNoContextTakeover: true, serverNoContextTakeover: true },
+      { clientMaxWindowBits: 10 },
+    ];
+    await Promise.all(
+      offers.map(async (perMessageDeflate) => {
+        const socket = new WebSocket(feed.url, { perMessageDeflate });
+        const received = messages(socket);
+        await once(socket, "open");
+        assert.equal(socket.extensions.includes("permessage-deflate"), perMessageDeflate !== false);
+        let last = -1;
+        for (let count = 0; count < 4; count++) {
+          const { number, prices } = JSON.parse((await received.next()).value[0]);
+          assert.equal(prices.length, 100);
+          assert.ok(number > last);
+          last = number;
+        }
+        const before = socket._socket.bytesRead;
+        const { length } = (await received.next()).value[0];
+        const bytes = socket._socket.bytesRead - before;
+        if (perMessageDeflate === false) assert.ok(bytes > length, `${bytes} of ${length} bytes`);
+        else assert.ok(bytes < length / 2, `${bytes} of ${length} bytes`);
+        socket.close();
+        await once(socket, "close");
+      }),
+    );
+  } finally {
+    await feed.stop();
+  }
+});
+
 test("broadcast: all members get all messages in the same order", async () => {
   const hub = await serve("broadcast_hub");
   try {

@@ -18,6 +18,9 @@ mod axum_echo;
 #[path = "../../examples/broadcast_hub.rs"]
 mod broadcast_hub;
 #[expect(dead_code, unreachable_pub, reason = "it is a program too")]
+#[path = "../../examples/compressed_feed.rs"]
+mod compressed_feed;
+#[expect(dead_code, unreachable_pub, reason = "it is a program too")]
 #[path = "../../examples/echo_server.rs"]
 mod echo_server;
 #[expect(dead_code, unreachable_pub, reason = "it is a program too")]
@@ -116,6 +119,24 @@ async fn broadcast_hub_sends_those_away_who_do_not_read_and_serves_the_others() 
         }
     };
     assert_eq!((frame.code, &*frame.reason), (CloseCode::POLICY, "too slow"));
+}
+
+#[tokio::test]
+async fn compressed_feed_sends_the_same_to_those_who_compress_and_those_who_do_not() {
+    let address = start(compressed_feed::run).await;
+    let url = format!("ws://{address}/");
+    let mut plain = connect(&url).await.unwrap();
+    let options = sockeye_ws::deflate::Options::default();
+    let mut compressing = Client::new(&url).deflate(options).connect().await.unwrap();
+    let mut numbers = Vec::new();
+    for websocket in [&mut plain, &mut compressing] {
+        for _ in 0..3 {
+            let value: Value = next(websocket).await.as_text().unwrap().parse().unwrap();
+            assert_eq!(value["prices"].as_array().unwrap().len(), 100);
+            numbers.push(value["number"].as_u64().unwrap());
+        }
+    }
+    assert!(numbers[..3].is_sorted() && numbers[3..].is_sorted(), "{numbers:?}");
 }
 
 #[tokio::test]

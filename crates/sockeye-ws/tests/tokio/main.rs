@@ -4,6 +4,7 @@
 mod abuse;
 mod cancel;
 mod client;
+mod deflate;
 mod examples;
 mod server;
 mod split;

@@ -168,8 +168,9 @@ impl Client {
         let head = reader.response().map_err(ResponseError::from)?;
         let headers = header_map(&head.headers).map_err(ResponseError::from)?;
         let status = StatusCode::from_u16(head.status);
-        let protocol = match request.verify(head.status, |name| head.headers.all(name)) {
-            Ok(protocol) => protocol,
+        let verified = request.verify_response(head.status, |name| head.headers.all(name));
+        let chosen = match verified {
+            Ok(chosen) => chosen,
             Err(ResponseError::Status(code)) => {
                 let status = status.map_err(|_| ResponseError::Status(code))?;
                 let body = read_body(&mut stream, early, &headers, self.body_bytes_max).await;
@@ -181,9 +182,9 @@ impl Client {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *response.version_mut() = Version::HTTP_11;
         *response.headers_mut() = headers;
-        let connection = Connection::new(Role::Client, self.limits);
+        let connection = Connection::new(Role::Client, self.limits).with_deflate(chosen.deflate);
         let websocket = WebSocket::from_connection(stream, connection, early, &self.options);
-        Ok(Answer::Connected((websocket.with_protocol(protocol), response)))
+        Ok(Answer::Connected((websocket.with_protocol(chosen.protocol), response)))
     }
 
     fn request(&self, url: &Url, headers: &[(String, String)]) -> Request {
@@ -193,6 +194,9 @@ impl Client {
         }
         for protocol in &self.protocols {
             request = request.protocol(protocol);
+        }
+        if let Some(options) = self.deflate {
+            request = request.deflate(options);
         }
         for (name, value) in headers {
             request = request.header(name, value);

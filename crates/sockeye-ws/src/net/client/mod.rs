@@ -11,6 +11,7 @@ mod tls;
 use std::time::Duration;
 
 use crate::connection::Limits;
+use crate::deflate;
 use crate::handshake::head::HeadLimits;
 use crate::handshake::{Url, UrlError};
 use crate::net::{AnyStream, KeepAlive, Options, WebSocket};
@@ -45,6 +46,7 @@ pub struct Client {
     tls: Option<tls::Config>,
     head_limits: HeadLimits,
     body_bytes_max: usize,
+    deflate: Option<deflate::Options>,
     limits: Limits,
     options: Options,
 }
@@ -66,6 +68,7 @@ impl Client {
             tls: None,
             head_limits: HeadLimits::default(),
             body_bytes_max: 64 << 10,
+            deflate: None,
             limits: Limits::default(),
             options: Options::default(),
         }
@@ -131,6 +134,13 @@ impl Client {
     /// bytes; what is longer is cut off. Default: 64 KiB.
     pub fn body_bytes_max(mut self, bytes_max: usize) -> Self {
         self.body_bytes_max = bytes_max;
+        self
+    }
+
+    /// Offers to compress messages (permessage-deflate). Whether the server accepts that or not,
+    /// the connection is had. Default: none. (Node's `ws` offers it unless told otherwise.)
+    pub fn deflate(mut self, options: deflate::Options) -> Self {
+        self.deflate = Some(options);
         self
     }
 

@@ -10,6 +10,7 @@ use http::header::HeaderMap;
 
 use super::{Refusal, Server};
 use crate::connection::Limits;
+use crate::deflate;
 use crate::handshake::head::HeadLimits;
 use crate::net::{KeepAlive, Options};
 
@@ -30,6 +31,7 @@ pub(super) struct Config {
     pub(super) response_headers: Option<Box<ResponseHeaders>>,
     pub(super) handshake_timeout: Duration,
     pub(super) head_limits: HeadLimits,
+    pub(super) deflate: Option<deflate::Options>,
     pub(super) limits: Limits,
     pub(super) options: Options,
 }
@@ -50,6 +52,7 @@ impl Default for ServerBuilder {
             response_headers: None,
             handshake_timeout: Duration::from_secs(10),
             head_limits: HeadLimits::default(),
+            deflate: None,
             limits: Limits::default(),
             options: Options::default(),
         })
@@ -170,6 +173,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Compresses messages (permessage-deflate) to and from clients that offer it in a way that
+    /// these options can meet; others are served uncompressed. Default: none.
+    pub fn deflate(mut self, options: deflate::Options) -> Self {
+        self.0.deflate = Some(options);
+        self
+    }
+
     /// Bounds what a peer may make a connection hold. Default: [`Limits::default`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.0.limits = limits;
@@ -198,6 +208,7 @@ impl fmt::Debug for Config {
             .field("protocols", &self.protocols)
             .field("handshake_timeout", &self.handshake_timeout)
             .field("head_limits", &self.head_limits)
+            .field("deflate", &self.deflate)
             .field("limits", &self.limits)
             .field("options", &self.options)
             .finish_non_exhaustive()

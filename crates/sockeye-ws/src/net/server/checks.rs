@@ -37,9 +37,9 @@ impl Server {
     }
 
     /// All checks, in this order: the handshake, the server's closing, path, origin, the
-    /// application's own; then the subprotocol and the response.
+    /// application's own; then the subprotocol, compression, and the response.
     pub(super) async fn admit(&self, request: &Request<()>) -> Result<Admitted, AcceptError> {
-        let accept = Self::verify(request)?;
+        let mut accept = Self::verify(request)?;
         if self.is_closing() {
             let why = "the server is closing";
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE).body(why).into());
@@ -55,9 +55,10 @@ impl Server {
         if let Some(add) = &config.response_headers {
             add(request, &mut headers);
         }
+        let agreed = config.deflate.and_then(|options| accept.negotiate_deflate(&options));
         Ok(Admitted {
             response: respond(&accept, protocol.as_deref(), &headers)?,
-            connection: Connection::new(Role::Server, config.limits),
+            connection: Connection::new(Role::Server, config.limits).with_deflate(agreed),
             protocol,
         })
     }
