@@ -42,8 +42,9 @@ struct Driver {
     is_closing: bool,
     upgraded: bool,
     closed: Option<CloseReason>,
-    /// A ping waits for its pong.
-    awaits_pong: bool,
+    /// A ping waits for its pong: for so long, and once more if another packet comes in its place.
+    pong_by: Option<Instant>,
+    is_paused: bool,
     /// What the next ping is counted from.
     alive_at: Instant,
 }
@@ -66,7 +67,8 @@ impl Driver {
             is_closing: false,
             upgraded: false,
             closed: None,
-            awaits_pong: false,
+            pong_by: None,
+            is_paused: false,
             alive_at: now,
         }
     }
@@ -119,8 +121,8 @@ impl Driver {
             }
             b'f' => self.session.handle_flushed(now),
             // Reading pauses and goes on.
-            b's' => self.session.set_paused(true, now),
-            b'r' => self.session.set_paused(false, now),
+            b's' => self.pause(true),
+            b'r' => self.pause(false),
             // Time: a little, until something is due, and much too late.
             b',' => self.sleep(Duration::from_millis(50)),
             b'.' => {
@@ -137,7 +139,7 @@ impl Driver {
         let is_open = self.closed.is_none() && !self.is_closing;
         let is_message = matches!(packet, Packet::Message(_));
         if is_open && matches!(packet, Packet::Pong(_)) {
-            self.awaits_pong = false;
+            self.pong_by = None;
             self.alive_at = self.now;
         }
         let message = self.session.handle_packet(packet, self.now);
@@ -162,6 +164,13 @@ impl Driver {
         self.has_probe |= may;
     }
 
+    fn pause(&mut self, pause: bool) {
+        if std::mem::replace(&mut self.is_paused, pause) && !pause && self.pong_by.is_some() {
+            self.pong_by = Some(self.now + 2 * PING_TIMEOUT);
+        }
+        self.session.set_paused(pause, self.now);
+    }
+
     fn sleep(&mut self, time: Duration) {
         self.now += time;
         self.session.handle_timeout(self.now);
@@ -180,9 +189,9 @@ impl Driver {
             assert_eq!(self.closed, None, "{output:?} comes behind Closed");
             match output {
                 Output::SendPing => {
-                    assert!(is_time && !self.is_closing && !self.awaits_pong);
+                    assert!(is_time && !self.is_closing && self.pong_by.is_none());
                     assert!(self.now >= self.alive_at + PING_INTERVAL);
-                    self.awaits_pong = true;
+                    self.pong_by = Some(self.now + 2 * PING_TIMEOUT);
                 }
                 Output::ReleasePoll => assert!(is_time && self.has_get && self.has_probe),
                 Output::ProbeReply => assert!(letter == b'P' && self.has_probe),
@@ -190,7 +199,7 @@ impl Driver {
                 Output::Upgraded => {
                     assert!(letter == b'U' && std::mem::take(&mut self.has_probe));
                     assert!(!std::mem::replace(&mut self.upgraded, true));
-                    if std::mem::take(&mut self.awaits_pong) {
+                    if self.pong_by.take().is_some() {
                         self.alive_at = self.now;
                     }
                 }
@@ -212,7 +221,7 @@ impl Driver {
     fn explains(&self, letter: u8, reason: CloseReason) -> bool {
         match reason {
             CloseReason::PingTimeout => {
-                matches!(letter, b',' | b'.' | b'~') && self.awaits_pong && !self.is_closing
+                matches!(letter, b',' | b'.' | b'~') && self.pong_by.is_some() && !self.is_closing
             }
             CloseReason::ParseError => letter == b'x',
             CloseReason::TransportClose => {
@@ -236,6 +245,8 @@ impl Driver {
         assert!(!self.upgraded || self.session.transport() == Transport::WebSocket);
         if closed.is_some() {
             assert_eq!(self.session.poll_timeout(), None);
+        } else if !self.is_closing && !self.is_paused {
+            assert!(self.pong_by.is_none_or(|by| self.now < by), "a pong is waited for too long");
         }
     }
 

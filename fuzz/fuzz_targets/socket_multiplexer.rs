@@ -281,7 +281,7 @@ impl Counted {
         let names: usize = model.namespaces.iter().map(|(name, _)| name.len()).sum();
         let pending = model.pending.as_ref().map_or(0, Pending::bytes);
         // Beside these: a list of four namespaces, one of four attachments, and the packet.
-        let most = (names + pending + 600) as i64;
+        let most = (names + pending + 300) as i64;
         assert!(self.held <= most, "{} bytes are held, not {most}", self.held);
         let len = match step {
             Step::Text(text) => text.len(),

@@ -20,14 +20,22 @@ struct Input<'a> {
 
 const LIMITS: Limits = Limits {
     message_bytes_max: 300,
+    streamed_bytes_max: u64::MAX,
     fragments_max: 4,
     pending_pongs_max: 3,
     close_timeout: Duration::from_secs(1),
 };
 
-/// Buffers grow by doubling: a message, a control frame that came in parts, the frames to send
-/// (pongs and one close frame, each with the room that is reserved for its header), how it ended.
-const HELD_BYTES_MAX: i64 = 2 * (300 + 125 + 4 * (14 + 125)) + 250;
+/// What is held beside messages: a control frame that came in parts, the frames to send (pongs and
+/// one close frame, each with the room that is reserved for its header), how it ended. Buffers
+/// double as they grow.
+const HELD_BYTES_MAX: usize = 2 * (125 + 4 * (14 + 125)) + ENDED_BYTES_MAX;
+
+/// A reason, and what it stands in.
+const ENDED_BYTES_MAX: usize = 250;
+
+/// What may be reserved ahead of what has arrived.
+const RESERVED_BYTES_MAX: usize = 4096;
 
 fuzz_target!(|input: Input<'_>| {
     let role = if input.is_server { Role::Server } else { Role::Client };
@@ -39,8 +47,12 @@ fuzz_target!(|input: Input<'_>| {
     assert_eq!(frames::read(role, LIMITS, &single, now), whole);
     assert_eq!(read_in_turns(role, input.bytes, now), whole);
     check_answers(role, &whole, now);
-    check_memory(role, &[input.bytes], now);
-    check_memory(role, &cut, now);
+    for chunks in [&cut[..], &[input.bytes]] {
+        check_memory(role, LIMITS, chunks, now, |_| 2 * LIMITS.message_bytes_max);
+        // A length that is declared is not believed.
+        let limits = Limits { message_bytes_max: 1 << 40, ..LIMITS };
+        check_memory(role, limits, chunks, now, |arrived| 2 * arrived + RESERVED_BYTES_MAX);
+    }
 });
 
 /// Stops behind every event, and goes on with the rest.
@@ -86,15 +98,28 @@ fn check_answers(role: Role, outcome: &Outcome, now: Instant) {
     assert_eq!(answers.events, expected);
 }
 
-fn check_memory(role: Role, chunks: &[&[u8]], now: Instant) {
-    let mut connection = Connection::new(role, LIMITS);
-    let mut held = 0;
+/// `message` is how much may be held of one, after so many bytes have arrived.
+fn check_memory(
+    role: Role,
+    limits: Limits,
+    chunks: &[&[u8]],
+    now: Instant,
+    message: impl Fn(usize) -> usize,
+) {
+    let mut connection = Connection::new(role, limits);
+    let (mut arrived, mut held) = (0, 0);
     for chunk in chunks {
         let mut input = chunk.to_vec();
         let heap = heap::measure(|| connection.handle_input(&mut input, now).for_each(drop));
+        arrived += chunk.len();
         held += heap.held;
-        assert!(held <= HELD_BYTES_MAX, "{held} bytes are held");
+        let most = message(arrived) + HELD_BYTES_MAX;
+        assert!(held <= most as i64, "{held} bytes are held, not {most}");
         // A buffer that grows is there twice for a moment.
-        assert!(heap.most as i64 <= 2 * HELD_BYTES_MAX, "{heap:?}");
+        assert!(heap.most <= 2 * most as u64, "{heap:?}");
+    }
+    if connection.is_closed() {
+        held += heap::measure(|| drop(frames::transmit(&mut connection, role))).held;
+        assert!(held <= ENDED_BYTES_MAX as i64, "{held} bytes are held by what has ended");
     }
 }

@@ -45,6 +45,7 @@ fuzz_target!(|input: Input<'_>| {
     let role = if input.is_server { Role::Server } else { Role::Client };
     let limits = Limits {
         message_bytes_max: usize::from(input.message_bytes_max),
+        streamed_bytes_max: u64::MAX,
         fragments_max: u32::from(input.fragments_max),
         pending_pongs_max: u32::from(input.pending_pongs_max),
         close_timeout: Duration::from_secs(1),
@@ -174,6 +175,13 @@ fn end(payload: &[u8]) -> Closed {
     }
 }
 
+/// How breaking this rule ends it (RFC 6455 §7.4.1).
 fn broken(error: ProtocolError) -> Closed {
-    Closed { code: error.close_code(), reason: String::new(), clean: false, error: Some(error) }
+    let code = match error {
+        ProtocolError::InvalidText | ProtocolError::InvalidCloseReason => 1007,
+        ProtocolError::TooManyFragments | ProtocolError::TooManyPings => 1008,
+        ProtocolError::MessageTooLong => 1009,
+        _ => 1002,
+    };
+    Closed { code: CloseCode(code), reason: String::new(), clean: false, error: Some(error) }
 }

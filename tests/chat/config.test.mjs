@@ -9,28 +9,58 @@ import { test } from "node:test";
 import { Client } from "./lib/client.mjs";
 import { SECRET, Server, claimsOf, runToEnd, temporaryFolder } from "./lib/server.mjs";
 
-// Each setting with a value that is wrong, what was expected, and what `--help` says of its unit and default.
+// Each setting with a value that is wrong, what was expected, and what `--help` says of its unit
+// and default.
 const SETTINGS = {
-  "listen": ["localhost:3001", /an IP address and a port, such as 127\.0\.0\.1:3001/, /Address and port.*\[default: 127\.0\.0\.1:3001\]/],
+  listen: [
+    "localhost:3001",
+    /an IP address and a port, such as 127\.0\.0\.1:3001/,
+    /Address and port.*\[default: 127\.0\.0\.1:3001\]/,
+  ],
   "data-dir": [null, null, /Folder of all data.*\[default: data\]/],
-  "cors-origins": ["*", /an origin without a path, such as https:\/\/example\.com/, /Origins.*separated by commas.*none/],
-  "trusted-proxies": ["proxy", /an IP address, such as 127\.0\.0\.1/, /Addresses.*separated by commas.*none/],
+  "cors-origins": [
+    "*",
+    /an origin without a path, such as https:\/\/example\.com/,
+    /Origins.*separated by commas.*none/,
+  ],
+  "trusted-proxies": [
+    "proxy",
+    /an IP address, such as 127\.0\.0\.1/,
+    /Addresses.*separated by commas.*none/,
+  ],
   "cookie-secure": ["maybe", /true or false/, /true or false.*\[default: false\]/],
   "access-token-seconds": ["0", /a whole number from 1 to/, /in seconds.*\[default: 900\]/],
   "refresh-token-seconds": ["1.5", /a whole number from 1 to/, /in seconds.*\[default: 2592000\]/],
   "sign-ins-per-minute": ["-1", /a whole number from 1 to/, /per minute.*\[default: 30\]/],
-  "text-characters-max": ["many", /a whole number from 1 to 100000/, /in characters.*\[default: 4000\]/],
-  "room-characters-max": ["1001", /a whole number from 1 to 1000/, /in characters.*\[default: 64\]/],
+  "text-characters-max": [
+    "many",
+    /a whole number from 1 to 100000/,
+    /in characters.*\[default: 4000\]/,
+  ],
+  "room-characters-max": [
+    "1001",
+    /a whole number from 1 to 1000/,
+    /in characters.*\[default: 64\]/,
+  ],
   "rooms-max": ["0", /a whole number from 1 to 10000/, /Rooms.*\[default: 50\]/],
-  "messages-per-second": ["0", /a whole number from 1 to/, /per second and user.*five times.*\[default: 20\]/],
-  "events-per-second": ["0", /a whole number from 1 to/, /per second and user.*five times.*\[default: 50\]/],
+  "messages-per-second": [
+    "0",
+    /a whole number from 1 to/,
+    /per second and user.*five times.*\[default: 20\]/,
+  ],
+  "events-per-second": [
+    "0",
+    /a whole number from 1 to/,
+    /per second and user.*five times.*\[default: 50\]/,
+  ],
   "history-messages": ["1001", /a whole number from 0 to 1000/, /Messages.*\[default: 50\]/],
   "restore-seconds": ["-5", /a whole number from 0 to/, /in seconds.*\[default: 300\]/],
   "shutdown-seconds": ["3601", /a whole number from 0 to 3600/, /in seconds.*\[default: 10\]/],
   "jwt-secret": ["short", /at least 32/, /at least 32 bytes.*data folder/],
 };
 
-const variable = (name) => (name === "jwt-secret" ? "JWT_SECRET" : `SOCKEYE_CHAT_${name.replaceAll("-", "_").toUpperCase()}`);
+const variable = (name) =>
+  name === "jwt-secret" ? "JWT_SECRET" : `SOCKEYE_CHAT_${name.replaceAll("-", "_").toUpperCase()}`;
 
 function file(t, text) {
   const path = join(temporaryFolder(t), "chat.toml");
@@ -42,8 +72,13 @@ test("--help names every setting with its unit, its default and its variable, an
   const { code, output } = await runToEnd(["--help"]);
   assert.equal(code, 0);
   const parts = output.split(/\n\s+(?=--|-h,|-V,)/).slice(1);
-  const told = new Map(parts.map((part) => [/^(?:-\w, )?--([\w-]+)/.exec(part)[1], part.replace(/\s+/g, " ")]));
-  assert.deepEqual([...told.keys()].sort(), [...Object.keys(SETTINGS), "config", "help", "version"].sort());
+  const told = new Map(
+    parts.map((part) => [/^(?:-\w, )?--([\w-]+)/.exec(part)[1], part.replace(/\s+/g, " ")]),
+  );
+  assert.deepEqual(
+    [...told.keys()].sort(),
+    [...Object.keys(SETTINGS), "config", "help", "version"].sort(),
+  );
   for (const [name, [, , words]] of Object.entries(SETTINGS)) {
     assert.match(told.get(name), words);
     assert.ok(told.get(name).includes(`[env: ${variable(name)}`), name);
@@ -59,12 +94,18 @@ test("--help does not print a secret that the environment has", async () => {
 for (const [name, [wrong, expected]] of Object.entries(SETTINGS)) {
   if (!wrong) continue;
   test(`a wrong ${name} is named with what was expected and where it stands`, async (t) => {
-    const data = ["--data-dir", temporaryFolder(t), "--listen", "127.0.0.1:0"].filter((_, i) => name !== "listen" || i < 2);
+    const data = ["--data-dir", temporaryFolder(t), "--listen", "127.0.0.1:0"].filter(
+      (_, i) => name !== "listen" || i < 2,
+    );
     const flag = await runToEnd([...data, `--${name}=${wrong}`]);
     const environment = await runToEnd(data, { env: { [variable(name)]: wrong } });
     const path = file(t, `${name} = ${JSON.stringify(wrong)}`);
     const toml = await runToEnd([...data, "--config", path]);
-    for (const [where, { code, output }] of [[`--${name}`, flag], [variable(name), environment], [name === "jwt-secret" ? name : path, toml]]) {
+    for (const [where, { code, output }] of [
+      [`--${name}`, flag],
+      [variable(name), environment],
+      [name === "jwt-secret" ? name : path, toml],
+    ]) {
       assert.ok(code > 0, `${where}: ${output}`);
       assert.ok(output.includes(where), output);
       assert.ok(name === "jwt-secret" || output.includes(wrong), output);
@@ -78,13 +119,29 @@ test("a flag wins over the environment, and that over the file, setting by setti
   const text = `text-characters-max = 1\nroom-characters-max = 2\nrooms-max = 3\njwt-secret = "${"f".repeat(32)}"\n`;
   const server = await Server.start(t, {
     flags: ["--config", file(t, text), "--text-characters-max", "7"],
-    env: { SOCKEYE_CHAT_TEXT_CHARACTERS_MAX: "8", SOCKEYE_CHAT_ROOM_CHARACTERS_MAX: "9", JWT_SECRET: SECRET },
+    env: {
+      SOCKEYE_CHAT_TEXT_CHARACTERS_MAX: "8",
+      SOCKEYE_CHAT_ROOM_CHARACTERS_MAX: "9",
+      JWT_SECRET: SECRET,
+    },
   });
   const ann = await Client.join(t, server, "ann", "room");
-  assert.match((await ann.refused("bad_text", "chat:message", { room: "room", text: "" })).message, / 7 /, "the flag's");
-  assert.match((await ann.refused("bad_room", "chat:join", "")).message, / 9 /, "the environment's");
+  assert.match(
+    (await ann.refused("bad_text", "chat:message", { room: "room", text: "" })).message,
+    / 7 /,
+    "the flag's",
+  );
+  assert.match(
+    (await ann.refused("bad_room", "chat:join", "")).message,
+    / 9 /,
+    "the environment's",
+  );
   for (const room of ["b", "c"]) await ann.joins(room);
-  assert.match((await ann.refused("too_many_rooms", "chat:join", "d")).message, / 3 /, "the file's");
+  assert.match(
+    (await ann.refused("too_many_rooms", "chat:join", "d")).message,
+    / 3 /,
+    "the file's",
+  );
 });
 
 test("the file may come from the environment and have every setting, with lists as lists", async (t) => {
@@ -108,13 +165,18 @@ test("the file may come from the environment and have every setting, with lists 
     shutdown-seconds = 1
     jwt-secret = "${"f".repeat(32)}"
   `;
-  const server = await Server.start(t, { env: { SOCKEYE_CHAT_CONFIG: file(t, text) }, data: folder });
+  const server = await Server.start(t, {
+    env: { SOCKEYE_CHAT_CONFIG: file(t, text) },
+    data: folder,
+  });
   const { body, headers } = await server.register("ann");
   const claims = claimsOf(body.accessToken, "f".repeat(32));
   assert.equal(claims.exp - claims.iat, 77);
   assert.match(headers.getSetCookie()[0], /Max-Age=88; Secure$/);
-  const polling = (origin) => fetch(`${server.url}/socket.io/?EIO=4&transport=polling`, { headers: { origin } });
-  for (const origin of ["https://a.example", "https://b.example"]) assert.equal((await polling(origin)).status, 200);
+  const polling = (origin) =>
+    fetch(`${server.url}/socket.io/?EIO=4&transport=polling`, { headers: { origin } });
+  for (const origin of ["https://a.example", "https://b.example"])
+    assert.equal((await polling(origin)).status, 200);
 });
 
 test("a key that there is not is named, with the file", async (t) => {
@@ -122,7 +184,11 @@ test("a key that there is not is named, with the file", async (t) => {
     const path = file(t, text);
     const { code, output } = await runToEnd(["--config", path]);
     assert.ok(code > 0);
-    assert.ok(output.includes(path) && output.includes(`there is no setting \`${/\w[\w-]*/.exec(text)[0]}\``), output);
+    assert.ok(
+      output.includes(path) &&
+        output.includes(`there is no setting \`${/\w[\w-]*/.exec(text)[0]}\``),
+      output,
+    );
   }
   const flag = await runToEnd(["--rooms-mx", "7"]);
   assert.ok(flag.code > 0);
@@ -164,7 +230,9 @@ test("a data folder that cannot be made or written to is named", async (t) => {
 test("a second process on the same data folder ends, and the first goes on", async (t) => {
   const first = await Server.start(t);
   const ann = await Client.join(t, first, "ann", "room");
-  const { code, output } = await runToEnd(["--listen", "127.0.0.1:0", "--data-dir", first.data], { env: { JWT_SECRET: SECRET } });
+  const { code, output } = await runToEnd(["--listen", "127.0.0.1:0", "--data-dir", first.data], {
+    env: { JWT_SECRET: SECRET },
+  });
   assert.ok(code > 0);
   assert.match(output, /chat\.redb is in use by another server/);
   assert.ok(await ann.says("room", "still here"));

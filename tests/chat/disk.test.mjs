@@ -12,13 +12,24 @@ import { Server } from "./lib/server.mjs";
 
 // The system refuses writes beyond a file size; ignored, the signal for it becomes an error.
 const under = ["sh", "-c", `trap "" XFSZ; exec "$@"`, "sh"];
-const limit = (server, bytes) => execFileSync("prlimit", ["--pid", server.pid, `--fsize=${bytes}:unlimited`]);
+const limit = (server, bytes) =>
+  execFileSync("prlimit", ["--pid", server.pid, `--fsize=${bytes}:unlimited`]);
 
 test("while the disk is full every event is answered, nothing is told, and it goes on once there is space", async (t) => {
-  const flags = ["--messages-per-second", "100000", "--history-messages", "1000", "--events-per-second", "1000"];
+  const flags = [
+    "--messages-per-second",
+    "100000",
+    "--history-messages",
+    "1000",
+    "--events-per-second",
+    "1000",
+  ];
   const server = await Server.start(t, { under, flags });
   const { cookie } = await server.register("ann");
-  const [ann, ben] = [await Client.join(t, server, "ann", "full"), await Client.join(t, server, "ben", "full")];
+  const [ann, ben] = [
+    await Client.join(t, server, "ann", "full"),
+    await Client.join(t, server, "ben", "full"),
+  ];
   const ready = async () => (await fetch(`${server.url}/readyz`)).status;
   assert.equal(await ready(), 200);
   // The file may not grow any more.
@@ -27,7 +38,10 @@ test("while the disk is full every event is answered, nothing is told, and it go
   const acknowledged = [];
   let refused;
   for (let i = 0; !refused; i += 1) {
-    const ack = await ann.ask("chat:message", { room: "full", text: `${i} ${text}`.slice(0, 4000) });
+    const ack = await ann.ask("chat:message", {
+      room: "full",
+      text: `${i} ${text}`.slice(0, 4000),
+    });
     if (ack.status === "ok") acknowledged.push(ack.id);
     else refused = ack;
     assert.ok(i < 1000, "the disk is full");
@@ -35,8 +49,14 @@ test("while the disk is full every event is answered, nothing is told, and it go
   assert.deepEqual([refused.code, refused.message], ["internal", "The server failed."]);
   await until(async () => (await ready()) === 503, "it is not ready");
   // Many at once, of every kind: each is answered.
-  const events = Array.from({ length: 20 }, (_, i) => ann.ask("chat:message", { room: "full", text: `${i} ${text}`.slice(0, 4000) }));
-  const answers = await Promise.all([...events, ann.ask("chat:leave", "full"), ben.ask("chat:typing", "full")]);
+  const events = Array.from({ length: 20 }, (_, i) =>
+    ann.ask("chat:message", { room: "full", text: `${i} ${text}`.slice(0, 4000) }),
+  );
+  const answers = await Promise.all([
+    ...events,
+    ann.ask("chat:leave", "full"),
+    ben.ask("chat:typing", "full"),
+  ]);
   for (const [i, ack] of answers.entries()) {
     if (ack.status === "ok" && i < events.length) acknowledged.push(ack.id);
     assert.ok(["ok", "error"].includes(ack.status));
@@ -48,9 +68,19 @@ test("while the disk is full every event is answered, nothing is told, and it go
   await ann.joins("full");
   acknowledged.push(await ann.says("full", "after"));
   const { history } = await ben.joins("full");
-  assert.deepEqual(history.map((message) => message.id), acknowledged);
-  assert.deepEqual(ben.all("chat:message").map((message) => message.id), acknowledged, "what was told is what was acknowledged");
+  assert.deepEqual(
+    history.map((message) => message.id),
+    acknowledged,
+  );
+  assert.deepEqual(
+    ben.all("chat:message").map((message) => message.id),
+    acknowledged,
+    "what was told is what was acknowledged",
+  );
   await server.restart("SIGKILL");
   const again = await Client.connect(t, server, "ben");
-  assert.deepEqual((await again.joins("full")).history.map((message) => message.id), acknowledged);
+  assert.deepEqual(
+    (await again.joins("full")).history.map((message) => message.id),
+    acknowledged,
+  );
 });

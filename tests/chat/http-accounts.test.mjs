@@ -19,14 +19,21 @@ test("register: 201 with a token, its end, the user, and a cookie that scripts c
   assert.deepEqual(Object.keys(answer.body.user).sort(), ["id", "username"]);
   assert.equal(answer.body.user.username, "ann");
   // Milliseconds, in 15 minutes.
-  assert.ok(answer.body.expiresAt >= now + 899_000 && answer.body.expiresAt <= Date.now() + 901_000);
+  assert.ok(
+    answer.body.expiresAt >= now + 899_000 && answer.body.expiresAt <= Date.now() + 901_000,
+  );
   assert.match(answer.headers.get("content-type"), /^application\/json/);
   assert.equal(answer.headers.get("cache-control"), "no-store");
   const [cookie, ...more] = answer.headers.getSetCookie();
   assert.equal(more.length, 0);
   const [pair, ...attributes] = cookie.split("; ");
   assert.match(pair, /^sockeye_refresh=[\w-]{20}\.[\w-]{43}$/);
-  assert.deepEqual(attributes.sort(), ["HttpOnly", "Max-Age=2592000", "Path=/api", "SameSite=Strict"]);
+  assert.deepEqual(attributes.sort(), [
+    "HttpOnly",
+    "Max-Age=2592000",
+    "Path=/api",
+    "SameSite=Strict",
+  ]);
 });
 
 test("login: 200 with the same shape, the same user, another sign-in", async () => {
@@ -83,7 +90,8 @@ for (const [what, form, fields] of [
     const answer = await server.post("/api/register", form);
     assert.equal(answer.status, 422);
     assert.deepEqual(Object.keys(answer.body.error.fields).sort(), fields);
-    for (const message of Object.values(answer.body.error.fields)) assert.match(message, /^A (name|password) has \d+ to \d+ /);
+    for (const message of Object.values(answer.body.error.fields))
+      assert.match(message, /^A (name|password) has \d+ to \d+ /);
     assert.equal(answer.cookie, undefined);
   });
 }
@@ -106,11 +114,19 @@ for (const path of ["/api/register", "/api/login"]) {
   test(`${path}: what is no JSON is refused with a status and words`, async () => {
     const malformed = await server.post(path, `{"username":`);
     assert.equal(malformed.status, 400);
-    const notUtf8 = await fetch(server.url + path, { method: "POST", headers: { "content-type": "application/json" }, body: Buffer.from([0x22, 0xff, 0x22]) });
+    const notUtf8 = await fetch(server.url + path, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: Buffer.from([0x22, 0xff, 0x22]),
+    });
     assert.equal(notUtf8.status, 400);
-    const type = await server.post(path, `{"username":"ann","password":"a long password"}`, { "content-type": "text/plain" });
+    const type = await server.post(path, `{"username":"ann","password":"a long password"}`, {
+      "content-type": "text/plain",
+    });
     assert.equal(type.status, 415);
-    const form = await server.post(path, "username=ann&password=x", { "content-type": "application/x-www-form-urlencoded" });
+    const form = await server.post(path, "username=ann&password=x", {
+      "content-type": "application/x-www-form-urlencoded",
+    });
     assert.equal(form.status, 415, "another site's form cannot sign anybody in");
     const large = await server.post(path, { username: "ann", password: "x".repeat(17_000) });
     assert.equal(large.status, 413);
@@ -127,5 +143,6 @@ for (const path of ["/api/register", "/api/login"]) {
 test("names and passwords are not told to others", async () => {
   await server.register("erin");
   await server.login("erin", "not her password, but secret");
-  for (const secret of [PASSWORD, "not her password, but secret"]) assert.ok(!server.log.includes(secret));
+  for (const secret of [PASSWORD, "not her password, but secret"])
+    assert.ok(!server.log.includes(secret));
 });

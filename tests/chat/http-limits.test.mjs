@@ -19,7 +19,11 @@ function isLimited(answer) {
 
 test("an address that tries too often waits, whatever the names; others do not", async (t) => {
   const server = await Server.start(t, { flags });
-  for (let i = 0; i < 3; i += 1) assert.equal((await server.login(`guess${i}`, "wrong password", from("192.0.2.1"))).status, 401);
+  for (let i = 0; i < 3; i += 1)
+    assert.equal(
+      (await server.login(`guess${i}`, "wrong password", from("192.0.2.1"))).status,
+      401,
+    );
   isLimited(await server.login("guess4", "wrong password", from("192.0.2.1")));
   isLimited(await server.register("guess5", "a long password", from("192.0.2.1")));
   assert.equal((await server.register("guess5", "a long password", from("192.0.2.2"))).status, 201);
@@ -28,28 +32,36 @@ test("an address that tries too often waits, whatever the names; others do not",
 test("a name that is tried too often waits, from whatever address and in whatever case; others do not", async (t) => {
   const server = await Server.start(t, { flags });
   assert.equal((await server.register("ann", "a long password", from("192.0.2.1"))).status, 201);
-  for (let i = 2; i < 4; i += 1) assert.equal((await server.login("ann", "wrong password", from(`192.0.2.${i}`))).status, 401);
+  for (let i = 2; i < 4; i += 1)
+    assert.equal((await server.login("ann", "wrong password", from(`192.0.2.${i}`))).status, 401);
   isLimited(await server.login("Ann", "a long password", from("192.0.2.4")));
   assert.equal((await server.login("bea", "wrong password", from("192.0.2.4"))).status, 401);
 });
 
 test("an address that is over its limit takes nothing from the names that it tries", async (t) => {
   const server = await Server.start(t, { flags });
-  for (let i = 0; i < 3; i += 1) await server.login(`guess${i}`, "wrong password", from("192.0.2.1"));
-  for (let i = 0; i < 5; i += 1) isLimited(await server.login("ann", "wrong password", from("192.0.2.1")));
+  for (let i = 0; i < 3; i += 1)
+    await server.login(`guess${i}`, "wrong password", from("192.0.2.1"));
+  for (let i = 0; i < 5; i += 1)
+    isLimited(await server.login("ann", "wrong password", from("192.0.2.1")));
   assert.equal((await server.register("ann", "a long password", from("192.0.2.2"))).status, 201);
 });
 
 test("the addresses of one IPv6 network are one address", async (t) => {
   const server = await Server.start(t, { flags });
-  for (let i = 1; i < 4; i += 1) await server.login(`guess${i}`, "wrong password", from(`2001:db8::${i}`));
+  for (let i = 1; i < 4; i += 1)
+    await server.login(`guess${i}`, "wrong password", from(`2001:db8::${i}`));
   isLimited(await server.login("guess4", "wrong password", from("2001:db8::4")));
-  assert.equal((await server.login("guess4", "wrong password", from("2001:db8:0:1::4"))).status, 401);
+  assert.equal(
+    (await server.login("guess4", "wrong password", from("2001:db8:0:1::4"))).status,
+    401,
+  );
 });
 
 test("without a trusted proxy nobody is somebody else", async (t) => {
   const server = await Server.start(t, { flags: flags.slice(0, 2) });
-  for (let i = 1; i < 4; i += 1) await server.login(`guess${i}`, "wrong password", from(`192.0.2.${i}`));
+  for (let i = 1; i < 4; i += 1)
+    await server.login(`guess${i}`, "wrong password", from(`192.0.2.${i}`));
   isLimited(await server.login("guess4", "wrong password", from("192.0.2.4")));
 });
 

@@ -6,7 +6,15 @@ import { join } from "node:path";
 import { before, test } from "node:test";
 
 import { Client } from "./lib/client.mjs";
-import { PASSWORD, SECRET, Server, claimsOf, runToEnd, temporaryFolder, wholeFile } from "./lib/server.mjs";
+import {
+  PASSWORD,
+  SECRET,
+  Server,
+  claimsOf,
+  runToEnd,
+  temporaryFolder,
+  wholeFile,
+} from "./lib/server.mjs";
 
 const file = wholeFile();
 let server;
@@ -28,7 +36,10 @@ test("refresh: a new access token and a new refresh token each time", async () =
     assert.deepEqual(answer.body.user, body.user);
     assert.equal(claimsOf(answer.body.accessToken).username, "ann");
     assert.notEqual(answer.cookie, last);
-    assert.match(answer.headers.getSetCookie()[0], /; Path=\/api; HttpOnly; SameSite=Strict; Max-Age=2592000$/);
+    assert.match(
+      answer.headers.getSetCookie()[0],
+      /; Path=\/api; HttpOnly; SameSite=Strict; Max-Age=2592000$/,
+    );
     last = answer.cookie;
   }
 });
@@ -69,7 +80,14 @@ test("without a refresh token, with nonsense or with a made-up one it is 401", a
   const { cookie } = await server.register("emma");
   const [name, value] = cookie.split("=");
   const [id, secret] = value.split(".");
-  for (const wrong of [undefined, `${name}=`, `${name}=x`, `${name}=.`, `other=${value}`, `${name}=${"x".repeat(20)}.${secret}`]) {
+  for (const wrong of [
+    undefined,
+    `${name}=`,
+    `${name}=x`,
+    `${name}=.`,
+    `other=${value}`,
+    `${name}=${"x".repeat(20)}.${secret}`,
+  ]) {
     await isSignedOut(await server.refresh(wrong));
   }
   // Among others, without spaces, it is found.
@@ -85,7 +103,10 @@ test("logout: 204, the cookie is taken away, and its sign-in is over", async () 
   const { cookie: other } = await server.login("finn");
   const answer = await server.post("/api/logout", undefined, { cookie });
   assert.equal(answer.status, 204);
-  assert.equal(answer.headers.getSetCookie()[0], "sockeye_refresh=; Path=/api; HttpOnly; SameSite=Strict; Max-Age=0");
+  assert.equal(
+    answer.headers.getSetCookie()[0],
+    "sockeye_refresh=; Path=/api; HttpOnly; SameSite=Strict; Max-Age=0",
+  );
   await isSignedOut(await server.refresh(cookie));
   assert.equal((await server.refresh(other)).status, 200);
   // Twice, or signed out already, is no mistake.

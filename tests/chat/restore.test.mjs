@@ -72,7 +72,10 @@ test("a session without rooms is one too", async (t) => {
 });
 
 test("while the old connection still lives the new one takes its rooms, and nobody hears of a coming or going", async (t) => {
-  const [ann, ben] = [await Client.join(t, server, "ann", "live"), await Client.join(t, server, "ben", "live")];
+  const [ann, ben] = [
+    await Client.join(t, server, "ann", "live"),
+    await Client.join(t, server, "ben", "live"),
+  ];
   const again = await Client.connect(t, server, "ann");
   assert.deepEqual(await restores(again, ann.session), ["live"]);
   // Both are there until the server finds out that one is gone.

@@ -26,7 +26,11 @@ async function stubborn(t, server) {
   await until(() => heard.includes("session:created"), "the session");
 }
 
-const status = (server, path) => fetch(server.url + path).then((response) => response.status, () => "refused");
+const status = (server, path) =>
+  fetch(server.url + path).then(
+    (response) => response.status,
+    () => "refused",
+  );
 
 test("while it drains it is not ready but lives, lets nobody in, and then ends by itself", async (t) => {
   const server = await Server.start(t, { flags: ["--shutdown-seconds", "3"] });
@@ -43,7 +47,10 @@ test("while it drains it is not ready but lives, lets nobody in, and then ends b
 
 test("without stubborn clients it ends at once", async (t) => {
   const server = await Server.start(t, { flags: ["--shutdown-seconds", "3600"] });
-  const clients = [await Client.join(t, server, "ann", "room"), await Client.join(t, server, "ben", "room", { transports: ["polling"] })];
+  const clients = [
+    await Client.join(t, server, "ann", "room"),
+    await Client.join(t, server, "ben", "room", { transports: ["polling"] }),
+  ];
   assert.equal(await server.stop("SIGTERM"), 0);
   for (const client of clients) await client.next("disconnect");
 });
@@ -58,12 +65,17 @@ test("SIGINT ends it in the same way, and a second signal at once", async (t) =>
 });
 
 test("what was acknowledged before the end is there after it", async (t) => {
-  const server = await Server.start(t, { flags: ["--messages-per-second", "100000", "--history-messages", "1000"] });
+  const server = await Server.start(t, {
+    flags: ["--messages-per-second", "100000", "--history-messages", "1000"],
+  });
   const ann = await Client.join(t, server, "ann", "room");
   const ids = [];
   const talk = (async () => {
     while (ann.socket.connected) {
-      const ack = await ann.socket.timeout(2000).emitWithAck("chat:message", { room: "room", text: "x" }).catch(() => null);
+      const ack = await ann.socket
+        .timeout(2000)
+        .emitWithAck("chat:message", { room: "room", text: "x" })
+        .catch(() => null);
       if (ack?.status === "ok") ids.push(ack.id);
     }
   })();

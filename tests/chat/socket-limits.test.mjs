@@ -31,7 +31,10 @@ for (const [what, room] of [
 }
 
 test("nobody joins the room of somebody's id", async (t) => {
-  const [ann, ben] = [await Client.connect(t, server, "ann"), await Client.connect(t, server, "ben")];
+  const [ann, ben] = [
+    await Client.connect(t, server, "ann"),
+    await Client.connect(t, server, "ben"),
+  ];
   await ben.refused("bad_room", "chat:join", ann.socket.id);
   await ben.refused("bad_room", "chat:message", { room: ann.socket.id, text: "psst" });
   await ben.refused("bad_room", "chat:message", { room: ben.socket.id, text: "to me" });
@@ -41,7 +44,8 @@ test("nobody joins the room of somebody's id", async (t) => {
 
 test("64 characters are a room's name, whatever they take in bytes or UTF-16", async (t) => {
   const ann = await Client.connect(t, server, "ann");
-  for (const name of ["x".repeat(64), "é".repeat(64), "🐟".repeat(64)]) assert.deepEqual((await ann.joins(name)).members, ["ann"]);
+  for (const name of ["x".repeat(64), "é".repeat(64), "🐟".repeat(64)])
+    assert.deepEqual((await ann.joins(name)).members, ["ann"]);
   await ann.refused("bad_room", "chat:join", "🐟".repeat(65));
 });
 
@@ -51,7 +55,8 @@ test("4,000 characters are a text, whatever they take in bytes or UTF-16; one mo
     await ann.says("texts", text);
     assert.equal((await ann.next("chat:message")).text, text);
   }
-  for (const text of ["x".repeat(4001), "🐟".repeat(4001), "", "   \n\t "]) await ann.refused("bad_text", "chat:message", { room: "texts", text });
+  for (const text of ["x".repeat(4001), "🐟".repeat(4001), "", "   \n\t "])
+    await ann.refused("bad_text", "chat:message", { room: "texts", text });
   await ann.caughtUp();
   assert.deepEqual(ann.all("chat:message"), []);
 });
@@ -61,20 +66,27 @@ test("the limits are settings", async (t) => {
   const small = await Server.start(t, { flags });
   const ann = await Client.join(t, small, "ann", ["é1", "é2"]);
   assert.match((await ann.refused("bad_room", "chat:join", "abc")).message, /1 to 2 characters/);
-  assert.match((await ann.refused("bad_text", "chat:message", { room: "é1", text: "abcd" })).message, /1 to 3 characters/);
+  assert.match(
+    (await ann.refused("bad_text", "chat:message", { room: "é1", text: "abcd" })).message,
+    /1 to 3 characters/,
+  );
   assert.match((await ann.refused("too_many_rooms", "chat:join", "é3")).message, /2 rooms/);
 });
 
 test("a key has 1 to 64 characters", async (t) => {
   const ann = await Client.join(t, server, "ann", "keys");
-  for (const key of ["", "x".repeat(65)]) await ann.refused("bad_key", "chat:message", { room: "keys", text: "x", key });
+  for (const key of ["", "x".repeat(65)])
+    await ann.refused("bad_key", "chat:message", { room: "keys", text: "x", key });
   await ann.refused("bad_arguments", "chat:message", { room: "keys", text: "x", key: 1 });
   await ann.says("keys", "x", { key: "x".repeat(64) });
   await ann.says("keys", "x", { key: null });
 });
 
 test("only members may send, type and leave", async (t) => {
-  const [ann, ben] = [await Client.join(t, server, "ann", "members"), await Client.join(t, server, "ben", "elsewhere")];
+  const [ann, ben] = [
+    await Client.join(t, server, "ann", "members"),
+    await Client.join(t, server, "ben", "elsewhere"),
+  ];
   await ben.refused("not_a_member", "chat:message", { room: "members", text: "x" });
   await ben.refused("not_a_member", "chat:message", { room: "Members", text: "x" });
   await ben.refused("not_a_member", "chat:typing", "members");
@@ -83,7 +95,8 @@ test("only members may send, type and leave", async (t) => {
   const other = await Client.connect(t, server, "ann");
   await other.refused("not_a_member", "chat:message", { room: "members", text: "x" });
   await ann.caughtUp();
-  for (const event of ["chat:message", "chat:typing", "chat:userLeft"]) assert.deepEqual(ann.all(event), []);
+  for (const event of ["chat:message", "chat:typing", "chat:userLeft"])
+    assert.deepEqual(ann.all(event), []);
   assert.deepEqual((await ann.joins("members")).history, []);
 });
 
@@ -103,11 +116,17 @@ test("50 rooms are a connection's most; leaving one makes room", async (t) => {
 
 test("a burst of five seconds' messages passes, then it is too fast, with the time to wait; others are not held up", async (t) => {
   const slow = await Server.start(t, { flags: ["--messages-per-second", "1"] });
-  const [ann, ben] = [await Client.join(t, slow, "ann", "fast"), await Client.join(t, slow, "ben", "fast")];
+  const [ann, ben] = [
+    await Client.join(t, slow, "ann", "fast"),
+    await Client.join(t, slow, "ben", "fast"),
+  ];
   // The limit is the user's: a second connection has no allowance of its own.
   const other = await Client.join(t, slow, "ann", "fast");
   const begun = Date.now();
-  const sends = (one, name) => Array.from({ length: 10 }, (_, i) => one.ask("chat:message", { room: "fast", text: `${name} ${i}` }));
+  const sends = (one, name) =>
+    Array.from({ length: 10 }, (_, i) =>
+      one.ask("chat:message", { room: "fast", text: `${name} ${i}` }),
+    );
   const acks = await Promise.all([...sends(ann, "ann"), ...sends(other, "other")]);
   const sent = acks.filter((ack) => ack.status === "ok");
   const refused = acks.filter((ack) => ack.status !== "ok");
@@ -117,24 +136,42 @@ test("a burst of five seconds' messages passes, then it is too fast, with the ti
   for (const { status, code, message, data } of refused) {
     assert.deepEqual([status, code], ["error", "too_fast"]);
     assert.ok(message.length > 0);
-    assert.ok(Number.isInteger(data.retryAfterMs) && data.retryAfterMs > 0 && data.retryAfterMs <= 1000, JSON.stringify(data));
+    assert.ok(
+      Number.isInteger(data.retryAfterMs) && data.retryAfterMs > 0 && data.retryAfterMs <= 1000,
+      JSON.stringify(data),
+    );
   }
   await ben.says("fast", "ben is not held up");
   // Whoever waits as long as it was told is let in.
   await new Promise((resolve) => setTimeout(resolve, refused.at(-1).data.retryAfterMs));
   const id = await ann.says("fast", "after the wait");
   await ben.caughtUp();
-  const heard = ben.all("chat:message", (message) => message.username === "ann").map((message) => message.id);
-  assert.deepEqual(heard.sort(), [...sent.map((ack) => ack.id), id].sort(), "what was refused was told to nobody");
+  const heard = ben
+    .all("chat:message", (message) => message.username === "ann")
+    .map((message) => message.id);
+  assert.deepEqual(
+    heard.sort(),
+    [...sent.map((ack) => ack.id), id].sort(),
+    "what was refused was told to nobody",
+  );
 });
 
 test("joins, typing, restores and connections have a limit of their own", async (t) => {
-  const slow = await Server.start(t, { flags: ["--events-per-second", "1", "--messages-per-second", "100"] });
+  const slow = await Server.start(t, {
+    flags: ["--events-per-second", "1", "--messages-per-second", "100"],
+  });
   const ann = await Client.join(t, slow, "ann", "room");
   const typing = Array.from({ length: 20 }, () => ann.ask("chat:typing", "room"));
-  const acks = await Promise.all([...typing, ann.ask("chat:join", "room"), ann.ask("session:restore", "x")]);
+  const acks = await Promise.all([
+    ...typing,
+    ann.ask("chat:join", "room"),
+    ann.ask("session:restore", "x"),
+  ]);
   // The connection and the join were two of five.
-  assert.deepEqual(acks.slice(0, 3).map((ack) => ack.status), Array(3).fill("ok"));
+  assert.deepEqual(
+    acks.slice(0, 3).map((ack) => ack.status),
+    Array(3).fill("ok"),
+  );
   for (const { code, data } of acks.slice(-2)) {
     assert.equal(code, "too_fast");
     assert.ok(data.retryAfterMs > 0 && data.retryAfterMs <= 1000);
@@ -152,13 +189,25 @@ test("wrong arguments are refused, and the connection goes on", async (t) => {
   const ann = await Client.join(t, server, "ann", "types");
   for (const wrong of [undefined, null, 5, true, {}, ["types"], Buffer.from("types")]) {
     const args = wrong === undefined ? [] : [wrong];
-    for (const event of ["chat:join", "chat:typing", "chat:leave", "chat:message"]) await ann.refused("bad_arguments", event, ...args);
+    for (const event of ["chat:join", "chat:typing", "chat:leave", "chat:message"])
+      await ann.refused("bad_arguments", event, ...args);
     await ann.refused("session_rejected", "session:restore", ...args);
   }
-  for (const wrong of ["types", { room: "types" }, { text: "x" }, { room: "types", text: 5 }, { room: 5, text: "x" }, { room: "types", text: Buffer.from("x") }]) {
+  for (const wrong of [
+    "types",
+    { room: "types" },
+    { text: "x" },
+    { room: "types", text: 5 },
+    { room: 5, text: "x" },
+    { room: "types", text: Buffer.from("x") },
+  ]) {
     await ann.refused("bad_arguments", "chat:message", wrong);
   }
-  assert.equal((await ann.ask("chat:typing", "types", "and", "more")).status, "ok", "what is too much is passed over");
+  assert.equal(
+    (await ann.ask("chat:typing", "types", "and", "more")).status,
+    "ok",
+    "what is too much is passed over",
+  );
   assert.ok(await ann.says("types", "still here", { more: 1 }));
 });
 

@@ -19,7 +19,11 @@ test("join: the ack names the members, the joiner gets the history, the others a
   assert.deepEqual(first, { status: "ok", room: "hall", members: ["ann"] });
   assert.deepEqual(await ann.next("chat:history"), { room: "hall", messages: [] });
   const ben = await Client.connect(t, server, "ben");
-  assert.deepEqual(await ben.ask("chat:join", "hall"), { status: "ok", room: "hall", members: ["ann", "ben"] });
+  assert.deepEqual(await ben.ask("chat:join", "hall"), {
+    status: "ok",
+    room: "hall",
+    members: ["ann", "ben"],
+  });
   assert.deepEqual(await ann.next("chat:userJoined"), { username: "ben", room: "hall" });
   await Promise.all([ben, outsider].map((one) => one.caughtUp()));
   assert.deepEqual(ben.all("chat:userJoined"), [], "the joiner itself is not told");
@@ -45,16 +49,25 @@ test("the acknowledgement comes first, then the history, then what is new", asyn
   await ben.caughtUp();
   const history = (await ben.next("chat:history")).messages.map((message) => message.text);
   const live = ben.all("chat:message").map((message) => message.text);
-  assert.deepEqual([...history, ...live], ann.all("chat:message").map((message) => message.text));
+  assert.deepEqual(
+    [...history, ...live],
+    ann.all("chat:message").map((message) => message.text),
+  );
 });
 
 test("to join again brings the history again, and tells nobody", async (t) => {
-  const [ann, ben] = [await Client.join(t, server, "ann", "again"), await Client.join(t, server, "ben", "again")];
+  const [ann, ben] = [
+    await Client.join(t, server, "ann", "again"),
+    await Client.join(t, server, "ben", "again"),
+  ];
   await ann.next("chat:userJoined");
   await ann.says("again", "once");
   const again = await ben.joins("again");
   assert.deepEqual(again.members, ["ann", "ben"]);
-  assert.deepEqual(again.history.map((message) => message.text), ["once"]);
+  assert.deepEqual(
+    again.history.map((message) => message.text),
+    ["once"],
+  );
   await ann.caughtUp();
   assert.deepEqual(ann.all("chat:userJoined"), []);
   assert.equal((await ben.ask("chat:leave", "again")).status, "ok");
@@ -62,7 +75,10 @@ test("to join again brings the history again, and tells nobody", async (t) => {
 });
 
 test("leave: acknowledged, the others are told, and the room is heard no more", async (t) => {
-  const [ann, ben] = [await Client.join(t, server, "ann", "leave"), await Client.join(t, server, "ben", "leave")];
+  const [ann, ben] = [
+    await Client.join(t, server, "ann", "leave"),
+    await Client.join(t, server, "ben", "leave"),
+  ];
   const outsider = await Client.join(t, server, "olaf", "elsewhere");
   assert.deepEqual(await ben.ask("chat:leave", "leave"), { status: "ok", room: "leave" });
   assert.deepEqual(await ann.next("chat:userLeft"), { username: "ben", room: "leave" });
@@ -78,7 +94,10 @@ test("leave: acknowledged, the others are told, and the room is heard no more", 
 });
 
 test("typing: the others in the room are told, not the one who types", async (t) => {
-  const [ann, ben] = [await Client.join(t, server, "ann", "type"), await Client.join(t, server, "ben", "type")];
+  const [ann, ben] = [
+    await Client.join(t, server, "ann", "type"),
+    await Client.join(t, server, "ben", "type"),
+  ];
   const outsider = await Client.join(t, server, "olaf", "elsewhere");
   ann.socket.emit("chat:typing", "type");
   assert.deepEqual(await ben.next("chat:typing"), { username: "ann", room: "type" });
@@ -120,7 +139,13 @@ for (const [how, leave] of [
       const ben = await Client.join(t, server, "ben", [one, two], { transports: [transport] });
       leave(ben);
       await ann.until(() => ann.all("chat:userLeft").length === 2);
-      assert.deepEqual(ann.all("chat:userLeft").map((left) => left.room).sort(), [one, two]);
+      assert.deepEqual(
+        ann
+          .all("chat:userLeft")
+          .map((left) => left.room)
+          .sort(),
+        [one, two],
+      );
       assert.deepEqual((await ann.joins(one)).members, ["ann"]);
     });
   }
@@ -137,5 +162,6 @@ test("rooms know nothing of each other", async (t) => {
   assert.deepEqual(ben.all("chat:message"), []);
   assert.deepEqual(ben.all("chat:userLeft"), []);
   // Case and spaces are part of a name, and any script is.
-  for (const name of ["B", " b", "日本語", "🐟", "constructor", "__proto__", "a/b?c#d"]) assert.deepEqual((await ben.joins(name)).members, ["ben"], name);
+  for (const name of ["B", " b", "日本語", "🐟", "constructor", "__proto__", "a/b?c#d"])
+    assert.deepEqual((await ben.joins(name)).members, ["ben"], name);
 });

@@ -1,4 +1,4 @@
-//! The chat server: its browser client, its build, its start, and its tests in a browser.
+//! The chat server: its browser client, its build, its start, and its tests from outside.
 
 use anyhow::{Context, Result};
 
@@ -31,14 +31,26 @@ pub fn fetch_client() -> Result<()> {
     Ok(())
 }
 
-/// Two windows in a real browser against the real server.
+/// The official client and plain HTTP against the real server.
+pub fn run_tests() -> Result<()> {
+    npm_ci("tests/chat")?;
+    run_npm_tests("tests/chat", &[])
+}
+
+/// Windows of a real browser against the real server.
 pub fn run_browser_tests() -> Result<()> {
     let browser = chromium()?;
     npm_ci("tests/browser")?;
+    // The server and its other clients are theirs.
+    npm_ci("tests/chat")?;
+    run_npm_tests("tests/browser", &[("CHROMIUM", browser)])
+}
+
+fn run_npm_tests(folder: &str, environment: &[(&str, &str)]) -> Result<()> {
     run(&mut command("cargo", &["build", "--package", "sockeye-chat"]))?;
     let mut npm = command("npm", &["test"]);
-    npm.current_dir(root().join("tests/browser"))
+    npm.current_dir(root().join(folder))
         .env("CHAT_BIN", target().join("debug/sockeye-chat"))
-        .env("CHROMIUM", browser);
+        .envs(environment.iter().copied());
     run(&mut npm)
 }

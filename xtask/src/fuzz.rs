@@ -107,10 +107,7 @@ fn fuzz(mut run: Command, name: &str, seconds: u64) -> Result<()> {
     // Without libFuzzer's progress.
     log.lines().filter(|line| !line.starts_with('#')).for_each(|line| eprintln!("{line}"));
     match after(&log, "Test unit written to ") {
-        Some(input) => bail!(
-            "{name} failed on {}; fuzz/README.md says how to go on",
-            root().join("fuzz").join(input).display()
-        ),
+        Some(input) => bail!("{name} failed on {input}; fuzz/README.md says how to go on"),
         None => bail!("{name} ended with {status}"),
     }
 }

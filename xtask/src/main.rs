@@ -18,8 +18,8 @@ The repository's commands. Each prints what it runs and ends with a verdict.
 
   cargo xtask chat [ARGS]    runs the chat server with its web page; ARGS go to the server
                              (`-- --help` tells them). Fetches the official browser client (npm ci)
-  cargo xtask test           passes all tests: Rust, and the official clients against real servers.
-                             Installs what is missing (apt-get, npm)
+  cargo xtask test           passes all tests: Rust, the official clients against real servers, and
+                             a real browser. Installs what is missing (apt-get, npm)
   cargo xtask conformance    only the official clients: first against Node's server, then ours
   cargo xtask interop        only npm's ws with the examples of our WebSocket crate, both ways
   cargo xtask fuzz [SECONDS] [TARGET]

@@ -23,6 +23,7 @@ pub fn run() -> Result<()> {
     run_rust()?;
     interop::run_interop()?;
     conformance::run_sockeye()?;
+    chat::run_tests()?;
     chat::run_browser_tests()?;
     eprintln!("\ntest: passed");
     Ok(())

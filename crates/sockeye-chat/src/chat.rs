@@ -107,10 +107,12 @@ fn admit(app: &App, me: &Presence) -> Result<(), Refusal> {
 
 fn check_room(app: &App, room: &str) -> Result<(), Refusal> {
     let max = app.config.room_characters_max;
-    let count = room.chars().count();
-    if room.trim().is_empty() || count > max || room.chars().any(char::is_control) {
+    if room.trim().is_empty() || room.chars().count() > max {
         let message = format!("A room's name has 1 to {max} characters.");
         return Err(Refusal::new("bad_room", message));
+    }
+    if room.chars().any(char::is_control) {
+        return Err(Refusal::new("bad_room", "A room's name is one line of text."));
     }
     // Ids are names of rooms too: nobody may join somebody else's.
     if sockeye::SocketId::parse(room).is_some() {
@@ -152,11 +154,13 @@ async fn enter(
     let me = me(socket)?;
     check_room(app, room)?;
     admit(app, &me)?;
-    if !me.is_in(room) && me.room_count() >= app.config.rooms_max {
-        return Err(Refusal::too_many_rooms(app.config.rooms_max));
+    if !me.is_in(room) {
+        if me.room_count() >= app.config.rooms_max {
+            return Err(Refusal::too_many_rooms(app.config.rooms_max));
+        }
+        // Before the answer: whoever has been told of a join has it back after a crash.
+        save(app, &me, Some(room)).await;
     }
-    // Before the answer: whoever has been told of a join has it back after a crash.
-    save(app, &me, Some(room)).await;
     let history = read_history(app, room).await.map_err(Refusal::internal)?;
     me.come_in(socket, room, ack, Some(history))
 }

@@ -171,3 +171,78 @@ pub(crate) fn deliver(namespace: &Namespace, here: &mut Room) {
         told.unwrap_or_else(|error| tracing::error!(%error, "a message was not told"));
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower_service::Service;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// One request of a long-polling client.
+    async fn request(router: &mut Router, method: &str, session: &str, body: String) -> String {
+        let uri = format!("/socket.io/?EIO=4&transport=polling{session}");
+        let request = Request::builder().method(method).uri(uri).body(Body::from(body));
+        let answer = router.call(request.expect("a request")).await.expect("an answer");
+        let body = to_bytes(answer.into_body(), usize::MAX).await.expect("a body");
+        String::from_utf8(body.to_vec()).expect("text")
+    }
+
+    async fn until(condition: impl Fn() -> bool) {
+        let met = async {
+            while !condition() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), met).await.expect("it comes to that");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_without_its_hooks_leaves_no_ghost() {
+        let folder = std::env::temp_dir().join(format!("sockeye-ghost-{}", std::process::id()));
+        let data = format!("--data-dir={}", folder.display());
+        let config = Config::load(["sockeye-chat", &data].map(Into::into)).expect("settings");
+        let app = App::open(config).expect("an app");
+        let io = app.server();
+        let mut router = app.router(&io);
+        let open = request(&mut router, "GET", "", String::new()).await;
+        let session = format!("&sid={}", open.split('"').nth(3).expect("a session's id"));
+        let (token, _) = app.tokens.issue("1", "ann").expect("a token");
+        let connect = format!("40{{\"token\":\"{token}\"}}");
+        request(&mut router, "POST", &session, connect).await;
+        request(&mut router, "POST", &session, "42[\"chat:join\",\"room\"]".into()).await;
+        until(|| app.rooms.visit("room", |here| here.members() == ["ann"]) == Some(true)).await;
+
+        // The disk hangs, with a message of hers on its way.
+        let (go_on, gate) = std::sync::mpsc::channel::<()>();
+        let (begun, hangs) = tokio::sync::oneshot::channel();
+        let store = app.store.clone();
+        let (username, text, room) = ("ben".into(), "slow".into(), "elsewhere".into());
+        let message = Message { id: 0, username, text, room, timestamp: 0 };
+        let hanging = tokio::spawn(async move {
+            let hang = move |_: &Message| {
+                begun.send(()).expect("somebody waits");
+                gate.recv().expect("it goes on");
+            };
+            store.append(message, None, hang).await
+        });
+        hangs.await.expect("it hangs");
+        let hers = "42[\"chat:message\",{\"room\":\"room\",\"text\":\"hers\"}]";
+        request(&mut router, "POST", &session, hers.into()).await;
+        request(&mut router, "POST", &session, "1".into()).await;
+        until(|| io.session_count() == 0).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::resume();
+        until(|| io.of("/").socket_count() == 0).await;
+        go_on.send(()).expect("the store waits");
+        hanging.await.expect("done").expect("written");
+        until(|| app.rooms.visit("room", |_| ()).is_none()).await;
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+}

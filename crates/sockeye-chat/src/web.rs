@@ -54,8 +54,8 @@ fn serve(path: &str, file: EmbeddedFile, request: &HeaderMap) -> Response<Body> 
     let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(file.metadata.sha256_hash()));
     // RFC 9110 §13.1.2: a list of tags, weak ones too, or any.
     let known = request.get_all(header::IF_NONE_MATCH).iter().any(|line| {
-        let tags = line.to_str().unwrap_or_default().split(',').map(str::trim);
-        tags.into_iter().any(|known| known == "*" || known.trim_start_matches("W/") == tag)
+        let mut tags = line.to_str().unwrap_or_default().split(',').map(str::trim);
+        tags.any(|known| known == "*" || known.trim_start_matches("W/") == tag)
     });
     let mut response = if known {
         answer(StatusCode::NOT_MODIFIED, Bytes::new())

@@ -23,7 +23,8 @@ const RESERVE_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Assembly {
     /// What has not been handed out in parts.
     content: Content,
-    inflating: Option<Inflating>,
+    /// Boxed: most messages are not compressed, and many connections may be within one.
+    inflating: Option<Box<Inflating>>,
     /// How many bytes have been handed out, once the first part has.
     handed_out: Option<u64>,
     /// Where what a driver puts into the room it was given begins.
@@ -70,7 +71,7 @@ impl Assembly {
     }
 
     fn new(content: Content, inflating: Option<Inflating>) -> Self {
-        Self { content, inflating, handed_out: None, room_start: None }
+        Self { content, inflating: inflating.map(Box::new), handed_out: None, room_start: None }
     }
 
     /// How many bytes have arrived.
@@ -80,7 +81,7 @@ impl Assembly {
 
     /// How many compressed bytes have arrived, if the message is compressed.
     pub(crate) fn compressed_len(&self) -> Option<u64> {
-        self.inflating.as_ref().map(Inflating::compressed_len)
+        self.inflating.as_ref().map(|inflating| inflating.compressed_len())
     }
 
     /// Whether the message is handed out in parts.
@@ -111,7 +112,7 @@ impl Assembly {
     /// The message is complete: moves it out, and the context that the peer's next compressed
     /// message may refer to.
     pub(crate) fn finish(self) -> Result<(Event<'static>, Option<Window>), ProtocolError> {
-        let context = self.inflating.map(Inflating::finish).transpose()?.flatten();
+        let context = self.inflating.map(|inflating| inflating.finish()).transpose()?.flatten();
         let event = match self.content {
             Content::Text { text, decoder } => {
                 decoder.finish().map_err(|_| ProtocolError::InvalidText)?;

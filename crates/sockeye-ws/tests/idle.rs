@@ -56,13 +56,11 @@ fn an_idle_accepted_connection_costs_at_most_a_kilobyte() {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let server = server.clone();
-            // The task of the documentation's first example.
             tokio::spawn(async move {
                 let mut websocket = server.accept(stream).await.unwrap();
-                while let Some(message) = websocket.next().await {
-                    let message = message.unwrap();
-                    if message.is_data() {
-                        websocket.send(message).await.unwrap();
+                while let Some(Ok(message)) = websocket.next().await {
+                    if message.is_data() && websocket.send(message).await.is_err() {
+                        break;
                     }
                 }
             });

@@ -25,10 +25,18 @@ export class Client {
     this.heard = [];
     this.waiting = new Set();
     const auth = options.auth ?? { token: token(username) };
-    this.socket = io(server.url, { forceNew: true, reconnection: false, transports: ["websocket"], ...options, auth });
+    this.socket = io(server.url, {
+      forceNew: true,
+      reconnection: false,
+      transports: ["websocket"],
+      ...options,
+      auth,
+    });
     this.socket.onAny((event, ...args) => this.note({ event, args }));
     this.socket.on("disconnect", (reason) => this.note({ event: "disconnect", args: [reason] }));
-    this.socket.on("connect_error", (error) => this.note({ event: "connect_error", args: [error] }));
+    this.socket.on("connect_error", (error) =>
+      this.note({ event: "connect_error", args: [error] }),
+    );
     t.after(() => this.socket.disconnect());
   }
 
@@ -53,7 +61,9 @@ export class Client {
 
   // What was heard of an event, each by its first argument.
   all(event, matches = () => true) {
-    return this.heard.filter((one) => one.event === event && matches(...one.args)).map((one) => one.args[0]);
+    return this.heard
+      .filter((one) => one.event === event && matches(...one.args))
+      .map((one) => one.args[0]);
   }
 
   // Waits until `look` finds something in what was heard.
@@ -68,7 +78,9 @@ export class Client {
       };
       const timer = setTimeout(() => {
         this.waiting.delete(again);
-        reject(new Error(`${this.username} did not hear: ${what}; only ${JSON.stringify(this.heard)}`));
+        reject(
+          new Error(`${this.username} did not hear: ${what}; only ${JSON.stringify(this.heard)}`),
+        );
       }, WAIT_MS);
       this.waiting.add(again);
       again();
@@ -77,7 +89,10 @@ export class Client {
 
   // The next event of this name that was not taken before.
   async next(event, matches = () => true) {
-    const one = await this.until(() => this.heard.find((one) => one.event === event && matches(...one.args)), event);
+    const one = await this.until(
+      () => this.heard.find((one) => one.event === event && matches(...one.args)),
+      event,
+    );
     this.heard.splice(this.heard.indexOf(one), 1);
     return one.args[0];
   }
@@ -89,7 +104,10 @@ export class Client {
   async joins(room) {
     const ack = await this.ask("chat:join", room);
     assert.equal(ack.status, "ok", ack.message);
-    return { ...ack, history: (await this.next("chat:history", (history) => history.room === room)).messages };
+    return {
+      ...ack,
+      history: (await this.next("chat:history", (history) => history.room === room)).messages,
+    };
   }
 
   async says(room, text, more = {}) {

@@ -29,22 +29,38 @@ export function temporaryFolder(t) {
 
 // What the environment says of the chat must not reach it, but for what a test sets.
 function environment(more) {
-  const names = Object.keys(process.env).filter((name) => !/^(SOCKEYE_CHAT_|JWT_SECRET$)/.test(name));
+  const names = Object.keys(process.env).filter(
+    (name) => !/^(SOCKEYE_CHAT_|JWT_SECRET$)/.test(name),
+  );
   return { ...Object.fromEntries(names.map((name) => [name, process.env[name]])), ...more };
 }
 
 // Runs the binary to its end.
 export async function runToEnd(flags, { env = {}, cwd } = {}) {
-  const child = spawn(process.env.CHAT_BIN, flags, { env: environment(env), cwd, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.env.CHAT_BIN, flags, {
+    env: environment(env),
+    cwd,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding("utf8").on("data", (text) => (output += text));
   const code = await new Promise((resolve) => child.once("close", resolve));
   return { code, output };
 }
 
 export class Server {
   // It ends with the test `t`.
-  static async start(t, { flags = [], env = { JWT_SECRET: SECRET }, data = temporaryFolder(t), port = 0, under = [] } = {}) {
+  static async start(
+    t,
+    {
+      flags = [],
+      env = { JWT_SECRET: SECRET },
+      data = temporaryFolder(t),
+      port = 0,
+      under = [],
+    } = {},
+  ) {
     const server = new Server();
     Object.assign(server, { flags, env, data, port, under });
     await server.start();
@@ -56,7 +72,10 @@ export class Server {
     const flags = ["--listen", `127.0.0.1:${this.port}`, "--data-dir", this.data, ...this.flags];
     const [program, ...args] = [...this.under, process.env.CHAT_BIN, ...flags];
     this.log = "";
-    this.child = spawn(program, args, { env: environment(this.env), stdio: ["ignore", "pipe", "pipe"] });
+    this.child = spawn(program, args, {
+      env: environment(this.env),
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     this.ended = new Promise((resolve) => this.child.once("close", (code) => resolve(code)));
     this.child.stderr.setEncoding("utf8").on("data", (text) => (this.log += text));
     const address = await new Promise((resolve, reject) => {
@@ -91,9 +110,18 @@ export class Server {
   async post(path, body, headers = {}) {
     const json = body === undefined ? {} : { "content-type": "application/json" };
     const text = typeof body === "string" ? body : JSON.stringify(body);
-    const response = await fetch(this.url + path, { method: "POST", headers: { ...json, ...headers }, body: text });
+    const response = await fetch(this.url + path, {
+      method: "POST",
+      headers: { ...json, ...headers },
+      body: text,
+    });
     const answer = await response.text();
-    return { status: response.status, headers: response.headers, cookie: cookieOf(response), body: answer && parsed(answer) };
+    return {
+      status: response.status,
+      headers: response.headers,
+      cookie: cookieOf(response),
+      body: answer && parsed(answer),
+    };
   }
 
   register(username, password = PASSWORD, headers) {
@@ -128,7 +156,10 @@ function cookieOf(response) {
 const encoded = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 
 // An access token as the server itself makes them, or one that is wrong in one thing.
-export function token(username, { secret = SECRET, header = { typ: "JWT", alg: "HS256" }, ...claims } = {}) {
+export function token(
+  username,
+  { secret = SECRET, header = { typ: "JWT", alg: "HS256" }, ...claims } = {},
+) {
   const iat = Math.floor(Date.now() / 1000);
   const text = `${encoded(header)}.${encoded({ sub: `id of ${username}`, username, iat, exp: iat + 600, ...claims })}`;
   return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
@@ -137,7 +168,10 @@ export function token(username, { secret = SECRET, header = { typ: "JWT", alg: "
 // The claims of an access token whose signature is good.
 export function claimsOf(jwt, secret = SECRET) {
   const [header, claims, signature] = jwt.split(".");
-  assert.equal(signature, createHmac("sha256", secret).update(`${header}.${claims}`).digest("base64url"));
+  assert.equal(
+    signature,
+    createHmac("sha256", secret).update(`${header}.${claims}`).digest("base64url"),
+  );
   assert.equal(JSON.parse(Buffer.from(header, "base64url")).alg, "HS256");
   return JSON.parse(Buffer.from(claims, "base64url"));
 }

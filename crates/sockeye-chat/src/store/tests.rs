@@ -235,10 +235,12 @@ async fn a_sweep_removes_what_has_ended_and_writes_only_then() {
     let disk = Disk::default();
     let store = disk.store();
     let now = 3 * DAY_MS / 1000;
-    for number in 0..SWEPT_AT_ONCE + 10 {
+    let ended = |transaction: &WriteTransaction| {
         let ended = session("ann", &[], Some(100));
-        store.add_session(format!("ended {number}"), ended).await.expect("written");
-    }
+        (0..SWEPT_AT_ONCE + 10)
+            .try_for_each(|number| put_session(transaction, &format!("ended {number}"), &ended))
+    };
+    store.writer.write(ended).await.expect("written");
     for (key, expires_at) in [("ended", now), ("open", now + 1)] {
         let sign_in = SignIn { username: "ann".into(), token_hash: key.into(), expires_at };
         store.add_sign_in(key.into(), sign_in).await.expect("written");

@@ -1,21 +1,35 @@
-// Accounts over HTTP: what the page knows of its sign-in, and a fresh access token when it is asked.
+// Accounts over HTTP: what the page knows of its sign-in, and a fresh access token when it is
+// asked. Windows of one browser share the refresh token's cookie, so they tell each other who signs
+// in and out.
+
+const LEASE = "sockeye-refreshing";
+const LEASE_MS = 2000;
+const ANSWER_MS = 15_000;
 
 let session = null;
+const windows = new BroadcastChannel("sockeye-chat");
 
 export class ApiError extends Error {
   constructor(status, error) {
-    const fields = Object.values(error?.fields ?? {});
-    super([error?.message ?? `The server answered ${status}.`, ...fields].join("\n"));
+    super(error?.message ?? `The server answered ${status}.`);
     this.status = status;
+    this.fields = error?.fields ?? {};
   }
 }
 
 async function post(path, body) {
-  const response = await fetch(path, {
+  const answered = fetch(path, {
     method: "POST",
     headers: body ? { "content-type": "application/json" } : {},
     body: body && JSON.stringify(body),
+    // The cookie of a page that is left in the middle is kept all the same; with a signal to abort
+    // it would not be.
+    keepalive: true,
   });
+  const late = new Promise((_, reject) =>
+    setTimeout(reject, ANSWER_MS, new TypeError("no answer")),
+  );
+  const response = await Promise.race([answered, late]);
   const answer = response.status === 204 ? null : await response.json().catch(() => null);
   if (!response.ok) throw new ApiError(response.status, answer?.error);
   return answer;
@@ -23,23 +37,73 @@ async function post(path, body) {
 
 export const user = () => session?.user;
 
+// Calls `ended(why)` when another window of this browser signs out, or in as somebody else.
+export function onEnded(ended) {
+  windows.addEventListener("message", ({ data }) => {
+    if (!session || data.id === session.user.id) return;
+    const { username } = data;
+    session = null;
+    ended(
+      username
+        ? `You have signed in as ${username} in another window.`
+        : "You have signed out in another window.",
+    );
+  });
+}
+
 export async function signIn(path, username, password) {
   session = await post(path, { username, password });
+  windows.postMessage(session.user);
 }
 
 export async function signOut() {
   session = null;
+  windows.postMessage({});
   await post("/api/logout");
 }
 
-// One refresh at a time, over all windows: the server takes each refresh token once, and a second use as theft.
+// One refresh at a time, over all windows: the server takes each refresh token once, and a second
+// use as theft.
 export async function refresh() {
-  const renew = async () => {
-    session = await post("/api/refresh");
-  };
-  if (navigator.locks) await navigator.locks.request("sockeye-refresh", renew);
+  // Locks are for secure contexts alone; elsewhere the lease is all there is.
+  if (navigator.locks) await navigator.locks.request(LEASE, renew);
   else await renew();
 }
+
+async function renew() {
+  await takeLease();
+  const before = session?.user.id;
+  try {
+    session = await post("/api/refresh");
+  } catch (error) {
+    // Without an answer, as when the page is being left, it may still come.
+    if (error instanceof ApiError) localStorage.removeItem(LEASE);
+    throw error;
+  }
+  localStorage.removeItem(LEASE);
+  if (before && before !== session.user.id) {
+    session = null;
+    throw new ApiError(401, { message: "Somebody else has signed in in this browser." });
+  }
+}
+
+// A page that was left in the middle of a refresh lets go of its lock, but its request goes on: the
+// cookie that this page has may be the old one yet.
+async function takeLease() {
+  for (;;) {
+    const age = Date.now() - Number(localStorage.getItem(LEASE)?.split(" ")[0] ?? 0);
+    if (age < 0 || age > LEASE_MS) {
+      const mine = `${Date.now()} ${Math.random()}`;
+      localStorage.setItem(LEASE, mine);
+      // Two windows may have seen that it was free; the last one has it.
+      if (!navigator.locks) await pause();
+      if (localStorage.getItem(LEASE) === mine) return;
+    }
+    await pause();
+  }
+}
+
+const pause = () => new Promise((resolve) => setTimeout(resolve, 50));
 
 // A token that is good for a while yet.
 export async function token() {

@@ -1,52 +1,76 @@
-// The page: signs in, keeps the connection, and shows rooms. Text is only ever set as text.
+// The page: signing in, the list of rooms, who is here, and what a person does. Text is only ever
+// set as text.
 
-import { io } from "./vendor/socket.io.esm.min.js";
 import * as api from "./api.js";
+import { Chat } from "./chat.js";
+import { MessageList, avatar, element } from "./messages.js";
 
 const $ = (id) => document.getElementById(id);
-const rooms = new Map(); // name -> { messages: Map(id -> message), lines, members, unread, pending, typing }
+const TYPING_MS = 1500;
+const TITLE = "Sockeye chat";
+const STATES = {
+  connecting: "Connecting…",
+  online: "Online",
+  reconnecting: "Reconnecting…",
+  offline: "Offline",
+};
+
+let chat = null;
 let current = null;
-let socket = null;
-let sessionId = null;
+let typedAt = 0;
+let frame = 0;
 
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function avatar(name) {
-  const hue = [...name].reduce((sum, c) => (sum * 31 + c.codePointAt(0)) >>> 0, 7) % 8;
-  const made = element("span", `avatar hue${hue}`, name.slice(0, 2).toUpperCase());
-  made.setAttribute("aria-hidden", "true");
-  return made;
-}
-
-function room(name) {
-  if (!rooms.has(name)) {
-    rooms.set(name, { messages: new Map(), lines: [], members: new Set(), unread: 0, pending: [], typing: new Map() });
-  }
-  return rooms.get(name);
-}
+const messages = new MessageList({
+  box: $("box"),
+  list: $("messages"),
+  pending: $("pending"),
+  empty: $("empty"),
+  jump: $("jump"),
+  outgoing: () => chat.outgoing,
+  edit: (text) => compose(text),
+});
 
 // ---- signing in
 
 async function submit(path) {
-  $("sign-in-error").textContent = "";
+  showErrors({});
+  const busy = [$("login"), $("register")];
+  for (const button of busy) button.disabled = true;
   try {
     await api.signIn(path, $("username").value.trim(), $("password").value);
     $("password").value = "";
     enter();
   } catch (error) {
-    $("sign-in-error").textContent = error.message;
-    $("username").focus();
+    const isReached = error instanceof api.ApiError;
+    showErrors(
+      isReached ? error.fields : {},
+      isReached ? error.message : "The server cannot be reached.",
+    );
+  } finally {
+    for (const button of busy) button.disabled = false;
   }
 }
 
-function showSignIn() {
+// What is wrong, beside the field that it is wrong with.
+function showErrors(fields, message = "") {
+  let first = null;
+  for (const name of ["username", "password"]) {
+    $(`${name}-error`).textContent = fields[name] ?? "";
+    $(name).setAttribute("aria-invalid", String(name in fields));
+    if (name in fields) first ??= $(name);
+  }
+  $("sign-in-error").textContent = first ? "" : message;
+  if (message) (first ?? $("username")).focus();
+}
+
+function showSignIn(why) {
+  chat?.stop();
+  chat = null;
+  current = null;
+  document.title = TITLE;
   $("chat").hidden = true;
   $("sign-in").hidden = false;
+  showErrors({}, why);
   $("username").focus();
 }
 
@@ -54,278 +78,161 @@ function enter() {
   $("sign-in").hidden = true;
   $("chat").hidden = false;
   $("me").textContent = api.user().username;
-  connect();
-  show();
-  // Where the rooms are a drawer it is open until there is one.
-  $("side").classList.add("open");
-  $("join-name").focus();
+  $("text").value = "";
+  chat = new Chat(listener);
+  const { names, open } = remembered();
+  chat.start(names);
+  if (names.length) show(names.includes(open) ? open : names[0]);
+  else show(null);
 }
 
-// ---- the connection
+// ---- the rooms of the last time, as long as one is signed in
 
-function state(text, kind = "") {
-  $("state").textContent = text;
-  $("state").className = kind;
-}
+const memory = () => `sockeye-rooms-${api.user().id}`;
 
-function connect() {
-  state("connecting…");
-  socket = io({
-    auth: (give) => api.token().then((token) => give({ token }), () => give({})),
-    reconnectionDelay: 300,
-    reconnectionDelayMax: 3000,
-  });
-  socket.on("connect", onConnect);
-  socket.on("disconnect", (reason) => {
-    state("reconnecting…");
-    if (reason === "io server disconnect") socket.connect();
-  });
-  socket.on("connect_error", onConnectError);
-  socket.io.on("reconnect_attempt", (attempt) => state(`reconnecting, attempt ${attempt}…`));
-  socket.on("session:created", (session) => {
-    sessionId = session.sessionId;
-  });
-  socket.on("chat:history", ({ room: name, messages }) => messages.forEach((message) => receive(name, message, true)));
-  socket.on("chat:message", (message) => receive(message.room, message, false));
-  socket.on("chat:userJoined", ({ username, room: name }) => presence(name, username, true));
-  socket.on("chat:userLeft", ({ username, room: name }) => presence(name, username, false));
-  socket.on("chat:typing", ({ username, room: name }) => {
-    clearTimeout(room(name).typing.get(username));
-    room(name).typing.set(username, setTimeout(() => stopTyping(name, username), 3000));
-    showTyping();
-  });
-}
-
-async function onConnect() {
-  state("online", "online");
-  const names = [...rooms.keys()];
-  const earlier = sessionId;
-  if (earlier && names.length) socket.emit("session:restore", earlier);
-  // Joining again brings the history, which fills what was missed; each message has an id.
-  for (const name of names) await join(name);
-  for (const name of names) resend(name);
-}
-
-async function onConnectError(error) {
-  if (error.data?.code === "token_expired") {
-    api.expire();
-    setTimeout(() => socket.connect(), 100);
-    return;
-  }
-  if (error.data?.code) {
-    leaveAll("Please sign in again.");
-    return;
-  }
-  state(navigator.onLine ? "reconnecting…" : "offline", navigator.onLine ? "" : "offline");
-}
-
-function leaveAll(why) {
-  socket?.disconnect();
-  socket = null;
-  sessionId = null;
-  rooms.clear();
-  current = null;
-  $("sign-in-error").textContent = why;
-  showSignIn();
-}
-
-const ask = (event, ...args) => socket.timeout(10_000).emitWithAck(event, ...args);
-
-// ---- rooms
-
-async function join(name) {
+function remembered() {
   try {
-    const answer = await ask("chat:join", name);
-    if (answer.status !== "ok") throw new Error(answer.message);
-    room(name).members = new Set(answer.members);
-    show();
-    return true;
-  } catch (error) {
-    if (socket?.connected) line(room(name), error.message);
-    return false;
-  }
-}
-
-async function leave(name) {
-  await ask("chat:leave", name).catch(() => null);
-  rooms.delete(name);
-  if (current === name) current = rooms.keys().next().value ?? null;
-  show();
-}
-
-function open(name) {
-  current = name;
-  room(name).unread = 0;
-  $("side").classList.remove("open");
-  $("menu").setAttribute("aria-expanded", "false");
-  show();
-  $("text").focus();
-}
-
-function presence(name, username, here) {
-  const at = room(name);
-  if (here) at.members.add(username);
-  else at.members.delete(username);
-  stopTyping(name, username);
-  line(at, `${username} ${here ? "joined" : "left"}`);
-}
-
-function line(at, text) {
-  const last = [...at.messages.keys()].at(-1) ?? "0";
-  at.lines.push({ after: Number(last), text });
-  show();
-}
-
-function stopTyping(name, username) {
-  clearTimeout(rooms.get(name)?.typing.get(username));
-  rooms.get(name)?.typing.delete(username);
-  showTyping();
-}
-
-// ---- messages
-
-function receive(name, message, old) {
-  if (!rooms.has(name)) return;
-  const at = room(name);
-  if (at.messages.has(message.id)) return;
-  at.messages.set(message.id, message);
-  if (old) at.messages = new Map([...at.messages].sort(([a], [b]) => a - b));
-  settle(at, message);
-  stopTyping(name, message.username);
-  if (!old && (name !== current || document.hidden)) at.unread += 1;
-  show();
-}
-
-// A message of ours that came back is no longer pending, even if its acknowledgement was lost.
-function settle(at, message) {
-  if (message.username !== api.user()?.username) return;
-  const index = at.pending.findIndex((one) => one.id === message.id || (!one.id && one.text === message.text));
-  if (index >= 0) at.pending.splice(index, 1);
-}
-
-function send(text) {
-  const one = { text, id: null, error: null };
-  room(current).pending.push(one);
-  show();
-  deliver(current, one);
-}
-
-async function deliver(name, one) {
-  if (!socket.connected) return; // sent again after the next connect
-  one.error = null;
-  try {
-    const answer = await ask("chat:message", { room: name, text: one.text });
-    if (answer.status === "ok") {
-      one.id = answer.id;
-      const at = rooms.get(name);
-      if (at?.messages.has(answer.id)) at.pending = at.pending.filter((other) => other !== one);
-    } else {
-      one.error = answer.message;
-    }
+    const { names, open } = JSON.parse(localStorage.getItem(memory()));
+    return { names: names.filter((name) => typeof name === "string"), open };
   } catch {
-    if (socket.connected) one.error = "No answer from the server.";
+    return { names: [] };
   }
-  show();
 }
 
-// History has come: what was delivered before the connection broke is there and settled.
-function resend(name) {
-  for (const one of rooms.get(name)?.pending ?? []) if (!one.id && !one.error) deliver(name, one);
+function remember() {
+  if (chat && api.user())
+    localStorage.setItem(
+      memory(),
+      JSON.stringify({ names: [...chat.rooms.keys()], open: current }),
+    );
 }
+
+// ---- what the chat tells
+
+const isCurrent = (room) => room.name === current;
+
+const listener = {
+  connection(state) {
+    $("state").className = state;
+    $("state").textContent = STATES[state];
+    $("banner").hidden = state === "online" || state === "connecting";
+    $("banner").textContent =
+      state === "offline"
+        ? "You are offline. What you write is sent when the network is back."
+        : "The connection is lost; trying again. What you write is sent when it is back.";
+  },
+  rooms() {
+    if (current && !chat.rooms.has(current)) show(chat.rooms.keys().next().value ?? null);
+    else showRooms();
+    remember();
+  },
+  // Where many come and go at once the list is made once a frame.
+  members: (room) => isCurrent(room) && !frame && (frame = requestAnimationFrame(showMembers)),
+  typing: (room) => isCurrent(room) && showTyping(),
+  unread: () => showRooms(),
+  pending: (room) => isCurrent(room) && messages.pending(),
+  added: (room, index) => isCurrent(room) && messages.added(index),
+  removed: (room, index) => isCurrent(room) && messages.removed(index),
+  trimmed: (room, count) => isCurrent(room) && messages.trimmed(count),
+  isSeen: (room) => isCurrent(room) && !document.hidden,
+  ended: showSignIn,
+};
 
 // ---- showing
 
-function show() {
-  const at = current && rooms.get(current);
-  $("room-title").textContent = current ?? "Sockeye chat";
-  $("text").disabled = $("send").disabled = !at;
-  $("rooms").replaceChildren(...[...rooms].map(([name, one]) => roomItem(name, one)));
-  const members = at ? [...at.members].sort() : [];
-  $("members").replaceChildren(...members.map((name) => {
-    const item = element("li");
-    item.append(avatar(name), element("span", "", name));
-    return item;
-  }));
-  showMessages(at);
+function show(name) {
+  if (current && chat.rooms.has(current)) chat.rooms.get(current).draft = $("text").value;
+  current = name;
+  const room = chat.rooms.get(name);
+  $("room-title").textContent = name ?? TITLE;
+  $("room-title").classList.toggle("is-room", Boolean(room));
+  $("empty-title").textContent = room ? "No messages yet" : "Join a room to begin";
+  $("empty-text").textContent = room
+    ? "Say hello: whoever joins later sees it too."
+    : "Rooms are made by joining them. Others find you there by the same name.";
+  $("suggestion").hidden = Boolean(room);
+  $("compose").hidden = !room;
+  $("text").value = room?.draft ?? "";
+  $("join-error").textContent = "";
+  messages.show(room, api.user().username);
+  if (room) Object.assign(room, { unread: 0, firstUnread: null });
+  showRooms();
+  showMembers();
   showTyping();
-  const unread = [...rooms.values()].reduce((sum, one) => sum + one.unread, 0);
-  document.title = unread ? `(${unread}) Sockeye chat` : "Sockeye chat";
+  remember();
+  // Where the rooms are a drawer it is open until there is a room.
+  drawer(!room);
+  if (!room) $("join-name").focus();
+  // Without a keyboard the focus would bring one up over half the screen.
+  else if (matchMedia("(hover: hover)").matches) $("text").focus();
 }
 
-function roomItem(name, one) {
-  const item = element("li");
-  const button = element("button", "room", `# ${name}`);
-  button.setAttribute("aria-current", String(name === current));
-  if (one.unread) {
-    const mark = element("span", "unread", String(one.unread));
-    mark.setAttribute("aria-label", `${one.unread} unread`);
+const items = new Map();
+
+// One item per room, kept as long as the room is: the focus stays where it is.
+function showRooms() {
+  for (const [name, item] of items) {
+    if (chat.rooms.has(name)) continue;
+    item.remove();
+    items.delete(name);
+  }
+  for (const room of chat.rooms.values()) {
+    const item = items.get(room.name) ?? roomItem(room.name);
+    const [button] = item.children;
+    button.setAttribute("aria-current", String(isCurrent(room)));
+    button.querySelector(".unread")?.remove();
+    if (!room.unread) continue;
+    const mark = element("span", "unread", room.unread > 99 ? "99+" : String(room.unread));
+    mark.ariaLabel = `${room.unread} unread`;
     button.append(mark);
   }
-  button.addEventListener("click", () => open(name));
+  const unread = [...chat.rooms.values()].reduce((sum, room) => sum + room.unread, 0);
+  document.title = `${unread ? `(${unread}) ` : ""}${current ? `${current} – ` : ""}${TITLE}`;
+}
+
+function roomItem(name) {
+  const item = element("li");
+  const button = element("button", "room");
+  const label = element("span", "name", name);
+  label.dir = "auto";
+  button.append(label);
+  button.title = name;
+  button.addEventListener("click", () => show(name));
   const away = element("button", "leave", "×");
   away.setAttribute("aria-label", `Leave ${name}`);
-  away.addEventListener("click", () => leave(name));
+  away.title = `Leave ${name}`;
+  away.addEventListener("click", () => chat.leave(name));
   item.append(button, away);
+  items.set(name, item);
+  $("rooms").append(item);
   return item;
 }
 
-function showMessages(at) {
-  const list = $("messages");
-  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
-  if (!at || (!at.messages.size && !at.pending.length && !at.lines.length)) {
-    list.replaceChildren(element("li", "empty", at ? "Nobody has said anything yet." : "Join a room to begin."));
-    return;
-  }
-  const items = [];
-  let lines = [...at.lines];
-  let before = null;
-  const addLines = (until) => {
-    for (const one of lines.filter((one) => one.after < until)) {
-      items.push(element("li", "line", one.text));
-      before = null;
-    }
-    lines = lines.filter((one) => one.after >= until);
-  };
-  for (const message of at.messages.values()) {
-    addLines(Number(message.id));
-    items.push(messageItem(message, before));
-    before = message;
-  }
-  addLines(Infinity);
-  for (const one of at.pending) items.push(pendingItem(one));
-  list.replaceChildren(...items);
-  if (atEnd) list.scrollTop = list.scrollHeight;
-}
-
-function messageItem(message, before) {
-  const follows = before?.username === message.username && message.timestamp - before.timestamp < 300_000;
-  const mine = message.username === api.user()?.username ? " mine" : "";
-  const item = element("li", `message${mine}${follows ? " follows" : ""}`);
-  item.dataset.id = message.id;
-  const author = element("span", "author", message.username);
-  const time = element("time", "", new Date(message.timestamp).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
-  author.append(time);
-  item.append(avatar(message.username), author, element("span", "body", message.text));
-  return item;
-}
-
-function pendingItem(one) {
-  const item = element("li", "message mine pending follows");
-  item.append(element("span", "body", one.text));
-  if (one.error) {
-    const failed = element("span", "failed", `${one.error} `);
-    const again = element("button", "plain", "Try again");
-    const name = current;
-    again.addEventListener("click", () => deliver(name, one));
-    failed.append(again);
-    item.append(failed);
-  }
-  return item;
+function showMembers() {
+  frame = 0;
+  if (!chat) return;
+  const names = [...(chat.rooms.get(current)?.members ?? [])].sort((a, b) => a.localeCompare(b));
+  $("here").hidden = !current;
+  $("member-count").textContent = names.length ? `· ${names.length}` : "";
+  const { username } = api.user();
+  $("members").replaceChildren(
+    ...names.map((name) => {
+      const item = element("li", name === username ? "me" : "");
+      item.append(avatar(name), element("span", "name", name));
+      return item;
+    }),
+  );
 }
 
 function showTyping() {
-  const names = [...(rooms.get(current)?.typing.keys() ?? [])];
-  $("typing").textContent = names.length ? `${names.join(", ")} ${names.length > 1 ? "are" : "is"} typing…` : "";
+  const names = [...(chat.rooms.get(current)?.typing.keys() ?? [])];
+  const who = names.length > 3 ? `${names.length} people` : names.join(", ");
+  $("typing").textContent = names.length ? `${who} ${names.length > 1 ? "are" : "is"} typing…` : "";
+}
+
+function drawer(isOpen) {
+  $("side").classList.toggle("open", isOpen);
+  $("menu").setAttribute("aria-expanded", String(isOpen));
 }
 
 // ---- what a person does
@@ -335,53 +242,92 @@ $("sign-in-form").addEventListener("submit", (event) => {
   submit("/api/login");
 });
 $("register").addEventListener("click", () => submit("/api/register"));
-$("logout").addEventListener("click", async () => {
-  await api.signOut().catch(() => null);
-  leaveAll("");
+$("logout").addEventListener("click", () => {
+  localStorage.removeItem(memory());
+  const signingOut = api.signOut();
+  showSignIn("");
+  signingOut.catch(() =>
+    showErrors({}, "The server could not be told that you have signed out. Please try again."),
+  );
 });
-$("join-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const name = $("join-name").value.trim();
+
+async function join(name) {
+  $("join-error").textContent = "";
   if (!name) return;
-  $("join-name").value = "";
-  room(name);
-  if (await join(name)) open(name);
+  try {
+    await chat.join(name);
+    $("join-name").value = "";
+    show(name);
+  } catch (error) {
+    $("join-error").textContent = error.message;
+    $("join-name").focus();
+  }
+}
+
+$("join-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  join($("join-name").value.trim());
 });
-$("menu").addEventListener("click", () => {
-  $("menu").setAttribute("aria-expanded", String($("side").classList.toggle("open")));
-});
-function submitText() {
+$("suggestion").addEventListener("click", () => join("lobby"));
+$("menu").addEventListener("click", () => drawer(!$("side").classList.contains("open")));
+$("conversation").addEventListener("click", () => current && drawer(false));
+
+function compose(text) {
+  const before = $("text").value;
+  $("text").value = before ? `${text}\n${before}` : text;
+  $("text").focus();
+}
+
+function send() {
   const text = $("text").value;
   if (!text.trim() || !current) return;
   $("text").value = "";
-  send(text);
+  typedAt = 0;
+  messages.toEnd();
+  chat.send(current, text);
 }
+
 $("compose").addEventListener("submit", (event) => {
   event.preventDefault();
-  submitText();
+  send();
+  $("text").focus();
 });
-let typedAt = 0;
 $("text").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-    event.preventDefault();
-    submitText();
-  } else if (current && socket?.connected && Date.now() - typedAt > 1500) {
-    typedAt = Date.now();
-    socket.emit("chat:typing", current);
-  }
-});
-document.addEventListener("keydown", (event) => {
-  if (!event.altKey || !["ArrowUp", "ArrowDown"].includes(event.key) || !rooms.size) return;
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
-  const names = [...rooms.keys()];
-  const step = event.key === "ArrowDown" ? 1 : names.length - 1;
-  open(names[(names.indexOf(current) + step) % names.length]);
+  send();
 });
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && current) {
-    room(current).unread = 0;
-    show();
-  }
+$("text").addEventListener("input", () => {
+  if (!$("text").value || Date.now() - typedAt < TYPING_MS) return;
+  typedAt = Date.now();
+  chat.type(current);
 });
 
-api.refresh().then(enter, showSignIn);
+document.addEventListener("keydown", (event) => {
+  if (!chat) return;
+  if (event.key === "Escape" && current) {
+    drawer(false);
+    $("text").focus();
+  }
+  const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+  if (!event.altKey || !step || !chat.rooms.size) return;
+  event.preventDefault();
+  const names = [...chat.rooms.keys()];
+  show(names[(names.indexOf(current) + step + names.length) % names.length]);
+});
+document.addEventListener("visibilitychange", () => {
+  const room = chat?.rooms.get(current);
+  if (document.hidden || !room?.unread) return;
+  // They came while nobody looked: where they begin is shown, as when the room is opened.
+  messages.show(room, api.user().username);
+  Object.assign(room, { unread: 0, firstUnread: null });
+  showRooms();
+});
+addEventListener("beforeunload", (event) => {
+  if (chat?.outgoing.size) event.preventDefault();
+});
+
+api.onEnded(showSignIn);
+api
+  .refresh()
+  .then(enter, (error) => showSignIn(error.status === 401 ? "" : "The server cannot be reached."));

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::incoming::{Incoming, Read, Received, close_frame, poll_discard};
+use super::incoming::{Incoming, Mode, Read, Received, close_frame, poll_discard};
 use super::keys::masking_key;
-use super::message::{CloseFrame, Message};
+use super::message::{CloseFrame, Message, MessagePart};
 use super::options::Options;
 use super::outgoing::{Outgoing, SHARED_BYTES_MIN};
 use super::timer::{Heartbeat, Pulse, Timer, now};
@@ -37,6 +37,8 @@ type Item = Result<Message, Error>;
 pub(super) enum Outbound<'f> {
     Message(Message),
     Frame(&'f Frame),
+    /// A part of a message, text or binary, and whether it is the last one.
+    Part(Message, bool),
 }
 
 /// Where the connection stands, as its application sees it.
@@ -82,6 +84,10 @@ pub(super) struct Driver<S> {
     timer: Timer,
     heartbeat: Option<Box<Heartbeat>>,
     write_buffer_bytes_max: usize,
+    /// A message of ours has begun to leave in parts.
+    unfinished: bool,
+    /// A ping has been read whose pong has not been written.
+    owes_pong: bool,
     pub(super) protocol: Option<Box<str>>,
 }
 
@@ -96,6 +102,8 @@ impl<S> Driver<S> {
             timer: Timer::default(),
             heartbeat: options.keep_alive.map(|options| Box::new(Heartbeat::new(options, now()))),
             write_buffer_bytes_max: options.write_buffer_bytes_max,
+            unfinished: false,
+            owes_pong: false,
             protocol: None,
         }
     }
@@ -135,6 +143,7 @@ impl<S> Driver<S> {
         match outbound {
             Outbound::Message(message) => self.push_message(message),
             Outbound::Frame(frame) => self.push_frame(frame),
+            Outbound::Part(part, last) => self.push_part(&part, last),
         }
     }
 
@@ -157,9 +166,11 @@ impl<S> Driver<S> {
         }
     }
 
-    /// Whether a payload is worth being sent from where it is. What may be compressed is not.
+    /// Whether a payload is worth being sent from where it is, past the machine. What may be
+    /// compressed is not, nor what the machine must refuse.
     fn goes_as_it_is(&self, payload_len: usize) -> bool {
-        payload_len >= SHARED_BYTES_MIN && !self.machine.would_compress(payload_len)
+        let is_large = payload_len >= SHARED_BYTES_MIN;
+        is_large && !self.unfinished && !self.machine.would_compress(payload_len)
     }
 
     fn push_frame(&mut self, frame: &Frame) -> Result<(), Error> {
@@ -180,6 +191,25 @@ impl<S> Driver<S> {
                 encoded?;
             }
         }
+        Ok(())
+    }
+
+    fn push_part(&mut self, part: &Message, last: bool) -> Result<(), Error> {
+        self.check_stream()?;
+        let part = match part {
+            Message::Text(text) => connection::Message::Text(text),
+            Message::Binary(data) => connection::Message::Binary(data),
+            // Which the machine refuses: control frames have no parts.
+            control => connection::Message::Ping(control.as_bytes()),
+        };
+        let tail = self.outgoing.tail();
+        let encoded = match self.machine.role() {
+            Role::Server => self.machine.encode_fragment(tail, part, last),
+            Role::Client => self.machine.encode_fragment_masked(tail, part, last, masking_key()),
+        };
+        self.outgoing.tidy();
+        encoded?;
+        self.unfinished = !last;
         Ok(())
     }
 
@@ -258,23 +288,41 @@ impl<S> Driver<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        let polled = self.poll_next_in(Mode::Whole, cx);
+        polled.map(|item| item.map(|part| part.map(|part| part.message)))
+    }
+
+    pub(super) fn poll_next_part(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<MessagePart, Error>>> {
+        self.poll_next_in(Mode::Parts, cx)
+    }
+
+    fn poll_next_in(
+        &mut self,
+        mode: Mode,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<MessagePart, Error>>> {
         for _ in 0..READS_PER_POLL_MAX {
             match self.phase {
                 Phase::Running => {}
-                Phase::Ending(_) => return self.poll_ending(cx).map(Some),
+                Phase::Ending(_) => {
+                    return self.poll_ending(cx).map(|item| Some(item.map(MessagePart::from)));
+                }
                 Phase::Ended => return Poll::Ready(None),
             }
-            if let Some(received) = self.incoming.next(&mut self.machine, now) {
-                if let Some(message) = self.receive(received, cx) {
-                    return Poll::Ready(Some(Ok(message)));
+            if let Some(received) = self.incoming.next(&mut self.machine, mode, now) {
+                if let Some(part) = self.receive(received, cx) {
+                    return Poll::Ready(Some(Ok(part)));
                 }
                 continue;
             }
-            match self.incoming.poll_read(&mut self.stream, &mut self.machine, now, cx) {
+            match self.incoming.poll_read(&mut self.stream, &mut self.machine, mode, now, cx) {
                 Poll::Ready(Ok(Read::Received(received))) => {
                     self.hear();
-                    if let Some(message) = self.receive(received, cx) {
-                        return Poll::Ready(Some(Ok(message)));
+                    if let Some(part) = self.receive(received, cx) {
+                        return Poll::Ready(Some(Ok(part)));
                     }
                 }
                 Poll::Ready(Ok(Read::Part)) => self.hear(),
@@ -293,7 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Sees to what an event asks for; the message that the application gets.
-    fn receive(&mut self, received: Received, cx: &mut Context<'_>) -> Option<Message> {
+    fn receive(&mut self, received: Received, cx: &mut Context<'_>) -> Option<MessagePart> {
         match received {
             Received::Closed(closed) => {
                 match closed.error {
@@ -305,14 +353,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
                 None
             }
-            Received::Message(message) => {
-                if matches!(message, Message::Ping(_)) {
-                    self.take_transmit();
-                    if self.incoming.is_empty() {
+            Received::Message(part) => {
+                if matches!(part.message, Message::Ping(_)) {
+                    // The stream may only have said "not now" to let other tasks run.
+                    if self.outgoing.is_blocked() {
                         let _ = self.poll_write(cx);
                     }
+                    self.take_transmit();
+                    self.owes_pong = true;
                 }
-                Some(message)
+                // Many pings in one read are answered with one write; none has to wait for the
+                // application to come back.
+                if self.owes_pong && self.incoming.is_empty() {
+                    self.owes_pong = false;
+                    let _ = self.poll_write(cx);
+                }
+                Some(part)
             }
         }
     }

@@ -14,9 +14,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use super::message::{CloseFrame, Message};
+use super::message::{CloseFrame, Message, MessagePart};
 use crate::close::CloseCode;
-use crate::connection::{Closed, Connection, Event};
+use crate::connection::{Closed, Connection, Event, Part, PartEvent};
 
 /// How many bytes one read takes at the most.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -40,8 +40,15 @@ pub(super) fn with_scratch<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
 /// What an event of the machine is to the driver.
 #[derive(Debug)]
 pub(super) enum Received {
-    Message(Message),
+    Message(MessagePart),
     Closed(Closed),
+}
+
+/// How messages are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Whole,
+    Parts,
 }
 
 /// What a read brought.
@@ -82,14 +89,14 @@ impl Incoming {
     pub(super) fn next(
         &mut self,
         machine: &mut Connection,
+        mode: Mode,
         now: impl FnOnce() -> Instant,
     ) -> Option<Received> {
         if self.unread.is_empty() {
             return None;
         }
-        let mut events = machine.handle_input(&mut self.unread[self.from..], now());
-        let received = events.next().map(Received::from);
-        let rest_len = events.into_rest().len();
+        let (received, rest) = first(machine, &mut self.unread[self.from..], mode, now());
+        let rest_len = rest.len();
         if rest_len == 0 {
             self.clear();
         } else {
@@ -103,11 +110,14 @@ impl Incoming {
         &mut self,
         stream: &mut S,
         machine: &mut Connection,
+        mode: Mode,
         now: impl FnOnce() -> Instant,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Read>> {
         // A large rest of a binary message goes straight to where it stays.
-        if let Some(mut room) = machine.payload_room() {
+        if mode == Mode::Whole
+            && let Some(mut room) = machine.payload_room()
+        {
             // Nothing is lost with this future: it has read, or it has not.
             let count = ready!(pin!(stream.read_buf(&mut room)).poll(cx))?;
             if count == 0 {
@@ -126,15 +136,32 @@ impl Incoming {
             if count == 0 {
                 return Poll::Ready(Ok(Read::End));
             }
-            let mut events = machine.handle_input(&mut scratch[..count], now());
-            let received = events.next().map(Received::from);
-            let rest = events.into_rest();
+            let (received, rest) = first(machine, &mut scratch[..count], mode, now());
             if !rest.is_empty() {
                 self.unread = rest.to_vec();
                 self.from = 0;
             }
             Poll::Ready(Ok(received.map_or(Read::Part, Read::Received)))
         })
+    }
+}
+
+/// The first event of `input`, and what stands behind it.
+fn first<'i>(
+    machine: &mut Connection,
+    input: &'i mut [u8],
+    mode: Mode,
+    now: Instant,
+) -> (Option<Received>, &'i mut [u8]) {
+    match mode {
+        Mode::Whole => {
+            let mut events = machine.handle_input(input, now);
+            (events.next().map(Received::from), events.into_rest())
+        }
+        Mode::Parts => {
+            let mut events = machine.handle_input_in_parts(input, now);
+            (events.next().map(Received::from), events.into_rest())
+        }
     }
 }
 
@@ -158,14 +185,31 @@ pub(super) fn poll_discard<S: AsyncRead + Unpin>(stream: &mut S, cx: &mut Contex
 }
 
 impl From<Event<'_>> for Received {
-    /// Copies what lies in the read buffer; what came in parts is moved.
+    /// Copies what lies in the read buffer; what came in several reads is moved.
     fn from(event: Event<'_>) -> Self {
-        Self::Message(match event {
+        let message = match event {
             Event::Text(text) => Message::Text(text.into()),
             Event::Binary(data) => Message::Binary(owned(data)),
             Event::Ping(payload) => Message::Ping(owned(payload)),
             Event::Pong(payload) => Message::Pong(owned(payload)),
             Event::Closed(closed) => return Self::Closed(closed),
+        };
+        Self::Message(message.into())
+    }
+}
+
+impl From<PartEvent<'_>> for Received {
+    fn from(event: PartEvent<'_>) -> Self {
+        Self::Message(match event {
+            PartEvent::Text(Part { data, first, last }) => {
+                MessagePart { message: Message::Text(data.into()), first, last }
+            }
+            PartEvent::Binary(Part { data, first, last }) => {
+                MessagePart { message: Message::Binary(owned(data)), first, last }
+            }
+            PartEvent::Ping(payload) => Message::Ping(owned(payload)).into(),
+            PartEvent::Pong(payload) => Message::Pong(owned(payload)).into(),
+            PartEvent::Closed(closed) => return Self::Closed(closed),
         })
     }
 }

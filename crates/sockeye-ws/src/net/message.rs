@@ -40,6 +40,24 @@ pub struct CloseFrame {
     pub reason: Text,
 }
 
+/// A part of a message that is received as it arrives, or a control frame that stands between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessagePart {
+    /// The part's data; of a text whole characters. A control frame is whole.
+    pub message: Message,
+    /// Whether the message begins with it.
+    pub first: bool,
+    /// Whether the message ends with it.
+    pub last: bool,
+}
+
+impl From<Message> for MessagePart {
+    /// A message that is its only part.
+    fn from(message: Message) -> Self {
+        Self { message, first: true, last: true }
+    }
+}
+
 impl Message {
     /// A text message.
     pub fn text(text: impl Into<Text>) -> Self {

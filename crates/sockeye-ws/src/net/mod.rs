@@ -122,6 +122,8 @@
 //! * **Bounds.** All that a peer can make a connection hold, and for how long, has a limit
 //!   ([`Limits`]): a message's bytes and fragments, pings without an answer, the
 //!   handshake's head and time, the wait for a close frame.
+//! * **Long messages** need not be held whole: [`next_part`](WebSocket::next_part) and
+//!   [`send_part`](WebSocket::send_part) take them as they come.
 //! * **Memory.** An idle connection that was accepted over plain TCP takes at most 1 KiB of heap,
 //!   its socket in the runtime and the task of an echo included. Buffers are the thread's; a
 //!   connection owns one while part of a message, an unread or an unwritten one is there.
@@ -184,9 +186,15 @@ mod timer;
 mod trace;
 mod websocket;
 
+/// What requests, responses and headers are made of here.
+pub use http;
+/// What [`Client::tls`] is configured with.
+#[cfg(feature = "rustls")]
+pub use tokio_rustls::rustls;
+
 pub use client::{Client, ConnectError, ProxyError, UnexpectedResponse, connect};
 pub use error::{Error, Fault};
-pub use message::{CloseFrame, Message, Text};
+pub use message::{CloseFrame, Message, MessagePart, Text};
 pub use options::{KeepAlive, Options};
 #[cfg(feature = "hyper")]
 pub use server::Upgrade;

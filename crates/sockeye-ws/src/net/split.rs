@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::{Driver, Outbound};
-use super::{Error, Message, WebSocket};
+use super::{Error, Message, MessagePart, WebSocket};
 use crate::close::CloseCode;
 use crate::connection::Closed;
 use crate::error::CloseError;
@@ -98,14 +98,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketReader<S> {
     /// Cancel safe.
     #[expect(clippy::should_implement_trait, reason = "a stream's method; none iterates")]
     pub fn next(&mut self) -> impl Future<Output = Option<Result<Message, Error>>> {
-        poll_fn(|cx| self.poll_item(cx))
+        poll_fn(|cx| self.poll(cx, Driver::poll_next))
     }
 
-    fn poll_item(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+    /// As [`WebSocket::next_part`].
+    ///
+    /// # Errors
+    ///
+    /// As [`WebSocket::next`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub fn next_part(&mut self) -> impl Future<Output = Option<Result<MessagePart, Error>>> {
+        poll_fn(|cx| self.poll(cx, Driver::poll_next_part))
+    }
+
+    fn poll<T>(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Driver<S>, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
         let Shared { driver, tasks, waker } = &*self.0;
         tasks.reader.register(cx.waker());
         let mut driver = driver.lock();
-        let polled = driver.poll_next(&mut Context::from_waker(waker));
+        let polled = poll(&mut driver, &mut Context::from_waker(waker));
         let has_ended = driver.is_ended();
         drop(driver);
         if has_ended {
@@ -199,6 +216,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketWriter<S> {
         poll_fn(move |cx| self.poll_with(&mut frame, cx, Driver::poll_feed))
     }
 
+    /// As [`WebSocket::send_part`].
+    ///
+    /// # Errors
+    ///
+    /// As [`WebSocket::send_part`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`WebSocket::send_part`].
+    pub fn send_part(
+        &mut self,
+        part: impl Into<Message>,
+        last: bool,
+    ) -> impl Future<Output = Result<(), Error>> {
+        let mut part = Some(Outbound::Part(part.into(), last));
+        poll_fn(move |cx| self.poll_with(&mut part, cx, Driver::poll_send))
+    }
+
     /// As [`WebSocket::ready`].
     ///
     /// # Errors
@@ -260,7 +295,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocketReader<S> {
     type Item = Result<Message, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_item(cx)
+        self.poll(cx, Driver::poll_next)
     }
 }
 

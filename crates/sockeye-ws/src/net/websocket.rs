@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::{Driver, Outbound};
 use super::split::{WebSocketReader, WebSocketWriter, split};
-use super::{Error, Message, Options};
+use super::{Error, Message, MessagePart, Options};
 use crate::close::CloseCode;
 use crate::connection::{Closed, Connection};
 use crate::error::CloseError;
@@ -138,6 +138,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         poll_fn(|cx| self.driver.poll_next(cx))
     }
 
+    /// The next part of a message, as much of it as has arrived: nothing is held of it, however
+    /// long it is. Whole messages and parts can be asked for in turns; [`next`](Self::next) passes
+    /// over what is left of a message that has begun to come out in parts.
+    ///
+    /// [`Limits::streamed_bytes_max`](crate::Limits::streamed_bytes_max) bounds such messages, in
+    /// place of the limits of whole ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, as [`next`](Self::next).
+    pub fn next_part(&mut self) -> impl Future<Output = Option<Result<MessagePart, Error>>> {
+        poll_fn(|cx| self.driver.poll_next_part(cx))
+    }
+
     /// Sends a message: waits until there is room for it, queues it, and writes all that is
     /// queued.
     ///
@@ -199,6 +217,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     pub fn feed_frame(&mut self, frame: &Frame) -> impl Future<Output = Result<(), Error>> {
         let mut frame = Some(Outbound::Frame(frame));
         poll_fn(move |cx| self.driver.poll_feed(&mut frame, cx))
+    }
+
+    /// Sends a part of a text or binary message, `last` being the last one: a message that is long,
+    /// or not known to its end, is never held whole. Between its parts pings and pongs may be sent,
+    /// and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send); also for a part of another kind than the first.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send), for the part.
+    pub fn send_part(
+        &mut self,
+        part: impl Into<Message>,
+        last: bool,
+    ) -> impl Future<Output = Result<(), Error>> {
+        let mut part = Some(Outbound::Part(part.into(), last));
+        poll_fn(move |cx| self.driver.poll_send(&mut part, cx))
     }
 
     /// Waits until another message may be queued: less than

@@ -44,7 +44,7 @@ async fn messages_arrive_whatever_was_agreed() {
     let all = [None, Some(Options::default()), Some(takeover())];
     for (server, client) in all.into_iter().flat_map(|one| all.map(|other| (one, other))) {
         let (mut server, mut client) = pair(server, client).await;
-        for len in [0, 10, 5000, 200_000] {
+        for len in [0, 10, 50_000] {
             let text = Message::text("Grüße an den Fisch ".repeat(len / 10));
             let frame = Frame::text(text.as_text().unwrap());
             let data = Message::binary((0..len).map(|index| (index / 7) as u8).collect::<Vec<_>>());

@@ -87,6 +87,28 @@ async fn h104_ping_flood_with_a_reader_that_takes_no_pongs_is_bounded() {
 }
 
 #[tokio::test]
+async fn many_pings_of_a_peer_that_reads_again_are_answered() {
+    // More than may be pending.
+    const PINGS: usize = 100;
+
+    let (near, mut peer) = tokio::io::duplex(1024);
+    let machine = machine(Role::Server, Limits::default());
+    let mut server = WebSocket::from_connection(near, machine, [], &Options::default());
+    server.feed(vec![7; 1500]).await.unwrap();
+    assert!(poll_and_drop(server.flush()).is_pending(), "the pipe is full");
+    // The peer makes room and asks, before the server has been there again.
+    peer.read_exact(&mut [0; 1024]).await.unwrap();
+    write(&mut peer, &masked(FIN_PING, b"?").repeat(PINGS)).await;
+    for _ in 0..PINGS {
+        assert_eq!(server.next().await.unwrap().unwrap(), Message::Ping("?".into()));
+    }
+    peer.read_exact(&mut [0; 480]).await.unwrap();
+    for _ in 0..PINGS {
+        assert_eq!(read_frame(&mut peer).await.unwrap(), (FIN_PONG, b"?".to_vec()));
+    }
+}
+
+#[tokio::test]
 async fn h105_bytes_behind_the_handshake_are_not_lost() {
     let (near, mut peer) = tokio::io::duplex(1024);
     let early = [masked(FIN_TEXT, b"one"), masked(FIN_TEXT, b"two")].concat();

@@ -123,8 +123,11 @@ impl Client {
         let mut url = self.url.clone()?;
         let mut headers = self.headers.clone();
         for redirects in 0.. {
+            let request = self.request(&url, &headers);
+            // What cannot be sent is found before anybody is called.
+            let bytes = request.encode()?;
             let stream = open(url.clone()).await?;
-            let response = match self.shake_hands(stream, &url, &headers).await? {
+            let response = match self.shake_hands(stream, &request, &bytes).await? {
                 Answer::Connected(connected) => return Ok(connected),
                 Answer::Other(response) => response,
             };
@@ -149,14 +152,13 @@ impl Client {
     async fn shake_hands<S>(
         &self,
         mut stream: S,
-        url: &Url,
-        own_headers: &[(String, String)],
+        request: &Request,
+        bytes: &[u8],
     ) -> Result<Answer<S>, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let request = self.request(url, own_headers);
-        stream.write_all(&request.encode()?).await?;
+        stream.write_all(bytes).await?;
         stream.flush().await?;
 
         let read = read_head(&mut stream, self.head_limits).await;

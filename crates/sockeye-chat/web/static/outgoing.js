@@ -1,0 +1,100 @@
+// Messages on their way: sent one after the other, each until the server has acknowledged it.
+// Knows neither the connection nor the page; `ask` sends, `changed` is told.
+//
+// Each message has a key of its own. Sent again with the same key, after an acknowledgement was
+// lost, it is the same message to the server: none is lost, none is there twice.
+
+export class Outgoing {
+  #queue = [];
+  #isSending = false;
+
+  // `ask(message)` gives the server's acknowledgement and throws where none came; `isReady(room)`
+  // tells whether asking makes sense now.
+  constructor({ ask, isReady, changed }) {
+    Object.assign(this, { ask, isReady, changed });
+  }
+
+  get size() {
+    return this.#queue.length;
+  }
+
+  // The messages of a room that are not there yet, oldest first.
+  of(room) {
+    return this.#queue.filter((one) => one.room === room && !one.isHere);
+  }
+
+  send(room, text) {
+    this.#queue.push({ room, text, key: newKey(), error: null, isHere: false });
+    this.changed(room);
+    this.resume();
+  }
+
+  retry(one) {
+    one.error = null;
+    this.changed(one.room);
+    this.resume();
+  }
+
+  discard(one) {
+    this.#remove(one);
+    this.changed(one.room);
+  }
+
+  // A room is left: what was not sent will not be.
+  forget(room) {
+    this.#queue = this.#queue.filter((one) => one.room !== room);
+  }
+
+  // One of our messages has arrived in the room, before its acknowledgement. It need not be shown
+  // twice; should it be another with the same words, ours arrives later.
+  arrived(room, text) {
+    const one = this.#queue.find(
+      (one) => one.room === room && one.text === text && !one.isHere && !one.error,
+    );
+    if (!one) return;
+    one.isHere = true;
+    this.changed(room);
+  }
+
+  // Goes on where there is something to send and a way to send it.
+  async resume() {
+    if (this.#isSending) return;
+    this.#isSending = true;
+    for (let one; (one = this.#next());) {
+      if (!(await this.#deliver(one))) break;
+    }
+    this.#isSending = false;
+  }
+
+  #next() {
+    return this.#queue.find((one) => !one.error && this.isReady(one.room));
+  }
+
+  // Whether to go on: where no answer came, the next connection does.
+  async #deliver(one) {
+    let answer;
+    try {
+      answer = await this.ask({ room: one.room, text: one.text, key: one.key });
+    } catch {
+      return false;
+    }
+    if (answer.code === "too_fast") {
+      await new Promise((resolve) => setTimeout(resolve, answer.data.retryAfterMs));
+      return true;
+    }
+    if (answer.status === "ok") this.#remove(one);
+    else Object.assign(one, { error: answer.message, isHere: false });
+    this.changed(one.room);
+    return true;
+  }
+
+  #remove(one) {
+    this.#queue = this.#queue.filter((other) => other !== one);
+  }
+}
+
+// 128 random bits; `crypto.randomUUID` is for secure contexts alone.
+function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,100 @@
+// Windows of a real browser. CHROMIUM is its binary.
+
+import { mkdirSync } from "node:fs";
+import { after, before } from "node:test";
+import { chromium } from "playwright-core";
+
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+const SCREENSHOTS = new URL("../screenshots/", import.meta.url).pathname;
+export const PASSWORD = "a long password";
+const WAIT_MS = 20_000;
+
+let browser;
+// Of the file that imports this.
+before(async () => {
+  mkdirSync(SCREENSHOTS, { recursive: true });
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: FLAGS,
+  });
+});
+after(() => browser?.close());
+
+// Windows that share cookies and storage. What goes wrong in one fails the test that has them,
+// unless it takes it out of `problems`.
+export async function profile(t, options = {}) {
+  const context = await browser.newContext(options);
+  const problems = (context.problems = []);
+  context.on("weberror", (error) => problems.push(String(error.error())));
+  context.on("console", (message) => {
+    if (/Content Security Policy|TrustedHTML|Trusted Type/i.test(message.text()))
+      problems.push(message.text());
+  });
+  t.after(async () => {
+    await context.close();
+    if (problems.length) throw new Error(problems.join("\n"));
+  });
+  context.setDefaultTimeout(WAIT_MS);
+  return context;
+}
+
+export async function open(context, url) {
+  const page = await context.newPage();
+  await page.goto(`${url}/`);
+  return page;
+}
+
+export async function signIn(page, name, button = "#register") {
+  await page.fill("#username", name);
+  await page.fill("#password", PASSWORD);
+  await page.click(button);
+  await page.waitForSelector("#state.online");
+}
+
+export async function joinRoom(page, room) {
+  await page.fill("#join-name", room);
+  await page.press("#join-name", "Enter");
+  await page.waitForFunction(
+    (room) => document.querySelector("#room-title").textContent === room,
+    room,
+  );
+  await page.waitForSelector("#members li");
+}
+
+// A window of somebody who has just registered and joined a room.
+export async function person(t, url, name, room, options) {
+  const page = await open(await profile(t, options), url);
+  await signIn(page, name);
+  if (room) await joinRoom(page, room);
+  return page;
+}
+
+export async function say(page, text) {
+  await page.fill("#text", text);
+  await page.press("#text", "Enter");
+}
+
+export const bodies = (page) => page.locator(".message:not(.pending) .body").allTextContents();
+
+// Waits until a text is there once, sent and received.
+export async function sees(page, text) {
+  const isThere = (text) => {
+    const sent = [...document.querySelectorAll(".message:not(.pending) .body")];
+    return sent.filter((body) => body.textContent === text).length === 1;
+  };
+  await page.waitForFunction(isThere, text).catch(async (error) => {
+    const all = await page.locator("#box .body").allTextContents();
+    throw new Error(`"${text}" is not there once, but ${JSON.stringify(all)}`, { cause: error });
+  });
+}
+
+export const screenshot = (page, name) =>
+  page.screenshot({ path: `${SCREENSHOTS}${name}.png`, animations: "disabled" });

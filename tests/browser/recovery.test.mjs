@@ -1,0 +1,82 @@
+// Tokens that end, sign-ins that are over, hours offline: the windows come back by themselves, or
+// say why not.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Client, until } from "../chat/lib/client.mjs";
+import { Proxy } from "../chat/lib/proxy.mjs";
+import { SECRET, Server } from "../chat/lib/server.mjs";
+import { joinRoom, open, person, profile, say, screenshot, sees, signIn } from "./lib/window.mjs";
+
+const flags = ["--sign-ins-per-minute", "1000"];
+
+for (const [how, script] of [
+  ["with locks", ""],
+  ["without locks, as over plain HTTP elsewhere", "delete Navigator.prototype.locks"],
+]) {
+  test(`two windows renew their tokens after the server was away for longer than those, ${how}`, async (t) => {
+    const server = await Server.start(t, { flags: [...flags, "--access-token-seconds", "3"] });
+    const proxy = await Proxy.start(t, server.port);
+    const context = await profile(t);
+    await context.addInitScript(script);
+    const one = await open(context, proxy.url);
+    await signIn(one, "iris");
+    await joinRoom(one, "tokens");
+    const two = await open(context, proxy.url);
+    await two.waitForSelector("#members li");
+    assert.equal(await one.evaluate(() => Boolean(navigator.locks)), !script);
+    await server.stop("SIGTERM");
+    await Promise.all([one, two].map((page) => page.waitForSelector("#banner:visible")));
+    const ends = Date.now() + 3500;
+    await until(() => Date.now() > ends);
+    await server.start();
+    // Both ask at once for what there is once.
+    await Promise.all([one, two].map((page) => page.waitForSelector("#state.online")));
+    await say(one, "from one");
+    await say(two, "from two");
+    for (const page of [one, two])
+      for (const text of ["from one", "from two"]) await sees(page, text);
+  });
+}
+
+test("offline: the page says so, keeps what is written, and sends it later", async (t) => {
+  const server = await Server.start(t, { flags });
+  const jana = await person(t, server.url, "jana", "offline");
+  await jana.context().setOffline(true);
+  await jana.waitForSelector("#banner:has-text('offline')");
+  await say(jana, "written offline");
+  await jana.waitForSelector(".pending .note:visible");
+  await screenshot(jana, "offline");
+  await jana.context().setOffline(false);
+  await sees(jana, "written offline");
+  await jana.waitForSelector("#banner", { state: "hidden" });
+});
+
+test("what was left without a connection is not come back to", async (t) => {
+  const server = await Server.start(t, { flags });
+  const proxy = await Proxy.start(t, server.port);
+  const karl = await person(t, proxy.url, "karl", "left");
+  await joinRoom(karl, "kept");
+  proxy.cut();
+  await karl.waitForSelector("#banner:visible");
+  await karl.locator("li:has(button.room:has-text('left')) .leave").click();
+  proxy.restore();
+  await karl.waitForSelector("#state.online");
+  const lena = await Client.connect(t, server, "lena");
+  await until(async () => (await lena.joins("kept")).members.includes("karl"), "karl is back");
+  await until(async () => !(await lena.joins("left")).members.includes("karl"), "karl has left");
+  assert.deepEqual(await karl.locator("button.room .name").allTextContents(), ["kept"]);
+});
+
+test("where the sign-in is over the page asks for it, and says why", async (t) => {
+  const server = await Server.start(t, { flags });
+  const max = await person(t, server.url, "max", "over");
+  // Another secret, as after a restore from nothing: no token of the old one is any good.
+  await server.stop("SIGKILL");
+  server.data = `${server.data}/other`;
+  server.env = { JWT_SECRET: SECRET.toUpperCase() };
+  await server.start();
+  await max.waitForSelector("#sign-in-error:has-text('Please sign in again.')");
+  assert.equal(await max.evaluate(() => document.activeElement.id), "username");
+});
