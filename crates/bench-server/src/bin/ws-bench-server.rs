@@ -6,13 +6,14 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use sockeye_ws::net::{Error, Message, Server, WebSocket};
 use sockeye_ws::{Frame, Limits, deflate};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
 
 #[global_allocator]
@@ -35,13 +36,22 @@ async fn serve() -> io::Result<()> {
     }
     let server = builder.build();
     let hub = Rc::new(Hub { members: RefCell::default(), prepares: !is_set("HUB", "each") });
-    let port = std::env::var("PORT").unwrap_or_else(|_| "3000".into());
-    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).await?;
+    let listener = listen()?;
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        let _ = stream.set_nodelay(true);
         spawn_local(accept(server.clone(), hub.clone(), stream));
     }
+}
+
+fn listen() -> io::Result<TcpListener> {
+    let port = std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(3000);
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    // What is accepted inherits it.
+    socket.set_nodelay(true)?;
+    socket.bind(SocketAddr::from(([0, 0, 0, 0], port)))?;
+    // tokio's own backlog overflows under the load generator's window of handshakes.
+    socket.listen(4096)
 }
 
 /// The handshake; the connection gets a task of its own, which is no larger than it has to be.
