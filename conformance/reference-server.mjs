@@ -7,10 +7,14 @@ import { Server } from "socket.io";
 
 const LOG_RECORDS_MAX = 10_000;
 
-const options = JSON.parse(process.env.SERVER_OPTIONS ?? "{}");
+const { hooks, ...options } = JSON.parse(process.env.SERVER_OPTIONS ?? "{}");
+if (options.cookie?.expires) options.cookie.expires = new Date(options.cookie.expires);
+if (hooks) options.allowRequest = allowRequest;
 const http = createServer(answerPlainRequest);
 const io = new Server(http, { ...options, serveClient: false });
 const log = [];
+const refusals = [];
+if (hooks) installHooks(io.engine);
 
 for (const name of ["/", "/chat", "/admin", "/slow"]) {
   io.of(name).on("connection", (socket) => serve(io.of(name), socket));
@@ -23,6 +27,34 @@ io.of("/slow").use(hangAWhile);
 process.on("uncaughtException", (error) => console.error("handler failed:", error.message));
 process.on("SIGTERM", shutDown);
 http.listen(Number(process.env.PORT), "127.0.0.1", () => console.log("listening"));
+
+async function allowRequest(request, answer) {
+  const { refuse } = request._query;
+  await turn();
+  answer(refuse === "" ? undefined : refuse, refuse === undefined);
+}
+
+function installHooks(engine) {
+  const generateId = engine.generateId.bind(engine);
+  engine.generateId = async (request) => {
+    const { id } = request._query;
+    await turn();
+    if (id === "fail") throw new Error("no id");
+    return id ?? generateId(request);
+  };
+  engine.on("initial_headers", (headers, request) => {
+    headers["x-initial"] = request._query.tag ?? "";
+  });
+  engine.on("headers", (headers, request) => {
+    headers["x-each"] = request.method;
+  });
+  engine.on("connection_error", ({ req, code, message, context }) => {
+    const { mark } = req._query;
+    const { error, ...rest } = context;
+    if (error !== undefined) rest.error = error.message;
+    if (mark !== undefined) refusals.push({ mark, code, message, context: rest });
+  });
+}
 
 async function requireToken(socket, next) {
   await sleep(1);
@@ -56,9 +88,13 @@ function serve(namespace, socket) {
   socket.on("disconnecting", (reason) => {
     record(socket, "disconnecting", { reason, rooms: roomsOf(socket) });
   });
-  socket.on("disconnect", (reason) => {
-    record(socket, "disconnect", { reason, rooms: roomsOf(socket) });
+  socket.on("disconnect", (reason, description) => {
+    const details = { reason, rooms: roomsOf(socket), description: description?.message ?? null };
+    record(socket, "disconnect", details);
   });
+  if (hooks) {
+    socket.conn.on("upgrade", ({ name }) => record(socket, "upgrade", { transport: name }));
+  }
   const { welcome } = socket.handshake.auth;
   if (welcome !== undefined) socket.emit("welcome", welcome);
 
@@ -201,6 +237,10 @@ function answerPlainRequest(request, response) {
   const mark = url.searchParams.get("mark");
   if (url.pathname === "/stats") return answerJson(response, stats());
   if (url.pathname === "/log") return answerJson(response, log.filter((r) => r.mark === mark));
+  if (url.pathname === "/refusals") {
+    const marked = refusals.filter((refusal) => refusal.mark === mark);
+    return answerJson(response, marked.map(({ mark, ...refusal }) => refusal));
+  }
   response.writeHead(404).end();
 }
 
@@ -210,9 +250,12 @@ function answerJson(response, value) {
 
 function stats() {
   const namespaces = [...io._nsps.values()];
+  const transports = { polling: 0, websocket: 0 };
+  for (const client of Object.values(io.engine.clients)) transports[client.transport.name] += 1;
   return {
     pid: process.pid,
     sessions: io.engine.clientsCount,
+    transports,
     sockets: namespaces.reduce((sum, namespace) => sum + namespace.sockets.size, 0),
     rooms: namespaces.reduce((sum, namespace) => sum + namespace.adapter.rooms.size, 0),
   };

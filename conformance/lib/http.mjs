@@ -8,7 +8,7 @@ export const PATH = "/socket.io/";
 
 /**
  * Starts a request and leaves it to the caller when to look at the answer.
- * Returns `{sent, answer, abort}`; `answer` is `{status, headers, body}`.
+ * Returns `{sent, answer, abort}`; `answer` is `{status, headers, body, bytes}`.
  */
 export function start(server, { method = "GET", path, query, headers = {}, body } = {}) {
   const target = path ?? `${PATH}?${new URLSearchParams(query)}`;
@@ -33,6 +33,7 @@ export function request(server, options = {}) {
 async function collect(response) {
   const chunks = [];
   for await (const chunk of response) chunks.push(chunk);
-  const body = Buffer.concat(chunks).toString("utf8");
-  return { status: response.statusCode, headers: response.headers, body };
+  const bytes = Buffer.concat(chunks);
+  const body = bytes.toString("utf8");
+  return { status: response.statusCode, headers: response.headers, bytes, body };
 }

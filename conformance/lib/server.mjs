@@ -102,6 +102,11 @@ export class TestServer {
     return this.#json(`/log?mark=${encodeURIComponent(mark)}`);
   }
 
+  /** The requests that were refused and whose query has this `mark`, in order. */
+  refusals(mark) {
+    return this.#json(`/refusals?mark=${encodeURIComponent(mark)}`);
+  }
+
   /** Waits for a record of the given event and returns it. */
   logged(mark, event) {
     return until(`${event} of ${mark}`, async () => {

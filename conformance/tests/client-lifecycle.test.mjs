@@ -31,7 +31,7 @@ for (const mode of Object.keys(MODES)) {
     assert.deepEqual(await server.log(mark), [
       { ...common, event: "connection", rooms: [id] },
       { ...common, event: "disconnecting", reason, rooms: [id, "x", "y"].sort() },
-      { ...common, event: "disconnect", reason, rooms: [] },
+      { ...common, event: "disconnect", reason, rooms: [], description: null },
     ]);
   });
 

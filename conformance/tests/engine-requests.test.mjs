@@ -111,8 +111,6 @@ test("H02 A3 upgrade refusals are raw 400 answers that close the connection", as
   assert.equal((await session.post("40")).status, 200, "the session was not harmed");
 });
 
-test("H02 (403 for a refusing allowRequest)", { skip: "absent: allowRequest hook" }, () => {});
-
 test("A3 an upgrade request for the polling transport ends closed", async (t) => {
   // Node answers 101 and closes the WebSocket without a code; a refusal does as well.
   await endsClosed(t, { EIO: "4", transport: "polling" });

@@ -197,7 +197,3 @@ test("H105 nor one right behind a WebSocket handshake", sockeyeOnly(LOST), async
   await tcp.until('40{"sid":"');
   await server.logged("behind", "connection");
 });
-
-test("H27 (cookie)", { skip: "absent: cookies" }, () => {});
-test("H28 (initial_headers, headers)", { skip: "absent: header hooks" }, () => {});
-test("H29 (compression)", { skip: "absent: compression" }, () => {});

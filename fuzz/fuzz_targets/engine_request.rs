@@ -9,7 +9,8 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use sockeye_proto::SessionId;
 use sockeye_proto::engine::{
-    Query, RequestError, RequestView, SessionView, Transport, Verified, query_pairs, verify,
+    BadRequest, Query, RequestError, RequestView, Revision, SessionView, Transport, Verified,
+    query_pairs, verify,
 };
 
 #[derive(Arbitrary, Debug)]
@@ -20,6 +21,8 @@ struct Input<'a> {
     allows_websocket: bool,
     /// What carries the session, whatever its id; `None`: there is none.
     session: Option<bool>,
+    /// The session was opened with the older revision.
+    is_older: bool,
     origin: Option<[u8; 4]>,
     query: &'a str,
 }
@@ -49,7 +52,10 @@ fuzz_target!(|input: Input<'_>| {
         true => Transport::WebSocket,
         false => Transport::Polling,
     };
-    let session = input.session.map(|is| SessionView { transport: transport_of(is) });
+    let session = input.session.map(|is| SessionView {
+        transport: transport_of(is),
+        revision: if input.is_older { Revision::V3 } else { Revision::V4 },
+    });
     let allowed = [(input.allows_polling, false), (input.allows_websocket, true)];
     let transports: Vec<_> =
         allowed.iter().filter(|(allows, _)| *allows).map(|(_, is)| transport_of(*is)).collect();
@@ -78,21 +84,25 @@ fn check(
     let transport = request.query.transport.as_deref().and_then(Transport::parse);
     let transport = transport.filter(|transport| request.transports.contains(transport));
     let is_current = request.query.eio.as_deref() == Some("4");
+    let revision = if is_current { Revision::V4 } else { Revision::V3 };
     let origin = request.origin.unwrap_or_default();
     let has_control = origin.iter().any(u8::is_ascii_control);
     let fits = request.is_upgrade == (transport == Some(Transport::WebSocket));
     assert!(asked.is_none_or(|id| named == Some(id.as_str())), "only the named one is looked up");
     match verified {
         Ok(verified) => {
-            assert!(is_current && fits && !has_control);
+            assert!(fits && !has_control);
             match verified {
-                Verified::Handshake(own) => {
+                Verified::Handshake(own, spoken) => {
                     assert_eq!((Some(own), request.method, named), (transport, "GET", None));
+                    assert_eq!(spoken, revision);
                 }
                 Verified::Session(id, own) => {
                     assert_eq!((Some(own), Some(id.as_str())), (transport, named));
-                    let session = session.expect("it is known").transport;
-                    assert!(own == Transport::WebSocket || session == Transport::Polling);
+                    let session = session.expect("it is known");
+                    let polls = session.transport == Transport::Polling;
+                    assert!(own == Transport::WebSocket || polls);
+                    assert_eq!(session.revision, revision);
                 }
             }
         }
@@ -103,17 +113,24 @@ fn check(
                     named.is_some() && (asked.is_none() || session.is_none())
                 }
                 RequestError::BadHandshakeMethod => named.is_none() && request.method != "GET",
-                RequestError::UnsupportedProtocol => named.is_none() && !is_current,
-                RequestError::BadRequest => {
-                    let polls_websocket = named.is_some()
-                        && !request.is_upgrade
-                        && session.is_some_and(|s| s.transport == Transport::WebSocket);
-                    let is_old = named.is_some() && !is_current;
-                    has_control || !fits || is_old || polls_websocket
+                RequestError::BadRequest(BadRequest::InvalidOrigin) => has_control,
+                RequestError::BadRequest(BadRequest::TransportMismatch(own)) => {
+                    let polls_websocket = !request.is_upgrade && own == Transport::WebSocket;
+                    session.is_some_and(|s| s.transport == own) && (!fits || polls_websocket)
                 }
-                RequestError::Forbidden => false,
+                RequestError::BadRequest(BadRequest::ProtocolMismatch(own)) => {
+                    session.is_some_and(|s| s.revision == own) && own != revision
+                }
+                RequestError::BadRequest(BadRequest::TransportHandshake) => {
+                    named.is_none() && !fits
+                }
+                // Found behind this.
+                RequestError::BadRequest(BadRequest::IdGeneration)
+                | RequestError::UnsupportedProtocol
+                | RequestError::Forbidden => false,
             });
-            let body: serde_json::Value = serde_json::from_str(&error.body()).expect("JSON");
+            let body = error.body(&error.to_string());
+            let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
             assert_eq!(body["code"], error.code());
         }
     }

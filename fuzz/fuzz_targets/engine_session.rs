@@ -34,6 +34,8 @@ fuzz_target!(|script: &[u8]| {
 /// What a driver knows of its session.
 struct Driver {
     session: Session,
+    /// What the session began with.
+    transport: Transport,
     now: Instant,
     /// A probing WebSocket is open.
     has_probe: bool,
@@ -60,6 +62,7 @@ impl Driver {
         let now = Instant::now();
         Self {
             session: Session::new(transport, timing, now),
+            transport,
             now,
             has_probe: false,
             has_get: false,
@@ -242,7 +245,8 @@ impl Driver {
         assert_eq!(closed, self.closed);
         assert_eq!(self.session.is_closing(), closed.is_none() && self.is_closing);
         assert_eq!(self.session.is_posting(), self.has_post);
-        assert!(!self.upgraded || self.session.transport() == Transport::WebSocket);
+        let transport = if self.upgraded { Transport::WebSocket } else { self.transport };
+        assert_eq!(self.session.transport(), transport);
         if closed.is_some() {
             assert_eq!(self.session.poll_timeout(), None);
         } else if !self.is_closing && !self.is_paused {

@@ -143,8 +143,8 @@ fn read_in_parts(agreed: Agreed, chunks: &[&[u8]]) -> Vec<Event<'static>> {
     events
 }
 
-/// What miniz makes of the bytes is what the message begins with: it stops at a block that is marked
-/// as the last one.
+/// What miniz makes of the bytes is what the message begins with: it stops at a block that is
+/// marked as the last one.
 fn check_against_another(bytes: &[u8], event: &Event<'_>) {
     let message = match event {
         Event::Text(text) => text.as_bytes(),

@@ -70,7 +70,16 @@ pub struct Outcome {
 
 /// Reads `chunks` one after the other.
 pub fn read(role: Role, limits: Limits, chunks: &[&[u8]], now: Instant) -> Outcome {
-    let mut connection = Connection::new(role, limits);
+    read_into(Connection::new(role, limits), role, chunks, now)
+}
+
+/// Reads `chunks` one after the other into a connection of this role.
+pub fn read_into(
+    mut connection: Connection,
+    role: Role,
+    chunks: &[&[u8]],
+    now: Instant,
+) -> Outcome {
     let mut events = Vec::new();
     for chunk in chunks {
         let mut input = chunk.to_vec();

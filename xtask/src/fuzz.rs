@@ -44,10 +44,10 @@ pub fn run_targets(seconds: u64, only: Option<&str>) -> Result<()> {
         Some(name) => bail!("there is no fuzz target `{name}`; there are {}", all.join(", ")),
         None => all,
     };
-    let cargo_fuzz = install::cargo_tool("cargo-fuzz")
-        .context("cargo-fuzz is needed, and a C++ compiler for libFuzzer")?;
+    let cargo_fuzz = install::cargo_tool("cargo-fuzz")?;
     let cargo_fuzz = cargo_fuzz.to_string_lossy();
-    run(&mut subcommand(&cargo_fuzz, "build")).context("the fuzz targets cannot be built")?;
+    run(&mut subcommand(&cargo_fuzz, "build"))
+        .context("the fuzz targets cannot be built (libFuzzer needs a C++ compiler)")?;
     for target in targets {
         fuzz(subcommand(&cargo_fuzz, "run"), &target, seconds)?;
     }
@@ -83,10 +83,10 @@ fn targets() -> Result<Vec<String>> {
 
 /// Runs one target. What it finds worth keeping stays in `target/`, for the next run; the corpus of
 /// the repository is only read.
-fn fuzz(mut run: Command, name: &str, seconds: u64) -> Result<()> {
+fn fuzz(mut cargo_fuzz: Command, name: &str, seconds: u64) -> Result<()> {
     let found = target().join("fuzz-corpus").join(name);
     std::fs::create_dir_all(&found)?;
-    run.arg(name).arg(found).arg(root().join("fuzz/corpus").join(name)).args([
+    cargo_fuzz.arg(name).arg(found).arg(root().join("fuzz/corpus").join(name)).args([
         "--".to_owned(),
         format!("-max_total_time={seconds}"),
         format!("-timeout={INPUT_SECONDS_MAX}"),
@@ -95,8 +95,7 @@ fn fuzz(mut run: Command, name: &str, seconds: u64) -> Result<()> {
         "-entropic_scale_per_exec_time=1".to_owned(),
         "-print_final_stats=1".to_owned(),
     ]);
-    let output = run.output().context("cannot start cargo-fuzz")?;
-    let Output { status, stderr, .. } = output;
+    let Output { status, stderr, .. } = cargo_fuzz.output().context("cannot start cargo-fuzz")?;
     let log = String::from_utf8_lossy(&stderr);
     if status.success() {
         let inputs = after(&log, "stat::number_of_executed_units:").unwrap_or("?");

@@ -1,5 +1,8 @@
 //! The test server of `conformance/README.md`, on the public API.
 
+#[path = "conformance/engine.rs"]
+mod engine;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,8 +13,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use serde_json::{Value, json};
 use sockeye::{
-    Ack, AckError, Args, Auth, ConnectError, Cors, Data, DisconnectReason, Namespace, OwnedArgs,
-    RawArgs, Reply, Server, Socket, State, Transport,
+    Ack, AckError, Args, Auth, CloseDescription, ConnectError, Cors, Data, DisconnectReason,
+    Namespace, OwnedArgs, RawArgs, Reply, Server, Socket, State, Transport,
 };
 
 const RECORDS_MAX: usize = 10_000;
@@ -50,7 +53,8 @@ async fn main() -> std::io::Result<()> {
     let options = std::env::var("SERVER_OPTIONS").unwrap_or_else(|_| "{}".into());
     let options: Value = serde_json::from_str(&options).expect("SERVER_OPTIONS is JSON");
     let log = Log::default();
-    let io = build(&options, log.clone());
+    let refusals = engine::Refusals::default();
+    let io = build(&options, log.clone(), &refusals);
     for name in NAMESPACES {
         listen_to(&io.of(name));
     }
@@ -62,6 +66,8 @@ async fn main() -> std::io::Result<()> {
         .route("/stats", get(stats))
         .route("/log", get(records))
         .with_state((io.clone(), log))
+        .route("/refusals", get(refused))
+        .with_state(refusals)
         .layer(io.layer());
     let port = std::env::var("PORT").expect("PORT is set");
     let listener = sockeye::listen(format!("127.0.0.1:{port}")).await?;
@@ -81,8 +87,14 @@ fn say(line: &str) {
     println!("{line}");
 }
 
-fn build(options: &Value, log: Log) -> Server {
-    let mut builder = Server::builder().state(log).ack_timeout(Duration::from_secs(60));
+fn build(options: &Value, log: Log, refusals: &engine::Refusals) -> Server {
+    let mut builder = Server::builder().state(log.clone()).ack_timeout(Duration::from_secs(60));
+    builder = engine::with_options(builder, options, refusals);
+    if options["hooks"] == true {
+        builder = builder.on_upgrade(move |socket| {
+            log.add(socket, "upgrade", json!({ "transport": socket.transport().as_str() }));
+        });
+    }
     let time = |name: &str| options[name].as_u64().map(Duration::from_millis);
     if let Some(time) = time("pingInterval") {
         builder = builder.ping_interval(time);
@@ -129,8 +141,24 @@ async fn stats(AxumState((io, _)): AxumState<(Server, Log)>) -> impl IntoRespons
     let rooms: usize = namespaces.iter().map(Namespace::room_count).sum();
     let sessions = io.session_count();
     let pid = std::process::id();
-    json!({ "pid": pid, "sessions": sessions, "sockets": sockets, "rooms": rooms + sockets })
-        .to_string()
+    let polling = io.session_count_over(Transport::Polling);
+    let websocket = io.session_count_over(Transport::WebSocket);
+    json!({
+        "pid": pid,
+        "sessions": sessions,
+        "transports": { "polling": polling, "websocket": websocket },
+        "sockets": sockets,
+        "rooms": rooms + sockets,
+    })
+    .to_string()
+}
+
+async fn refused(
+    AxumState(refusals): AxumState<engine::Refusals>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> impl IntoResponse {
+    let mark = query.get("mark").cloned().unwrap_or_default();
+    Value::Array(refusals.of(&mark)).to_string()
 }
 
 async fn records(
@@ -195,9 +223,13 @@ fn listen_to(namespace: &Namespace) {
         },
     );
     namespace.on_disconnect(
-        async |socket: Socket, reason: DisconnectReason, State(log): State<Log>| {
-            let rooms = sorted_rooms(&socket);
-            log.add(&socket, "disconnect", json!({ "reason": reason.as_str(), "rooms": rooms }));
+        async |socket: Socket,
+               reason: DisconnectReason,
+               CloseDescription(why): CloseDescription,
+               State(log): State<Log>| {
+            let (rooms, reason) = (sorted_rooms(&socket), reason.as_str());
+            let end = json!({ "reason": reason, "rooms": rooms, "description": why });
+            log.add(&socket, "disconnect", end);
         },
     );
     answers(namespace);
@@ -352,7 +384,10 @@ async fn stream(
 ) {
     let fill = "x".repeat(bytes);
     for i in 0..count {
-        let _ = socket.emit(&event, (i, &fill));
+        if socket.emit(&event, (i, &fill)).is_err() {
+            // The client has gone: what is left would be written for nobody.
+            return;
+        }
         if i % 10 == 9 {
             tokio::task::yield_now().await;
         }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sockeye_proto::SocketId;
-use sockeye_proto::socket::{EmitArgs, EncodedPacket};
+use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, ToName};
 
 use crate::acks::Acks;
+use crate::conflation::Key;
 use crate::error::EmitError;
 use crate::gather;
 use crate::namespace::Namespace;
-use crate::outbox::Pushed;
+use crate::outbox::{Pushed, Way};
+use crate::outgoing::Shown;
 use crate::rooms::{RoomName, Selection};
 use crate::socket::Socket;
 
@@ -24,7 +26,7 @@ use crate::socket::Socket;
 pub struct Broadcast {
     namespace: Namespace,
     selection: Selection,
-    volatile: bool,
+    way: Way,
 }
 
 impl std::fmt::Debug for Broadcast {
@@ -33,14 +35,14 @@ impl std::fmt::Debug for Broadcast {
             .field("namespace", &self.namespace.name())
             .field("rooms", &self.selection.rooms)
             .field("except", &self.selection.except)
-            .field("volatile", &self.volatile)
+            .field("way", &self.way)
             .finish_non_exhaustive()
     }
 }
 
 impl Broadcast {
     pub(crate) fn new(namespace: Namespace) -> Self {
-        Self { namespace, selection: Selection::default(), volatile: false }
+        Self { namespace, selection: Selection::default(), way: Way::Always }
     }
 
     pub(crate) fn except_id(mut self, id: SocketId) -> Self {
@@ -64,7 +66,15 @@ impl Broadcast {
     /// Passes over every client that cannot take the packet this instant; see
     /// [`Socket::volatile`].
     pub fn volatile(mut self) -> Self {
-        self.volatile = true;
+        self.way = Way::Volatile;
+        self
+    }
+
+    /// Replaces what waits under the same key for a client that is slow, at each of the clients
+    /// for itself; see [`Socket::conflate`].
+    pub fn conflate(mut self, key: impl Into<Arc<str>>) -> Self {
+        let namespace = self.namespace.name_shared();
+        self.way = Way::Latest(Key { namespace, key: key.into() });
         self
     }
 
@@ -80,14 +90,32 @@ impl Broadcast {
     /// # Errors
     /// The name is reserved or the arguments cannot be written. A client that is too slow is no
     /// error here: its own outbox policy applies to it.
-    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
-        let packet = EncodedPacket::event(self.namespace.name(), None, event, &args)?;
+    pub fn emit(&self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
+        let name = event.to_name();
+        let packet = EncodedPacket::event(self.namespace.name(), None, &name, &args)?;
+        self.show(&name, &packet);
         gather::with_list(|list| {
             self.namespace.rooms().for_each(&self.selection, |_, peer| {
-                peer.push_listed(&packet, self.volatile, list);
+                peer.push_listed(&packet, &self.way, list);
             });
         });
         Ok(())
+    }
+
+    /// Sends the event `message`; see [`emit`](Self::emit).
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit).
+    pub fn send(&self, args: impl EmitArgs) -> Result<(), EmitError> {
+        self.emit("message", args)
+    }
+
+    /// Shows the event to the catch-alls of outgoing events of those that it reaches.
+    fn show(&self, name: &Name<'_>, packet: &EncodedPacket) {
+        if self.namespace.has_outgoing() {
+            let shown = Shown::new(name, packet);
+            self.sockets().iter().for_each(|socket| socket.show(&shown));
+        }
     }
 
     /// The sockets that it reaches.
@@ -149,14 +177,20 @@ impl TimedBroadcast {
     ///
     /// # Panics
     /// Outside a tokio runtime with a timer.
-    pub fn emit_with_ack<T>(&self, event: &str, args: impl EmitArgs) -> Result<Acks<T>, EmitError> {
-        let Broadcast { namespace, selection, volatile } = &self.broadcast;
+    pub fn emit_with_ack<T>(
+        &self,
+        event: impl ToName,
+        args: impl EmitArgs,
+    ) -> Result<Acks<T>, EmitError> {
+        let Broadcast { namespace, selection, way } = &self.broadcast;
+        let name = event.to_name();
         let id = namespace.next_ack_id();
-        let packet = EncodedPacket::event(namespace.name(), Some(id), event, &args)?;
+        let packet = EncodedPacket::event(namespace.name(), Some(id), &name, &args)?;
+        self.broadcast.show(&name, &packet);
         Ok(namespace.acks().ask(id, self.limit, |ask| {
             gather::with_list(|list| {
                 namespace.rooms().for_each(selection, |id, peer| {
-                    match peer.push_listed(&packet, *volatile, list) {
+                    match peer.push_listed(&packet, way, list) {
                         Pushed::Queued | Pushed::First | Pushed::WakeTask => ask(*id),
                         Pushed::Dropped | Pushed::Full | Pushed::Overflowed | Pushed::Closed => {}
                     }

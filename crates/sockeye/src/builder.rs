@@ -6,7 +6,9 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use sockeye_proto::engine::Transport;
 
-use crate::config::{Config, OutboxPolicy};
+use crate::address::ClientAddress;
+use crate::config::{Config, HttpCompression, OutboxPolicy};
+use crate::cookie::{CookieHeader, SessionCookie};
 use crate::cors::Cors;
 use crate::extensions::Extensions;
 use crate::namespace::Shared;
@@ -17,7 +19,7 @@ use crate::server::Server;
 #[derive(Debug, Default)]
 #[must_use = "a server is made by `build`"]
 pub struct ServerBuilder {
-    config: Config,
+    pub(crate) config: Config,
     state: Extensions,
 }
 
@@ -32,10 +34,13 @@ macro_rules! options {
 }
 
 impl ServerBuilder {
-    /// The path below which requests are answered. A trailing slash is added where it is missing;
-    /// a request without it is answered too. Default: `/socket.io/`.
+    /// The path below which requests are answered: that path with and without its last slash, and
+    /// everything under it (for `/socket.io/` also `/socket.io` and `/socket.io/any/thing`, but
+    /// not `/socket.iofoo`). So clients need no `addTrailingSlash: false`, nor does it hurt.
+    /// Default: `/socket.io/`.
     pub fn path(mut self, path: &str) -> Self {
-        self.config.path = format!("/{}/", path.trim_matches('/'));
+        let name = path.trim_matches('/');
+        self.config.path = if name.is_empty() { "/".to_owned() } else { format!("/{name}/") };
         self
     }
 
@@ -43,6 +48,59 @@ impl ServerBuilder {
     /// ("Transport unknown"). Default: long-polling and WebSocket.
     pub fn transports(mut self, transports: impl IntoIterator<Item = Transport>) -> Self {
         self.config.transports = transports.into_iter().collect();
+        self
+    }
+
+    /// Sets a cookie with the session's id in the response that opens a session over
+    /// long-polling, for load balancers to be sticky by; over WebSocket there is nothing to be
+    /// sticky for. The server itself does not read it. Default: none.
+    ///
+    /// # Panics
+    /// If the name is no token, or the path or the domain has a semicolon, a control character or
+    /// one that is not ASCII.
+    pub fn cookie(mut self, cookie: SessionCookie) -> Self {
+        self.config.cookie = Some(CookieHeader::new(&cookie));
+        self
+    }
+
+    /// How the responses to long-polling GETs are compressed where the client accepts it; `None`
+    /// turns it off. At most 64 are compressed at one time in a process, what comes beyond that
+    /// is sent as it is; a large one gives way to other tasks every 32 KiB. Default:
+    /// [`HttpCompression::default`].
+    ///
+    /// # Panics
+    /// If the level is above 9.
+    pub fn http_compression(mut self, http_compression: Option<HttpCompression>) -> Self {
+        assert!(http_compression.is_none_or(|options| options.level <= 9), "levels are 0 to 9");
+        self.config.http_compression = http_compression;
+        self
+    }
+
+    /// The sessions at one time of one address (an IPv6 address counts as the /64 it is in); one
+    /// more handshake is answered 429. The address is what
+    /// [`client_address`](Self::client_address) finds; requests of which none is known are not
+    /// limited. Default: none, since behind a proxy that the server has not been told of, all
+    /// clients are one.
+    pub fn connections_per_address_max(mut self, connections_per_address_max: usize) -> Self {
+        self.config.connections_per_address_max = Some(connections_per_address_max);
+        self
+    }
+
+    /// The packets that a client may send per second, on average; in a burst as many as in one
+    /// second. From a client that is faster nothing more is read until it is due: TCP holds it
+    /// back, and over long-polling its POST is answered later. Nothing is lost and nobody
+    /// disconnected, as the client would come back and send all of it again. At least 1. Default:
+    /// none, since what is much differs from application to application.
+    pub fn packets_per_second_max(mut self, packets_per_second_max: u32) -> Self {
+        self.config.rates.packets = Some(packets_per_second_max);
+        self
+    }
+
+    /// The bytes that a client may send per second, on average, as
+    /// [`packets_per_second_max`](Self::packets_per_second_max) has it for packets. What came in
+    /// one read (64 KiB) or one POST is counted whole. At least 1. Default: none.
+    pub fn bytes_per_second_max(mut self, bytes_per_second_max: u32) -> Self {
+        self.config.rates.bytes = Some(bytes_per_second_max);
         self
     }
 
@@ -59,6 +117,11 @@ impl ServerBuilder {
         /// The time a WebSocket has to finish its upgrade; then it is closed and the session goes
         /// on over long-polling. Default: 10 s.
         upgrade_timeout: Duration => upgrade_timeout;
+        /// The time a handshake may take in the application's hooks
+        /// ([`allow_request`](Self::allow_request), [`generate_id`](Self::generate_id); then it is
+        /// answered 503), and again until a WebSocket's client has taken the 101 (then the stream
+        /// is dropped). Default: 10 s.
+        handshake_timeout: Duration => handshake_timeout;
         /// The time a client has to join its first namespace; then it is disconnected.
         /// Default: 45 s.
         connect_timeout: Duration => connect_timeout;
@@ -81,6 +144,12 @@ impl ServerBuilder {
         events_waiting_max: usize => events_waiting_max;
         /// The sessions at one time; one more handshake is answered 503. Default: 1,000,000.
         connections_max: usize => connections_max;
+        /// How the address of a client is found behind proxies; see [`ClientAddress`]. Default: it
+        /// is the peer's.
+        client_address: ClientAddress => client_address;
+        /// The handshakes under way: waiting for the application's hooks, or for a WebSocket's
+        /// client to take the 101. One more is answered 503. Default: 10,000.
+        handshakes_max: usize => handshakes_max;
         /// The namespaces that one client may join; one more closes its connection. Default: 64.
         namespaces_max: usize => namespaces_max;
         /// The namespaces that clients may have made at one time

@@ -1,7 +1,7 @@
 //! The request that opened a connection, kept in one small piece of memory.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use http::request;
@@ -13,12 +13,19 @@ pub struct Handshake {
     /// memory for as long as the client is connected.
     text: Box<str>,
     address: Option<SocketAddr>,
+    /// Where it is not the peer's.
+    client: Option<Box<IpAddr>>,
     time: SystemTime,
     is_cross_origin: bool,
 }
 
 impl Handshake {
-    pub(crate) fn new(parts: &request::Parts, address: Option<SocketAddr>, cross: bool) -> Self {
+    pub(crate) fn new(
+        parts: &request::Parts,
+        address: Option<SocketAddr>,
+        client: Option<IpAddr>,
+        is_cross_origin: bool,
+    ) -> Self {
         let mut text = String::with_capacity(512);
         text.push_str(parts.uri.path_and_query().map_or("", |target| target.as_str()));
         for (name, value) in &parts.headers {
@@ -29,7 +36,13 @@ impl Handshake {
         }
         let time = SystemTime::now();
         // A copy, as long as the text is: what is cut off a larger piece may stay allocated.
-        Self { text: Box::from(&*text), address, time, is_cross_origin: cross }
+        let text = Box::from(&*text);
+        Self { text, address, client: client.map(Box::new), time, is_cross_origin }
+    }
+
+    /// What the stream tells where the request did not.
+    pub(crate) fn complete(&mut self, address: Option<SocketAddr>) {
+        self.address = self.address.or(address);
     }
 
     /// The path and query of the request.
@@ -65,6 +78,12 @@ impl Handshake {
         self.address
     }
 
+    /// The client's address as [`ClientAddress`](crate::ClientAddress) finds it; without that
+    /// option the peer's.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.client.as_deref().copied().or_else(|| self.address.map(|address| address.ip()))
+    }
+
     /// When the request came.
     pub fn time(&self) -> SystemTime {
         self.time
@@ -98,7 +117,7 @@ mod tests {
             .body(())
             .expect("a valid request")
             .into_parts();
-        let handshake = Handshake::new(&parts, None, false);
+        let handshake = Handshake::new(&parts, None, None, false);
         assert_eq!(handshake.url(), "/socket.io/?EIO=4&token=a%20b&token=c");
         assert_eq!(handshake.query_value("token").as_deref(), Some("c"));
         assert_eq!(handshake.header("user-AGENT"), Some("test"));

@@ -25,11 +25,16 @@
 //! * Everything a peer can make the server hold has a limit: see [`ServerBuilder`].
 
 mod acks;
+mod address;
+mod admission;
 mod broadcast;
 mod builder;
 mod config;
+mod conflation;
 mod connection;
+mod cookie;
 mod cors;
+mod erased;
 mod error;
 mod extensions;
 mod extract;
@@ -37,38 +42,51 @@ mod gather;
 mod handler;
 mod handlers;
 mod handshake;
+mod hooks;
 mod listen;
+mod listening;
 mod namespace;
 mod outbox;
+mod outgoing;
+mod panics;
 mod parent;
 mod reason;
 mod registry;
+mod reply;
 mod rooms;
 mod server;
 mod service;
 mod socket;
 
 pub use acks::{Acks, CollectedAcks};
+pub use address::{ClientAddress, PeerAddr};
 pub use broadcast::{Broadcast, IntoRooms, TimedBroadcast};
 pub use builder::ServerBuilder;
-pub use config::OutboxPolicy;
+pub use config::{HttpCompression, OutboxPolicy};
+pub use cookie::{CookiePriority, SameSite, SessionCookie};
 pub use cors::Cors;
+pub use erased::Listener;
 pub use error::{AckError, ConnectError, EmitError, HandlerError, Rejection};
 pub use extensions::Extensions;
 pub use extract::{
-    Ack, Args, Auth, Data, EventName, FromParts, OnConnect, OnDisconnect, OnEvent, Parts, RawArgs,
-    State,
+    Ack, Args, Auth, Data, EventName, Extension, FromParts, OnConnect, OnDisconnect, OnEvent,
+    Parts, RawArgs, State,
 };
-pub use handler::{AckTarget, Handler, IntoAdmission, IntoReply, Reply};
+pub use handler::{Handler, With, with};
 pub use handshake::Handshake;
+pub use hooks::{ConnectionError, ConnectionErrorContext, Refusal};
 pub use listen::listen;
 pub use namespace::Namespace;
+pub use outgoing::Outgoing;
 pub use parent::{NamespaceRequest, ParentBroadcast, ParentNamespace, PatternError};
-pub use reason::DisconnectReason;
+pub use reason::{CloseDescription, DisconnectReason};
+pub use reply::{AckTarget, IntoAdmission, IntoReply, IntoVerdict, Reply};
 pub use rooms::RoomName;
 pub use server::Server;
-pub use service::{NotFound, PeerAddr, ResponseFuture, SocketIoLayer, SocketIoService};
+pub use service::{NotFound, ResponseFuture, SocketIoLayer, SocketIoService};
 pub use socket::{Emitter, Socket};
 pub use sockeye_proto::SocketId;
 pub use sockeye_proto::engine::Transport;
-pub use sockeye_proto::socket::{ArgsWriter, Binary, EmitArgs, EncodeError, OwnedArgs};
+pub use sockeye_proto::socket::{
+    ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, ToName,
+};

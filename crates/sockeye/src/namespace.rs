@@ -4,21 +4,26 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use sockeye_proto::SocketId;
-use sockeye_proto::socket::EmitArgs;
+use sockeye_proto::socket::{EmitArgs, ToName};
 
 use crate::acks::AckTable;
 use crate::broadcast::{Broadcast, IntoRooms};
 use crate::config::Config;
+use crate::erased::{Admitting, Erased, Hooking, Listener, Middleware};
 use crate::error::{ConnectError, EmitError, HandlerError};
 use crate::extensions::Extensions;
-use crate::extract::{OnConnect, OnDisconnect, OnEvent, Parts};
-use crate::handler::{Erased, Handler, IntoAdmission, IntoReply, Middleware};
-use crate::handlers::Handlers;
+use crate::extract::{OnConnect, Parts};
+use crate::handler::Handler;
+use crate::handlers::{Handlers, Hook, Lists};
+use crate::listening::Listens;
+use crate::panics;
+use crate::reply::IntoAdmission;
 use crate::rooms::Rooms;
 use crate::socket::Socket;
 
@@ -44,7 +49,12 @@ struct Inner {
     rooms: Rooms,
     sockets: RwLock<HashMap<SocketId, Socket>>,
     middlewares: RwLock<Vec<Arc<dyn Middleware>>>,
-    handlers: RwLock<Handlers>,
+    handlers: Handlers,
+    /// Whether there have been any. Events of sockets that have all their handlers themselves
+    /// take no lock that other threads take too.
+    has_handlers: AtomicBool,
+    /// How many have catch-alls of outgoing events: the sockets, and the namespace itself.
+    outgoing_count: AtomicUsize,
     /// The next acknowledgement id.
     next_ack: AtomicU64,
     acks: AckTable,
@@ -64,7 +74,7 @@ impl Namespace {
     /// A new one with the middlewares and handlers that this one has now.
     pub(crate) fn child(&self, name: Arc<str>, params: Vec<(String, String)>) -> Self {
         let middlewares = self.0.middlewares.read().clone();
-        let handlers = self.0.handlers.read().clone();
+        let handlers = self.0.handlers.duplicate();
         Self::with(name, params, self.0.shared.clone(), middlewares, handlers)
     }
 
@@ -75,6 +85,7 @@ impl Namespace {
         middlewares: Vec<Arc<dyn Middleware>>,
         handlers: Handlers,
     ) -> Self {
+        let has_outgoing = handlers.read(Lists::has_outgoing);
         Self(Arc::new(Inner {
             name,
             params,
@@ -82,7 +93,9 @@ impl Namespace {
             rooms: Rooms::new(),
             sockets: RwLock::default(),
             middlewares: RwLock::new(middlewares),
-            handlers: RwLock::new(handlers),
+            has_handlers: AtomicBool::new(has_outgoing.is_some()),
+            outgoing_count: AtomicUsize::new(has_outgoing.unwrap_or(false).into()),
+            handlers,
             next_ack: AtomicU64::new(0),
             acks: AckTable::default(),
         }))
@@ -107,46 +120,19 @@ impl Namespace {
         H::Output: IntoAdmission,
         M: 'static,
     {
-        self.0.middlewares.write().push(Arc::new(Erased::<H, M>::new(middleware)));
+        self.0.middlewares.write().push(Arc::new(Erased::<H, M, _>::new(Admitting, middleware)));
     }
 
-    /// Runs for each admitted socket, after the client has been told. The socket's events wait
-    /// until it is done, so none is missed by listeners that it adds.
-    pub fn on_connection<H, M>(&self, handler: H)
+    /// Runs for each admitted socket, after the client has been told; several one after the other,
+    /// in the order in which they were added. The socket's events wait until they are done, so
+    /// none is missed by listeners that they add.
+    pub fn on_connection<H, M>(&self, handler: H) -> Listener
     where
         H: Handler<OnConnect, M, Output = ()>,
         M: 'static,
     {
-        self.0.handlers.write().on_connection(handler);
-    }
-
-    /// Listens to an event of every socket. It costs no memory per socket; a handler that a
-    /// socket has for itself ([`Socket::on`]) comes before it.
-    pub fn on<H, M>(&self, event: impl Into<Cow<'static, str>>, handler: H)
-    where
-        H: Handler<OnEvent, M>,
-        H::Output: IntoReply,
-        M: 'static,
-    {
-        self.0.handlers.write().on(event.into(), handler);
-    }
-
-    /// As [`Socket::on_disconnecting`], for every socket that has no handler of its own.
-    pub fn on_disconnecting<H, M>(&self, handler: H)
-    where
-        H: Handler<OnDisconnect, M, Output = ()>,
-        M: 'static,
-    {
-        self.0.handlers.write().on_disconnecting(handler);
-    }
-
-    /// As [`Socket::on_disconnect`], for every socket that has no handler of its own.
-    pub fn on_disconnect<H, M>(&self, handler: H)
-    where
-        H: Handler<OnDisconnect, M, Output = ()>,
-        M: 'static,
-    {
-        self.0.handlers.write().on_disconnect(handler);
+        let role = Hooking::<OnConnect>(PhantomData);
+        self.add_handler(role, handler, |lists, handler| lists.add_hook(Hook::Connection, handler))
     }
 
     /// To everyone in the namespace.
@@ -168,8 +154,16 @@ impl Namespace {
     ///
     /// # Errors
     /// As [`Broadcast::emit`].
-    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
+    pub fn emit(&self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
         self.broadcast().emit(event, args)
+    }
+
+    /// Sends the event `message` to everyone.
+    ///
+    /// # Errors
+    /// As [`Broadcast::emit`].
+    pub fn send(&self, args: impl EmitArgs) -> Result<(), EmitError> {
+        self.broadcast().send(args)
     }
 
     /// The connected socket with this id.
@@ -200,8 +194,25 @@ impl Namespace {
         &self.0.rooms
     }
 
-    pub(crate) fn handlers(&self) -> &RwLock<Handlers> {
-        &self.0.handlers
+    /// Looks into the handlers, if there are any.
+    pub(crate) fn read_handlers(&self, read: impl FnOnce(&Lists)) {
+        if self.0.has_handlers.load(Ordering::Acquire) {
+            self.0.handlers.read(read);
+        }
+    }
+
+    /// Whether anyone looks at outgoing events.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        self.0.outgoing_count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Counts one who has catch-alls of outgoing events now, or has no more.
+    pub(crate) fn count_outgoing(&self, had: bool, has: bool) {
+        match (had, has) {
+            (false, true) => drop(self.0.outgoing_count.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.0.outgoing_count.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -222,11 +233,15 @@ impl Namespace {
         &self.0.acks
     }
 
+    /// Tells the error hook.
     pub(crate) fn report(&self, socket: &Socket, event: &str, error: &HandlerError) {
         let hook = self.0.shared.on_error.read().clone();
-        match hook {
-            Some(hook) => hook(socket, event, error),
-            None => tracing::warn!(socket = %socket.id(), event, %error, "a handler failed"),
+        let told = hook.map(|hook| panics::catch(|| hook(socket, event, error)));
+        if told != Some(Ok(())) {
+            tracing::warn!(socket = %socket.id(), event, %error, "a handler failed");
+        }
+        if told == Some(Err(panics::Panicked)) {
+            tracing::error!(socket = %socket.id(), event, "the error hook panicked");
         }
     }
 
@@ -239,7 +254,8 @@ impl Namespace {
         let socket = socket.clone();
         (!middlewares.is_empty()).then_some(async move {
             for middleware in middlewares {
-                let admission = middleware.call(&mut Parts::connect(&socket))?;
+                let admission =
+                    middleware.call(&mut Parts::hook(&socket, Hook::Connection, None))?;
                 admission.await?;
             }
             Ok(())
@@ -252,6 +268,17 @@ impl Namespace {
 
     pub(crate) fn remove(&self, id: &SocketId) {
         self.0.sockets.write().remove(id);
+    }
+}
+
+impl Listens for Namespace {
+    fn handlers(&self) -> &Handlers {
+        &self.0.handlers
+    }
+
+    fn changed(&self, had_outgoing: bool, has_outgoing: bool) {
+        self.0.has_handlers.store(true, Ordering::Release);
+        self.count_outgoing(had_outgoing, has_outgoing);
     }
 }
 

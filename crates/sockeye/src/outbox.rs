@@ -5,6 +5,9 @@
 //! gathered and leaves in one write (see [`crate::gather`]). An outbox holds a buffer only while
 //! packets wait.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 
@@ -14,6 +17,7 @@ use sockeye_proto::socket::EncodedPacket;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use crate::config::OutboxPolicy;
+use crate::conflation::{Key, Places};
 
 /// Packets up to this many bytes in all are copied together, so that one plain `write` takes
 /// them; larger ones are handed to the kernel where they are.
@@ -35,6 +39,18 @@ pub(crate) enum Link {
     Task,
     /// Nothing leaves any more.
     Closed,
+}
+
+/// What a packet is worth to its emitter.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Way {
+    /// It is sent, however long that takes.
+    #[default]
+    Always,
+    /// It is sent only if the peer can take it now.
+    Volatile,
+    /// It replaces one of the same key that waits.
+    Latest(Key),
 }
 
 /// What became of a pushed packet.
@@ -74,7 +90,6 @@ pub(crate) enum Flushed {
 pub(crate) struct Outbox {
     state: Mutex<State>,
     bytes_max: usize,
-    policy: OutboxPolicy,
 }
 
 struct State {
@@ -92,6 +107,10 @@ struct State {
     broken: bool,
     /// The connection is ending: what waits still leaves, nothing is added.
     ended: bool,
+    /// Never changed; beside the flags it takes no room.
+    policy: OutboxPolicy,
+    /// Which of `waiting` may be replaced; rare.
+    places: Option<Box<Places>>,
 }
 
 impl Outbox {
@@ -106,8 +125,10 @@ impl Outbox {
             overflowed: false,
             broken: false,
             ended: false,
+            policy,
+            places: None,
         };
-        Self { state: Mutex::new(state), bytes_max, policy }
+        Self { state: Mutex::new(state), bytes_max }
     }
 
     /// Adds a packet. `in_turn` says that the caller is the connection's own task, which flushes
@@ -120,10 +141,44 @@ impl Outbox {
         if volatile && !state.is_writable() {
             return Pushed::Dropped;
         }
+        self.add(&mut state, packet, in_turn)
+    }
+
+    /// As [`push`](Self::push); but if a packet with the same key waits, of which nothing has
+    /// left, this one takes its place.
+    pub(crate) fn push_latest(&self, packet: EncodedPacket, key: &Key, in_turn: bool) -> Pushed {
+        let mut state = self.state.lock();
+        if state.ended {
+            return Pushed::Closed;
+        }
+        if let Some(at) = state.replaceable(key)
+            && state.policy == OutboxPolicy::DropOldest
+        {
+            let more = packet.wire().len().saturating_sub(state.waiting[at].wire().len());
+            state.drop_oldest(self.bytes_max, more);
+        }
+        if let Some(at) = state.replaceable(key) {
+            let bytes = state.bytes - state.waiting[at].wire().len() + packet.wire().len();
+            // One that grows beyond the limit is judged as any other.
+            if bytes <= self.bytes_max || state.waiting.len() == 1 {
+                state.bytes = bytes;
+                state.waiting[at] = packet;
+                return Pushed::Queued;
+            }
+        }
+        let pushed = self.add(&mut state, packet, in_turn);
+        if matches!(pushed, Pushed::Queued | Pushed::First | Pushed::WakeTask) {
+            let last = state.waiting.len() - 1;
+            state.places.get_or_insert_with(|| Box::new(Places::new())).set(key.clone(), last);
+        }
+        pushed
+    }
+
+    fn add(&self, state: &mut State, packet: EncodedPacket, in_turn: bool) -> Pushed {
         let bytes = packet.wire().len();
         // One packet always fits, however large: its own size is bounded elsewhere.
         if state.bytes + bytes > self.bytes_max && !state.waiting.is_empty() {
-            match self.policy {
+            match state.policy {
                 OutboxPolicy::Refuse => return Pushed::Full,
                 OutboxPolicy::DropOldest => state.drop_oldest(self.bytes_max, bytes),
                 OutboxPolicy::Disconnect => {
@@ -199,6 +254,7 @@ impl Outbox {
             out.extend_from_slice(packet.wire());
         }
         state.waiting = SmallVec::new();
+        state.places = None;
         state.taken = state.bytes;
     }
 
@@ -238,6 +294,9 @@ impl Outbox {
         if !owed.is_empty() {
             state.bytes += owed.len();
             state.waiting.insert(0, EncodedPacket::frames(owed));
+            if let Some(places) = &mut state.places {
+                places.retreat();
+            }
         }
     }
 
@@ -304,11 +363,27 @@ impl State {
             self.bytes -= self.waiting[end].wire().len();
             end += 1;
         }
+        self.remove(first, end);
+    }
+
+    /// Where a packet with this key waits that can still be replaced.
+    fn replaceable(&self, key: &Key) -> Option<usize> {
+        let at = self.places.as_ref()?.index(key)?;
+        let is_leaving = at == 0 && self.taken > 0 && matches!(self.link, Link::Direct(_));
+        (at < self.waiting.len() && !is_leaving).then_some(at)
+    }
+
+    /// What stands from `first` to before `end` has left or is dropped.
+    fn remove(&mut self, first: usize, end: usize) {
         self.waiting.drain(first..end);
+        if let Some(places) = &mut self.places {
+            places.advance(end - first);
+        }
     }
 
     fn clear(&mut self) {
         self.waiting = SmallVec::new();
+        self.places = None;
         self.taken = 0;
         self.bytes = 0;
     }
@@ -352,7 +427,7 @@ impl State {
         if done == self.waiting.len() {
             self.clear();
         } else {
-            self.waiting.drain(..done);
+            self.remove(0, done);
         }
     }
 }
@@ -385,70 +460,4 @@ fn write_some(
         }
         (scratch.len(), socket.try_write(scratch))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn packet(size: usize) -> EncodedPacket {
-        EncodedPacket::event_raw("/", None, "e", &format!("\"{}\"", "x".repeat(size)), &[])
-    }
-
-    fn polling(bytes_max: usize, policy: OutboxPolicy) -> Outbox {
-        Outbox::new(Link::Polling { get: false }, bytes_max, policy)
-    }
-
-    #[test]
-    fn volatile_goes_only_when_a_get_waits_and_nothing_is_before_it() {
-        let outbox = polling(1000, OutboxPolicy::Disconnect);
-        assert_eq!(outbox.push(packet(1), true, false), Pushed::Dropped);
-        outbox.set_get_waiting(true);
-        assert_eq!(outbox.push(packet(1), true, false), Pushed::WakeTask);
-        assert_eq!(outbox.push(packet(1), true, false), Pushed::Dropped, "two in a row");
-        assert_eq!(outbox.push(packet(1), false, false), Pushed::Queued);
-    }
-
-    #[test]
-    fn a_full_outbox_follows_its_policy() {
-        let refuse = polling(250, OutboxPolicy::Refuse);
-        assert_eq!(refuse.push(packet(200), false, false), Pushed::Queued);
-        assert_eq!(refuse.push(packet(100), false, false), Pushed::Full);
-
-        let disconnect = polling(250, OutboxPolicy::Disconnect);
-        disconnect.push(packet(200), false, false);
-        assert_eq!(disconnect.push(packet(100), false, false), Pushed::Overflowed);
-        assert_eq!(disconnect.flush(), Flushed::Overflowed);
-
-        let drop_oldest = polling(250, OutboxPolicy::DropOldest);
-        drop_oldest.push(packet(200), false, false);
-        assert_eq!(drop_oldest.push(packet(100), false, false), Pushed::Queued);
-        let body = drop_oldest.take_payload().expect("the newer packet");
-        assert!(body.len() < 150, "only the newer packet is left: {} bytes", body.len());
-    }
-
-    #[test]
-    fn one_packet_fits_however_large() {
-        let outbox = polling(10, OutboxPolicy::Disconnect);
-        assert_eq!(outbox.push(packet(5000), false, false), Pushed::Queued);
-    }
-
-    #[test]
-    fn a_closed_outbox_holds_nothing() {
-        let outbox = polling(1000, OutboxPolicy::Disconnect);
-        outbox.push(packet(10), false, false);
-        outbox.close();
-        assert_eq!(outbox.bytes(), 0);
-        assert_eq!(outbox.push(packet(1), false, false), Pushed::Closed);
-    }
-
-    #[test]
-    fn a_payload_joins_packets_with_the_separator() {
-        let outbox = polling(1000, OutboxPolicy::Disconnect);
-        outbox.push(EncodedPacket::event_raw("/", None, "a", "1", &[]), false, false);
-        outbox.push(EncodedPacket::event_raw("/", None, "b", "", &[]), false, false);
-        let body = outbox.take_payload().expect("two packets");
-        assert_eq!(body, b"42[\"a\",1]\x1e42[\"b\"]");
-        assert_eq!(outbox.take_payload(), None);
-    }
 }

@@ -1,7 +1,6 @@
 //! Dynamic namespaces: names that a pattern or a predicate lets clients make, and what all of
 //! those have in common. Does not know connections; they ask it for a namespace by name.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -9,14 +8,16 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
-use sockeye_proto::socket::{ArgsWriter, EmitArgs, EncodeError};
+use sockeye_proto::socket::{ArgsWriter, EmitArgs, EncodeError, ToName};
 
 use crate::broadcast::{Broadcast, IntoRooms};
+use crate::erased::Listener;
 use crate::error::EmitError;
-use crate::extract::{OnConnect, OnDisconnect, OnEvent};
-use crate::handler::{BoxFuture, Handler, IntoAdmission, IntoReply};
+use crate::extract::OnConnect;
+use crate::handler::{BoxFuture, Handler};
 use crate::handshake::Handshake;
 use crate::namespace::Namespace;
+use crate::reply::IntoAdmission;
 
 /// A client's wish for a namespace that does not exist yet.
 #[derive(Clone)]
@@ -124,40 +125,12 @@ impl ParentNamespace {
     }
 
     /// [`Namespace::on_connection`] of the children that are made from now on.
-    pub fn on_connection<H, M>(&self, handler: H)
+    pub fn on_connection<H, M>(&self, handler: H) -> Listener
     where
         H: Handler<OnConnect, M, Output = ()>,
         M: 'static,
     {
-        self.0.template.on_connection(handler);
-    }
-
-    /// [`Namespace::on`] of the children that are made from now on.
-    pub fn on<H, M>(&self, event: impl Into<Cow<'static, str>>, handler: H)
-    where
-        H: Handler<OnEvent, M>,
-        H::Output: IntoReply,
-        M: 'static,
-    {
-        self.0.template.on(event, handler);
-    }
-
-    /// [`Namespace::on_disconnecting`] of the children that are made from now on.
-    pub fn on_disconnecting<H, M>(&self, handler: H)
-    where
-        H: Handler<OnDisconnect, M, Output = ()>,
-        M: 'static,
-    {
-        self.0.template.on_disconnecting(handler);
-    }
-
-    /// [`Namespace::on_disconnect`] of the children that are made from now on.
-    pub fn on_disconnect<H, M>(&self, handler: H)
-    where
-        H: Handler<OnDisconnect, M, Output = ()>,
-        M: 'static,
-    {
-        self.0.template.on_disconnect(handler);
+        self.0.template.on_connection(handler)
     }
 
     /// The children there are now, in the order in which they were made.
@@ -184,8 +157,13 @@ impl ParentNamespace {
     ///
     /// # Errors
     /// As [`Broadcast::emit`].
-    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
+    pub fn emit(&self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
         self.broadcast().emit(event, args)
+    }
+
+    /// What children are made like.
+    pub(crate) fn template(&self) -> &Namespace {
+        &self.0.template
     }
 
     /// Whether the rule lets a client make this namespace.
@@ -244,12 +222,19 @@ impl ParentBroadcast {
         self.map(Broadcast::volatile)
     }
 
+    /// As [`Broadcast::conflate`].
+    pub fn conflate(self, key: impl Into<Arc<str>>) -> Self {
+        let key = key.into();
+        self.map(|broadcast| broadcast.conflate(key.clone()))
+    }
+
     /// Sends an event, encoded once for each child: its name is in the packet.
     ///
     /// # Errors
     /// As [`Broadcast::emit`].
-    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
-        self.0.iter().try_for_each(|broadcast| broadcast.emit(event, Again(&args)))
+    pub fn emit(&self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
+        let event = event.to_name();
+        self.0.iter().try_for_each(|broadcast| broadcast.emit(&event, Again(&args)))
     }
 
     fn map(self, change: impl FnMut(Broadcast) -> Broadcast) -> Self {

@@ -4,6 +4,9 @@ use std::fmt;
 
 use sockeye_proto::engine::CloseReason;
 
+use crate::error::Rejection;
+use crate::extract::{FromParts, OnDisconnect, Parts};
+
 /// Why a socket left its namespace. [`as_str`](Self::as_str) is the string that Node's
 /// `disconnect` event carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +30,20 @@ pub enum DisconnectReason {
 }
 
 impl DisconnectReason {
+    /// Whether the connection ended, and its sockets with it.
+    fn is_of_connection(self) -> bool {
+        match self {
+            Self::TransportError
+            | Self::TransportClose
+            | Self::ForcedClose
+            | Self::PingTimeout
+            | Self::ParseError => true,
+            Self::ServerShuttingDown
+            | Self::ClientNamespaceDisconnect
+            | Self::ServerNamespaceDisconnect => false,
+        }
+    }
+
     /// The official string.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,6 +56,28 @@ impl DisconnectReason {
             Self::ClientNamespaceDisconnect => "client namespace disconnect",
             Self::ServerNamespaceDisconnect => "server namespace disconnect",
         }
+    }
+}
+
+/// What exactly ended the connection, in words for people and logs (Node's second argument of
+/// `disconnect`): an extractor of `on_disconnecting` and `on_disconnect`. `None` where only the
+/// socket ended, by either side's wish, or the whole server.
+///
+/// ```
+/// # use sockeye::{CloseDescription, DisconnectReason, Server};
+/// # let io = Server::default();
+/// io.on_disconnect(async |reason: DisconnectReason, CloseDescription(why): CloseDescription| {
+///     println!("{reason}: {}", why.unwrap_or_default());
+/// });
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseDescription(pub Option<String>);
+
+impl FromParts<OnDisconnect> for CloseDescription {
+    fn from_parts(parts: &mut Parts<'_>) -> Result<Self, Rejection> {
+        let reason = DisconnectReason::from_parts(parts)?;
+        let description = parts.socket().peer().description();
+        Ok(Self(description.filter(|_| reason.is_of_connection()).map(str::to_owned)))
     }
 }
 

@@ -2,29 +2,38 @@
 //! Does not know HTTP; the service brings it connections.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sockeye_proto::socket::EmitArgs;
+use sockeye_proto::engine::Transport;
+use sockeye_proto::socket::{EmitArgs, ToName};
 use sockeye_proto::{SessionId, SocketId};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use crate::admission::Admission;
 use crate::broadcast::{Broadcast, IntoRooms};
 use crate::builder::ServerBuilder;
 use crate::config::Config;
 use crate::connection::{Command, Peer};
+use crate::erased::Listener;
 use crate::error::{EmitError, HandlerError};
-use crate::extract::{OnConnect, OnDisconnect, OnEvent};
-use crate::handler::{Handler, IntoAdmission, IntoReply};
+use crate::extract::OnConnect;
+use crate::handler::Handler;
 use crate::namespace::{Namespace, Shared, with_slash};
 use crate::parent::{NamespaceRequest, ParentNamespace, PatternError};
 use crate::reason::DisconnectReason;
 use crate::registry::Registry;
+use crate::reply::IntoAdmission;
 use crate::service::{NotFound, SocketIoLayer, SocketIoService};
 use crate::socket::Socket;
+
+/// How often a draining server closes some of its sessions, on average.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A Socket.IO server. Clones are handles to the same one.
 ///
@@ -37,13 +46,19 @@ struct Inner {
     shared: Arc<Shared>,
     root: Namespace,
     namespaces: Registry,
-    sessions: Mutex<HashMap<SessionId, Arc<Peer>>>,
-    /// The connections whose tasks run: after its session has ended, a connection still sends
-    /// what waits and has its handlers finish.
-    open: AtomicUsize,
-    is_shutting_down: AtomicBool,
+    sessions: Mutex<Sessions>,
+    admission: Admission,
+    is_draining: AtomicBool,
     /// A connection's task has ended.
     ended: Notify,
+}
+
+/// The sessions there are.
+#[derive(Default)]
+struct Sessions {
+    peers: HashMap<SessionId, Arc<Peer>>,
+    /// How many of them are over WebSocket.
+    websockets: usize,
 }
 
 impl fmt::Debug for Server {
@@ -73,8 +88,8 @@ impl Server {
             namespaces,
             root,
             sessions: Mutex::default(),
-            open: AtomicUsize::new(0),
-            is_shutting_down: AtomicBool::new(false),
+            admission: Admission::default(),
+            is_draining: AtomicBool::new(false),
             ended: Notify::new(),
         }))
     }
@@ -164,40 +179,12 @@ impl Server {
     }
 
     /// [`Namespace::on_connection`] of `/`.
-    pub fn on_connection<H, M>(&self, handler: H)
+    pub fn on_connection<H, M>(&self, handler: H) -> Listener
     where
         H: Handler<OnConnect, M, Output = ()>,
         M: 'static,
     {
-        self.0.root.on_connection(handler);
-    }
-
-    /// [`Namespace::on`] of `/`.
-    pub fn on<H, M>(&self, event: impl Into<std::borrow::Cow<'static, str>>, handler: H)
-    where
-        H: Handler<OnEvent, M>,
-        H::Output: IntoReply,
-        M: 'static,
-    {
-        self.0.root.on(event, handler);
-    }
-
-    /// [`Namespace::on_disconnecting`] of `/`.
-    pub fn on_disconnecting<H, M>(&self, handler: H)
-    where
-        H: Handler<OnDisconnect, M, Output = ()>,
-        M: 'static,
-    {
-        self.0.root.on_disconnecting(handler);
-    }
-
-    /// [`Namespace::on_disconnect`] of `/`.
-    pub fn on_disconnect<H, M>(&self, handler: H)
-    where
-        H: Handler<OnDisconnect, M, Output = ()>,
-        M: 'static,
-    {
-        self.0.root.on_disconnect(handler);
+        self.0.root.on_connection(handler)
     }
 
     /// Sees every handler's failure in every namespace: the socket, the event's name (or
@@ -226,13 +213,36 @@ impl Server {
     ///
     /// # Errors
     /// As [`Broadcast::emit`].
-    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
+    pub fn emit(&self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
         self.0.root.emit(event, args)
+    }
+
+    /// [`Namespace::send`] of `/`.
+    ///
+    /// # Errors
+    /// As [`Broadcast::emit`].
+    pub fn send(&self, args: impl EmitArgs) -> Result<(), EmitError> {
+        self.0.root.send(args)
     }
 
     /// How many sessions (clients, over whichever transport) there are.
     pub fn session_count(&self) -> usize {
-        self.0.sessions.lock().len()
+        self.0.sessions.lock().peers.len()
+    }
+
+    /// How many sessions there are over this transport.
+    pub fn session_count_over(&self, transport: Transport) -> usize {
+        let sessions = self.0.sessions.lock();
+        match transport {
+            Transport::WebSocket => sessions.websockets,
+            Transport::Polling => sessions.peers.len() - sessions.websockets,
+        }
+    }
+
+    /// Whether the server is ending ([`drain`](Self::drain), [`shutdown`](Self::shutdown)): what
+    /// a readiness probe says no to.
+    pub fn is_draining(&self) -> bool {
+        self.0.is_draining.load(Ordering::Acquire)
     }
 
     /// Ends the service: new handshakes are refused with 503, each socket is disconnected with
@@ -241,15 +251,24 @@ impl Server {
     ///
     /// The HTTP server is the caller's, to be stopped beside it. Calling it again waits again.
     pub async fn shutdown(&self, limit: Duration) -> bool {
-        self.0.is_shutting_down.store(true, Ordering::Release);
-        let peers: Vec<_> = self.0.sessions.lock().values().cloned().collect();
-        for peer in peers {
-            peer.command(Command::Close(DisconnectReason::ServerShuttingDown));
-        }
+        self.drain(Duration::ZERO, limit).await
+    }
+
+    /// As [`shutdown`](Self::shutdown), with the sessions that there are closed little by little
+    /// over the time `over`, in random order: closed all at once, clients come back all at once.
+    /// Until then they go on as before. Returns when all of it is done, or `limit` after the last
+    /// was closed; whether it was.
+    ///
+    /// # Cancel safety
+    /// Dropped, it closes no more sessions and goes on refusing new ones; calling it again goes on
+    /// with the rest.
+    pub async fn drain(&self, over: Duration, limit: Duration) -> bool {
+        self.0.is_draining.store(true, Ordering::Release);
+        self.close_in_batches(over).await;
         let all = async {
             loop {
                 let ended = self.0.ended.notified();
-                if self.0.open.load(Ordering::Acquire) == 0 {
+                if self.0.admission.is_empty() {
                     return;
                 }
                 ended.await;
@@ -258,8 +277,37 @@ impl Server {
         tokio::time::timeout(limit, all).await.is_ok()
     }
 
+    async fn close_in_batches(&self, over: Duration) {
+        // A map's order is random already.
+        let mut peers: Vec<_> = self.0.sessions.lock().peers.values().cloned().collect();
+        let (all, begun) = (peers.len(), Instant::now());
+        while begun.elapsed() < over && !self.0.admission.is_empty() {
+            let mut jitter = [0];
+            // Without randomness the batches are regular.
+            let _ = getrandom::fill(&mut jitter);
+            let part = 0.5 + f32::from(jitter[0]) / 255.0;
+            let left = over.saturating_sub(begun.elapsed());
+            tokio::time::sleep(DRAIN_INTERVAL.mul_f32(part).min(left)).await;
+            let part = begun.elapsed().as_secs_f64() / over.as_secs_f64();
+            let stay = all - ((all as f64 * part) as usize).min(all);
+            for peer in peers.drain(stay.min(peers.len())..) {
+                peer.command(Command::Close(DisconnectReason::ServerShuttingDown));
+            }
+        }
+        // The rest, and those whose handshake was under way when this began.
+        let rest: Vec<_> = self.0.sessions.lock().peers.values().cloned().collect();
+        for peer in rest {
+            peer.command(Command::Close(DisconnectReason::ServerShuttingDown));
+        }
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.0.shared.config
+    }
+
+    /// The namespace `/`.
+    pub(crate) fn root(&self) -> &Namespace {
+        &self.0.root
     }
 
     /// A socket wants to be in a namespace; it is, until [`leave`](Self::leave).
@@ -286,31 +334,47 @@ impl Server {
         self.0.namespaces.leave(namespace.name(), cleanup);
     }
 
-    pub(crate) fn is_shutting_down(&self) -> bool {
-        self.0.is_shutting_down.load(Ordering::Acquire)
-    }
-
-    /// Whether one more session fits.
-    pub(crate) fn has_room(&self) -> bool {
-        self.session_count() < self.config().connections_max
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.0.admission
     }
 
     pub(crate) fn session(&self, id: &SessionId) -> Option<Arc<Peer>> {
-        self.0.sessions.lock().get(id).cloned()
+        self.0.sessions.lock().peers.get(id).cloned()
     }
 
-    pub(crate) fn register(&self, id: SessionId, peer: Arc<Peer>) {
-        self.0.open.fetch_add(1, Ordering::AcqRel);
-        self.0.sessions.lock().insert(id, peer);
+    /// Adds a session, unless another one has its id.
+    #[must_use]
+    pub(crate) fn register(&self, id: SessionId, peer: &Arc<Peer>, transport: Transport) -> bool {
+        {
+            let mut sessions = self.0.sessions.lock();
+            match sessions.peers.entry(id) {
+                Entry::Occupied(_) => return false,
+                Entry::Vacant(entry) => entry.insert(peer.clone()),
+            };
+            sessions.websockets += usize::from(transport == Transport::WebSocket);
+        }
+        // A handshake that was under way when the server began to end.
+        if self.is_draining() {
+            peer.command(Command::Close(DisconnectReason::ServerShuttingDown));
+        }
+        true
     }
 
-    pub(crate) fn unregister(&self, id: &SessionId) {
-        self.0.sessions.lock().remove(id);
+    /// A session of long-polling goes on over WebSocket.
+    pub(crate) fn register_upgrade(&self) {
+        self.0.sessions.lock().websockets += 1;
     }
 
-    /// Once for each [`register`](Self::register), when the connection's task is done.
+    /// Removes a session, if it is there, from those over `transport`.
+    pub(crate) fn unregister(&self, id: &SessionId, transport: Transport) {
+        let mut sessions = self.0.sessions.lock();
+        if sessions.peers.remove(id).is_some() {
+            sessions.websockets -= usize::from(transport == Transport::WebSocket);
+        }
+    }
+
+    /// A place has been given back.
     pub(crate) fn connection_ended(&self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
         self.0.ended.notify_waiters();
     }
 

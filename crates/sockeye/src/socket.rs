@@ -1,7 +1,8 @@
 //! A socket: one client in one namespace, and all that a handler can do with it.
 //! Does not know how packets travel; it pushes to its connection's outbox.
 
-use std::borrow::Cow;
+mod emitter;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -9,28 +10,34 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use indexmap::IndexSet;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use sockeye_proto::SocketId;
 use sockeye_proto::engine::Transport;
-use sockeye_proto::socket::{EmitArgs, EncodedPacket, OwnedArgs};
+use sockeye_proto::socket::{EmitArgs, EncodedPacket, OwnedArgs, ToName};
 use tokio::sync::oneshot;
 
 use crate::broadcast::{Broadcast, IntoRooms};
 use crate::connection::{Command, Peer};
-use crate::error::{AckError, EmitError};
+use crate::erased::EventHandler;
+use crate::error::{AckError, EmitError, HandlerError};
 use crate::extensions::Extensions;
-use crate::extract::{OnDisconnect, OnEvent};
-use crate::handler::{EventHandler, Handler, IntoReply};
-use crate::handlers::Handlers;
+use crate::handlers::{Found, Handlers, Hook, HookHandlers, Lists};
 use crate::handshake::Handshake;
+use crate::listening::Listens;
 use crate::namespace::Namespace;
-use crate::outbox::Pushed;
+use crate::outbox::{Pushed, Way};
+use crate::outgoing::Shown;
+use crate::panics;
 use crate::rooms::RoomName;
+
+pub use emitter::Emitter;
 
 const CONNECTING: u8 = 0;
 const CONNECTED: u8 = 1;
 const DISCONNECTED: u8 = 2;
+/// Its handlers have been forgotten: nothing is called any more.
+const GONE: u8 = 3;
 
 /// One client in one namespace. Clones are handles to the same socket.
 #[derive(Clone)]
@@ -44,8 +51,7 @@ struct Inner {
     handshake: Arc<Handshake>,
     auth: Option<Box<str>>,
     joined: Mutex<Joined>,
-    /// `None` until there is one: namespaces have handlers too, and most sockets are idle.
-    handlers: RwLock<Option<Box<Handlers>>>,
+    handlers: Handlers,
     acks: Mutex<BTreeMap<u64, oneshot::Sender<OwnedArgs>>>,
     data: Extensions,
 }
@@ -85,7 +91,7 @@ impl Socket {
             handshake,
             auth: auth.map(Box::from),
             joined: Mutex::default(),
-            handlers: RwLock::default(),
+            handlers: Handlers::default(),
             acks: Mutex::default(),
             data: Extensions::default(),
         }))
@@ -112,6 +118,14 @@ impl Socket {
         &self.0.handshake
     }
 
+    pub(crate) fn handshake_shared(&self) -> &Arc<Handshake> {
+        &self.0.handshake
+    }
+
+    pub(crate) fn has_auth(&self) -> bool {
+        self.0.auth.is_some()
+    }
+
     /// What the client gave as `auth`, read as a `T`; without any, an empty object is read.
     ///
     /// # Errors
@@ -127,37 +141,13 @@ impl Socket {
 
     /// Whether the socket has passed the middlewares and not been disconnected since.
     pub fn is_connected(&self) -> bool {
-        self.0.state.load(Ordering::Acquire) == CONNECTED
+        self.state() == CONNECTED
     }
 
-    /// Listens to an event. A second handler for the same event replaces the first; a socket's
-    /// handler comes before its namespace's ([`Namespace::on`]).
-    pub fn on<H, M>(&self, event: impl Into<Cow<'static, str>>, handler: H)
-    where
-        H: Handler<OnEvent, M>,
-        H::Output: IntoReply,
-        M: 'static,
-    {
-        self.add_handler(|handlers| handlers.on(event.into(), handler));
-    }
-
-    /// Runs when the socket is being disconnected and is still in its rooms (Node's
-    /// `disconnecting`), after the events that came before.
-    pub fn on_disconnecting<H, M>(&self, handler: H)
-    where
-        H: Handler<OnDisconnect, M, Output = ()>,
-        M: 'static,
-    {
-        self.add_handler(|handlers| handlers.on_disconnecting(handler));
-    }
-
-    /// Runs when the socket is disconnected and out of its rooms.
-    pub fn on_disconnect<H, M>(&self, handler: H)
-    where
-        H: Handler<OnDisconnect, M, Output = ()>,
-        M: 'static,
-    {
-        self.add_handler(|handlers| handlers.on_disconnect(handler));
+    /// Whether the socket has been disconnected, or a middleware has refused it: nothing can be
+    /// sent any more. (Node's `disconnected` is true in a middleware already.)
+    pub fn is_disconnected(&self) -> bool {
+        self.state() >= DISCONNECTED
     }
 
     /// Sends an event to this client. See [`EmitArgs`] for what `args` may be: `&value` is one
@@ -166,8 +156,16 @@ impl Socket {
     /// # Errors
     /// The name is reserved, the arguments cannot be written, the socket is disconnected or its
     /// outbox full.
-    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
-        self.push(EncodedPacket::event(self.0.namespace.name(), None, event, &args)?, false)
+    pub fn emit(&self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
+        Emitter::of(self).emit(event, args)
+    }
+
+    /// Sends the event `message`; see [`emit`](Self::emit).
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit).
+    pub fn send(&self, args: impl EmitArgs) -> Result<(), EmitError> {
+        self.emit("message", args)
     }
 
     /// Sends an event and waits for its acknowledgement, whose first argument is read as a `T`.
@@ -181,22 +179,42 @@ impl Socket {
     /// Dropped, it forgets the acknowledgement; the event has been sent.
     pub async fn emit_with_ack<T: DeserializeOwned>(
         &self,
-        event: &str,
+        event: impl ToName,
         args: impl EmitArgs,
     ) -> Result<T, AckError> {
-        let emitter = Emitter { socket: self, volatile: false, timeout: None };
-        emitter.emit_with_ack(event, args).await
+        Emitter::of(self).emit_with_ack(event, args).await
     }
 
     /// The next emit waits for its acknowledgement for at most `timeout`.
     pub fn timeout(&self, timeout: Duration) -> Emitter<'_> {
-        Emitter { socket: self, volatile: false, timeout: Some(timeout) }
+        Emitter::of(self).timeout(timeout)
     }
 
     /// The next emit is dropped if the client cannot take it this instant: nothing may be waiting
     /// before it, and over long-polling a GET must be waiting.
     pub fn volatile(&self) -> Emitter<'_> {
-        Emitter { socket: self, volatile: true, timeout: None }
+        Emitter::of(self).volatile()
+    }
+
+    /// The next emit replaces what waits for this client under the same key: prices, positions,
+    /// progress, of which a slow client shall get the latest and not each.
+    ///
+    /// While an earlier event of the same key (and namespace) waits and nothing of it has left,
+    /// the new one takes its place: at most one of each key waits. The place in the order is the
+    /// earlier one's, so what was emitted behind a value never arrives before that value or a
+    /// newer one. A client that keeps up gets every event. Only events that were emitted with a
+    /// key are replaced; they count for
+    /// [`outbox_bytes_max`](crate::ServerBuilder::outbox_bytes_max) and follow its policy like any
+    /// other.
+    ///
+    /// ```
+    /// # fn example(socket: &sockeye::Socket) -> Result<(), sockeye::EmitError> {
+    /// socket.conflate("price:ABC").emit("price", ("ABC", 101))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn conflate(&self, key: impl Into<Arc<str>>) -> Emitter<'_> {
+        Emitter::of(self).conflate(key)
     }
 
     /// Joins rooms. After a disconnection nothing happens. Before the connection is admitted (in
@@ -291,26 +309,24 @@ impl Socket {
         self.0.peer.wait_drained(self.0.namespace.config().outbox_bytes_max / 2).await;
     }
 
-    pub(crate) fn push(&self, packet: EncodedPacket, volatile: bool) -> Result<(), EmitError> {
-        if self.0.state.load(Ordering::Acquire) == DISCONNECTED {
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
+
+    /// Sends a packet that is no event's.
+    pub(crate) fn push(&self, packet: EncodedPacket) -> Result<(), EmitError> {
+        self.push_by(packet, &Way::Always)
+    }
+
+    fn push_by(&self, packet: EncodedPacket, way: &Way) -> Result<(), EmitError> {
+        if self.is_disconnected() {
             return Err(EmitError::Disconnected);
         }
-        match self.0.peer.push(packet, volatile) {
+        match self.0.peer.push_by(packet, way) {
             Pushed::Closed | Pushed::Overflowed => Err(EmitError::Disconnected),
             Pushed::Full => Err(EmitError::OutboxFull),
             Pushed::Queued | Pushed::First | Pushed::WakeTask | Pushed::Dropped => Ok(()),
         }
-    }
-
-    /// Emits with an acknowledgement.
-    fn request(&self, event: &str, args: &impl EmitArgs) -> Result<PendingAck, EmitError> {
-        let id = self.0.namespace.next_ack_id();
-        let packet = EncodedPacket::event(self.0.namespace.name(), Some(id), event, args)?;
-        let (answer, waiting) = oneshot::channel();
-        self.0.acks.lock().insert(id, answer);
-        let pending = PendingAck { socket: self.clone(), id, waiting };
-        self.push(packet, false)?;
-        Ok(pending)
     }
 
     /// An acknowledgement came. An unknown id (late, or made up) is passed over.
@@ -323,18 +339,46 @@ impl Socket {
         }
     }
 
-    pub(crate) fn handler(&self, event: &str) -> Option<Arc<dyn EventHandler>> {
-        let own = self.own_handler(|handlers| handlers.event(event));
-        own.or_else(|| self.0.namespace.handlers().read().event(event))
+    /// Whom an event is for: those of the namespace first.
+    pub(crate) fn find(&self, event: &str) -> Found {
+        let mut found = Found::default();
+        self.read_handlers(|lists| lists.find(event, &mut found));
+        found
     }
 
-    /// One of the handlers that this socket has for itself.
-    pub(crate) fn own_handler<T>(&self, find: impl FnOnce(&Handlers) -> Option<T>) -> Option<T> {
-        self.0.handlers.read().as_deref().and_then(find)
+    /// The hooks of one kind, those of the namespace first.
+    pub(crate) fn hooks(&self, hook: Hook) -> HookHandlers {
+        let mut found = HookHandlers::new();
+        self.read_handlers(|lists| lists.find_hooks(hook, &mut found));
+        found
     }
 
-    fn add_handler(&self, add: impl FnOnce(&mut Handlers)) {
-        add(self.0.handlers.write().get_or_insert_default());
+    fn read_handlers(&self, mut read: impl FnMut(&Lists)) {
+        self.0.namespace.read_handlers(&mut read);
+        self.0.handlers.read(read);
+    }
+
+    /// Takes off a listener of one event; whether nobody else has.
+    pub(crate) fn claim(&self, listener: &Arc<dyn EventHandler>) -> bool {
+        let claim = |lists: &mut Lists| lists.claim(listener);
+        self.take_off(claim).flatten().is_some()
+            || self.0.namespace.take_off(claim).flatten().is_some()
+    }
+
+    /// Shows an event that is sent to this socket to those who look at all of them.
+    pub(crate) fn show(&self, event: &Shown) {
+        let mut all = Vec::new();
+        self.read_handlers(|lists| all.extend(lists.outgoing()));
+        let outgoing = event.outgoing();
+        for listener in all {
+            if panics::catch(|| listener(self, &outgoing)).is_err() {
+                self.0.namespace.report(self, outgoing.name(), &HandlerError::panicked());
+            }
+        }
+    }
+
+    fn state(&self) -> u8 {
+        self.0.state.load(Ordering::Acquire)
     }
 
     /// The middlewares have let it in: joins the rooms it asked for meanwhile.
@@ -358,6 +402,7 @@ impl Socket {
     pub(crate) fn refuse(&self) {
         self.0.state.store(DISCONNECTED, Ordering::Release);
         self.leave_all();
+        self.forget_handlers();
     }
 
     /// Leaves every room and the namespace, and frees what waits for this socket.
@@ -378,89 +423,37 @@ impl Socket {
         self.0.namespace.acks().forget(self.0.id);
     }
 
-    /// Handlers may hold the socket that holds them.
+    /// Handlers may hold the socket that holds them. None is added any more.
     pub(crate) fn forget_handlers(&self) {
-        let handlers = std::mem::take(&mut *self.0.handlers.write());
-        drop(handlers);
+        self.0.state.store(GONE, Ordering::Release);
+        if let Some(lists) = self.0.handlers.take() {
+            self.changed(lists.has_outgoing(), false);
+            panics::discard(lists);
+        }
     }
 }
 
-/// Forgets an acknowledgement that nobody waits for any more.
-struct PendingAck {
-    socket: Socket,
-    id: u64,
-    waiting: oneshot::Receiver<OwnedArgs>,
-}
+impl Listens for Socket {
+    fn handlers(&self) -> &Handlers {
+        &self.0.handlers
+    }
 
-impl PendingAck {
-    async fn answer(mut self, limit: Duration) -> Result<OwnedArgs, AckError> {
-        let answer = tokio::time::timeout(limit, &mut self.waiting).await;
-        answer.map_err(|_| AckError::Timeout)?.map_err(|_| AckError::Disconnected)
+    fn may_change(&self) -> bool {
+        self.state() != GONE
+    }
+
+    fn changed(&self, had_outgoing: bool, has_outgoing: bool) {
+        self.0.namespace.count_outgoing(had_outgoing, has_outgoing);
     }
 }
 
-impl Drop for PendingAck {
-    fn drop(&mut self) {
-        self.socket.0.acks.lock().remove(&self.id);
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// An emit to one socket, with options; see [`Socket::timeout`] and [`Socket::volatile`].
-#[derive(Clone, Copy, Debug)]
-#[must_use = "nothing is sent before `emit`"]
-pub struct Emitter<'a> {
-    socket: &'a Socket,
-    volatile: bool,
-    timeout: Option<Duration>,
-}
-
-impl Emitter<'_> {
-    /// Makes it volatile: see [`Socket::volatile`].
-    pub fn volatile(mut self) -> Self {
-        self.volatile = true;
-        self
-    }
-
-    /// Sends an event; see [`Socket::emit`].
-    ///
-    /// # Errors
-    /// As [`Socket::emit`]. A volatile event that is dropped is no error.
-    pub fn emit(self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
-        let namespace = self.socket.0.namespace.name();
-        self.socket.push(EncodedPacket::event(namespace, None, event, &args)?, self.volatile)
-    }
-
-    /// Sends an event and waits for its acknowledgement; see [`Socket::emit_with_ack`].
-    ///
-    /// # Errors
-    /// As [`Socket::emit_with_ack`].
-    ///
-    /// # Cancel safety
-    /// Dropped, it forgets the acknowledgement; the event has been sent.
-    pub async fn emit_with_ack<T: DeserializeOwned>(
-        self,
-        event: &str,
-        args: impl EmitArgs,
-    ) -> Result<T, AckError> {
-        let answer = self.emit_with_ack_args(event, args).await?;
-        answer.cursor().next().map_err(|error| AckError::Data(error.to_string()))
-    }
-
-    /// As [`emit_with_ack`](Self::emit_with_ack), with all arguments of the answer.
-    ///
-    /// # Errors
-    /// As [`Socket::emit_with_ack`].
-    ///
-    /// # Cancel safety
-    /// Dropped, it forgets the acknowledgement; the event has been sent.
-    pub async fn emit_with_ack_args(
-        self,
-        event: &str,
-        args: impl EmitArgs,
-    ) -> Result<OwnedArgs, AckError> {
-        let default = self.socket.0.namespace.config().ack_timeout;
-        let pending = self.socket.request(event, &args)?;
-        drop(args);
-        pending.answer(self.timeout.unwrap_or(default)).await
+    #[test]
+    fn an_idle_socket_is_one_small_piece_of_memory() {
+        let counts = 2 * size_of::<usize>();
+        assert!(size_of::<Inner>() + counts <= 256, "{} bytes", size_of::<Inner>() + counts);
     }
 }

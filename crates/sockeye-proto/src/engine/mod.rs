@@ -5,11 +5,16 @@
 
 pub mod packet;
 pub mod payload;
+pub mod rate;
 pub mod request;
 pub mod session;
 
 pub use packet::{Message, Open, Packet, PacketError};
-pub use request::{Query, RequestError, RequestView, SessionView, Verified, query_pairs, verify};
+pub use rate::{RateLimit, Rates};
+pub use request::{
+    BadRequest, Query, RequestError, RequestView, Revision, SessionView, Verified, query_pairs,
+    verify,
+};
 pub use session::{CloseReason, Output, Session, Timing};
 
 /// How a client and the server exchange packets.

@@ -38,6 +38,32 @@ impl<'a> Query<'a> {
     }
 }
 
+/// A revision of the Engine.IO protocol, as a client names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Revision {
+    /// `EIO=3`, and everything else that is not 4.
+    V3,
+    /// `EIO=4`.
+    V4,
+}
+
+impl Revision {
+    /// Its number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::V3 => 3,
+            Self::V4 => 4,
+        }
+    }
+}
+
+impl Query<'_> {
+    /// The revision that the client speaks.
+    pub fn revision(&self) -> Revision {
+        if self.eio.as_deref() == Some("4") { Revision::V4 } else { Revision::V3 }
+    }
+}
+
 /// What [`verify`] looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'a> {
@@ -58,13 +84,16 @@ pub struct RequestView<'a> {
 pub struct SessionView {
     /// What carries it now.
     pub transport: Transport,
+    /// What it was opened with.
+    pub revision: Revision,
 }
 
 /// A request that can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verified {
-    /// It opens a session.
-    Handshake(Transport),
+    /// It wants to open a session. Whether the server speaks the client's revision is asked after
+    /// the application, as the official server does.
+    Handshake(Transport, Revision),
     /// It belongs to a session; over [`Transport::WebSocket`] it is an upgrade.
     Session(SessionId, Transport),
 }
@@ -81,16 +110,43 @@ pub enum RequestError {
     /// A session is opened by GET.
     #[error("Bad handshake method")]
     BadHandshakeMethod,
-    /// The request does not fit: the origin has control characters, the transport is not the
-    /// session's, a WebSocket is asked for by a plain GET, a revision differs.
+    /// The request does not fit.
     #[error("Bad request")]
-    BadRequest,
+    BadRequest(BadRequest),
     /// The server does not want this client.
     #[error("Forbidden")]
     Forbidden,
     /// A revision other than 4.
     #[error("Unsupported protocol version")]
     UnsupportedProtocol,
+}
+
+/// What does not fit in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadRequest {
+    /// The origin has control characters.
+    InvalidOrigin,
+    /// The transport is not the session's, which is this one.
+    TransportMismatch(Transport),
+    /// The revision is not the session's, which is this one.
+    ProtocolMismatch(Revision),
+    /// A WebSocket is asked for by a plain GET, or by a handshake that RFC 6455 does not allow.
+    TransportHandshake,
+    /// No id could be made for the session.
+    IdGeneration,
+}
+
+impl BadRequest {
+    /// The official name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InvalidOrigin => "INVALID_ORIGIN",
+            Self::TransportMismatch(_) => "TRANSPORT_MISMATCH",
+            Self::ProtocolMismatch(_) => "PROTOCOL_MISMATCH",
+            Self::TransportHandshake => "TRANSPORT_HANDSHAKE_ERROR",
+            Self::IdGeneration => "ID_GENERATION_ERROR",
+        }
+    }
 }
 
 impl RequestError {
@@ -100,7 +156,7 @@ impl RequestError {
             Self::TransportUnknown => 0,
             Self::SessionUnknown => 1,
             Self::BadHandshakeMethod => 2,
-            Self::BadRequest => 3,
+            Self::BadRequest(_) => 3,
             Self::Forbidden => 4,
             Self::UnsupportedProtocol => 5,
         }
@@ -111,9 +167,11 @@ impl RequestError {
         if self == Self::Forbidden && !is_upgrade { 403 } else { 400 }
     }
 
-    /// The body: `{"code":…,"message":…}`. The code is a number.
-    pub fn body(self) -> String {
-        format!("{{\"code\":{},\"message\":\"{self}\"}}", self.code())
+    /// The body: `{"code":…,"message":…}`. The code is a number; the message is the error's own
+    /// where there is no better one.
+    pub fn body(self, message: &str) -> String {
+        let message = serde_json::to_string(message).expect("text can be written as JSON");
+        format!("{{\"code\":{},\"message\":{message}}}", self.code())
     }
 }
 
@@ -131,21 +189,24 @@ pub fn verify(
     let transport = transport.ok_or(RequestError::TransportUnknown)?;
     let is_control = |byte: &u8| *byte < 0x20 || *byte == 0x7f;
     if request.origin.is_some_and(|origin| origin.iter().any(is_control)) {
-        return Err(RequestError::BadRequest);
+        return Err(RequestError::BadRequest(BadRequest::InvalidOrigin));
     }
-    // Anything but "4" counts as the older revision.
-    let is_current = query.eio.as_deref() == Some("4");
+    let revision = query.revision();
     if let Some(sid) = query.sid.as_deref() {
         let id = SessionId::parse(sid).ok_or(RequestError::SessionUnknown)?;
         let session = session(&id).ok_or(RequestError::SessionUnknown)?;
+        let mismatch = BadRequest::TransportMismatch(session.transport);
         let fits = if request.is_upgrade {
             transport == Transport::WebSocket
         } else {
             transport == session.transport && transport == Transport::Polling
         };
+        if !fits {
+            return Err(RequestError::BadRequest(mismatch));
+        }
         // A session's revision is fixed when it opens.
-        if !fits || !is_current {
-            return Err(RequestError::BadRequest);
+        if revision != session.revision {
+            return Err(RequestError::BadRequest(BadRequest::ProtocolMismatch(session.revision)));
         }
         return Ok(Verified::Session(id, transport));
     }
@@ -153,12 +214,9 @@ pub fn verify(
         return Err(RequestError::BadHandshakeMethod);
     }
     if request.is_upgrade != (transport == Transport::WebSocket) {
-        return Err(RequestError::BadRequest);
+        return Err(RequestError::BadRequest(BadRequest::TransportHandshake));
     }
-    if !is_current {
-        return Err(RequestError::UnsupportedProtocol);
-    }
-    Ok(Verified::Handshake(transport))
+    Ok(Verified::Handshake(transport, revision))
 }
 
 #[cfg(test)]
@@ -167,19 +225,20 @@ mod tests {
 
     const BOTH: &[Transport] = &[Transport::Polling, Transport::WebSocket];
 
-    fn check(method: &str, query: &str, is_upgrade: bool) -> Result<Verified, u8> {
+    fn check(method: &str, query: &str, is_upgrade: bool) -> Result<Verified, RequestError> {
         let query = Query::parse(query);
         let origin = None;
         let view = RequestView { query: &query, method, origin, is_upgrade, transports: BOTH };
-        let session = SessionView { transport: Transport::Polling };
+        let session = SessionView { transport: Transport::Polling, revision: Revision::V4 };
         let known = SessionId::from_entropy([0; 15]);
-        verify(&view, |id| (*id == known).then_some(session)).map_err(RequestError::code)
+        verify(&view, |id| (*id == known).then_some(session))
     }
 
     #[test]
     fn requests_and_codes() {
         const SID: &str = "AAAAAAAAAAAAAAAAAAAA";
-        let polling = Ok(Verified::Handshake(Transport::Polling));
+        let polling = Ok(Verified::Handshake(Transport::Polling, Revision::V4));
+        let older = Ok(Verified::Handshake(Transport::Polling, Revision::V3));
         let id = SessionId::from_entropy([0; 15]);
         for (method, query, is_upgrade, expected) in [
             ("GET", "EIO=4&transport=polling".into(), false, polling),
@@ -189,7 +248,7 @@ mod tests {
                 "GET",
                 "EIO=4&transport=websocket".into(),
                 true,
-                Ok(Verified::Handshake(Transport::WebSocket)),
+                Ok(Verified::Handshake(Transport::WebSocket, Revision::V4)),
             ),
             ("GET", "EIO=4".into(), false, Err(0)),
             ("GET", "EIO=4&transport=__proto__".into(), false, Err(0)),
@@ -201,8 +260,8 @@ mod tests {
             ("POST", "EIO=4&transport=polling".into(), false, Err(2)),
             ("OPTIONS", "EIO=4&transport=polling".into(), false, Err(2)),
             ("GET", "EIO=4&transport=websocket".into(), false, Err(3)),
-            ("GET", "transport=polling".into(), false, Err(5)),
-            ("GET", "EIO=abc&transport=polling".into(), false, Err(5)),
+            ("GET", "transport=polling".into(), false, older),
+            ("GET", "EIO=abc&transport=polling".into(), false, older),
             (
                 "POST",
                 format!("EIO=4&transport=polling&sid={SID}"),
@@ -218,16 +277,45 @@ mod tests {
             ("GET", format!("EIO=4&transport=websocket&sid={SID}"), false, Err(3)),
             ("GET", format!("EIO=3&transport=polling&sid={SID}"), false, Err(3)),
         ] {
-            assert_eq!(check(method, &query, is_upgrade), expected, "{method} {query}");
+            let verified = check(method, &query, is_upgrade).map_err(RequestError::code);
+            assert_eq!(verified, expected, "{method} {query}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_has_a_name() {
+        const SID: &str = "AAAAAAAAAAAAAAAAAAAA";
+        let polling = BadRequest::TransportMismatch(Transport::Polling);
+        for (query, is_upgrade, expected, name) in [
+            (
+                "EIO=4&transport=websocket",
+                false,
+                BadRequest::TransportHandshake,
+                "TRANSPORT_HANDSHAKE_ERROR",
+            ),
+            (&format!("EIO=4&transport=websocket&sid={SID}"), false, polling, "TRANSPORT_MISMATCH"),
+            (&format!("EIO=4&transport=polling&sid={SID}"), true, polling, "TRANSPORT_MISMATCH"),
+            (
+                &format!("EIO=3&transport=polling&sid={SID}"),
+                false,
+                BadRequest::ProtocolMismatch(Revision::V4),
+                "PROTOCOL_MISMATCH",
+            ),
+        ] {
+            let refused = check("GET", query, is_upgrade);
+            assert_eq!(refused, Err(RequestError::BadRequest(expected)), "{query}");
+            assert_eq!(expected.name(), name);
         }
     }
 
     #[test]
     fn h02_codes_are_numbers_and_only_a_refusal_is_403() {
         assert_eq!(
-            RequestError::SessionUnknown.body(),
+            RequestError::SessionUnknown.body(&RequestError::SessionUnknown.to_string()),
             r#"{"code":1,"message":"Session ID unknown"}"#
         );
+        let own = RequestError::Forbidden.body("not \"you\"");
+        assert_eq!(own, r#"{"code":4,"message":"not \"you\""}"#);
         assert_eq!(RequestError::Forbidden.status(false), 403);
         assert_eq!(RequestError::Forbidden.status(true), 400);
         assert_eq!(RequestError::UnsupportedProtocol.status(false), 400);

@@ -56,6 +56,11 @@ impl<'a> Args<'a> {
 }
 
 impl OwnedArgs {
+    /// `json` is valid: elements with commas between.
+    pub(super) fn new(json: &str, attachments: Vec<Bytes>) -> Self {
+        Self { json: json.into(), attachments }
+    }
+
     /// The elements' JSON, with commas between them.
     pub fn raw(&self) -> &str {
         &self.json
@@ -126,6 +131,11 @@ impl<'a> ArgsCursor<'a> {
         let list = format!("[{}]", std::mem::take(&mut self.rest));
         with_attachments(self.attachments, || serde_json::from_str(&list))
             .map_err(|error| ArgError { index: None, error })
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.rest.trim_ascii().is_empty()
     }
 
     /// All that are left, unread.
@@ -229,7 +239,9 @@ mod tests {
         assert_eq!(cursor.next::<u8>().expect("a number"), 1);
         assert_eq!(cursor.clone().rest_owned().raw(), "\"a\",[2]");
         assert_eq!(cursor.rest::<(String, Vec<u8>)>().expect("two"), ("a".into(), vec![2]));
+        assert!(cursor.is_empty());
         assert_eq!(cursor.rest::<Vec<u8>>().expect("none"), Vec::<u8>::new());
+        assert!(!self::args("null").cursor().is_empty());
     }
 
     #[test]

@@ -13,8 +13,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use sockeye_ws::frame::{Opcode, write_header};
 
+use super::args::OwnedArgs;
 use super::emit::{ArgsWriter, EmitArgs, EncodeError};
-use super::packet::{RESERVED_EVENTS, kind};
+use super::name::{Name, ToName};
+use super::packet::{self, RESERVED_EVENTS, kind};
 use crate::engine;
 
 /// The longest header of an unmasked frame.
@@ -50,13 +52,14 @@ impl EncodedPacket {
     pub fn event(
         namespace: &str,
         id: Option<u64>,
-        event: &str,
+        event: impl ToName,
         args: &(impl EmitArgs + ?Sized),
     ) -> Result<Self, EncodeError> {
-        if RESERVED_EVENTS.contains(&event) {
-            return Err(EncodeError::Reserved(event.to_owned()));
+        let event = event.to_name();
+        if let Some(reserved) = event.as_text().filter(|name| RESERVED_EVENTS.contains(name)) {
+            return Err(EncodeError::Reserved(reserved.to_owned()));
         }
-        Self::with_args(kind::EVENT, namespace, id, Some(event), args)
+        Self::with_args(kind::EVENT, namespace, id, Some(&event), args)
     }
 
     /// An event whose arguments are JSON already: elements with commas between, whose
@@ -68,7 +71,8 @@ impl EncodedPacket {
         args_json: &str,
         attachments: &[Bytes],
     ) -> Self {
-        Self::with_args(kind::EVENT, namespace, id, Some(event), &Raw(args_json, attachments))
+        let event = Name::from(event);
+        Self::with_args(kind::EVENT, namespace, id, Some(&event), &Raw(args_json, attachments))
             .expect("JSON as it is can be written")
     }
 
@@ -156,11 +160,23 @@ impl EncodedPacket {
         self.0.attachments.iter().map(|range| &self.0.buffer[range.clone()])
     }
 
+    /// An event's arguments, as its receiver will read them; `None` for other packets. It reads
+    /// the text again and copies the attachments: for those who look on, not for sending.
+    pub fn event_args(&self) -> Option<OwnedArgs> {
+        let parts = packet::split(self.text(), usize::MAX).ok()?;
+        if !matches!(parts.kind, kind::EVENT | kind::BINARY_EVENT) {
+            return None;
+        }
+        let (_, json) = packet::read_event(parts.json).ok()??;
+        let attachments = self.attachments().map(Bytes::copy_from_slice).collect();
+        Some(OwnedArgs::new(json, attachments))
+    }
+
     fn with_args(
         packet: u8,
         namespace: &str,
         id: Option<u64>,
-        event: Option<&str>,
+        event: Option<&Name<'_>>,
         args: &(impl EmitArgs + ?Sized),
     ) -> Result<Self, EncodeError> {
         let mut buffer = new_buffer();
@@ -168,7 +184,7 @@ impl EncodedPacket {
         let json = buffer.len();
         buffer.push(b'[');
         if let Some(event) = event {
-            write_name(&mut buffer, event);
+            event.write(&mut buffer);
         }
         let mut attachments = Vec::new();
         args.write(&mut ArgsWriter::new(&mut buffer, &mut attachments, event.is_some()))?;
@@ -216,17 +232,6 @@ fn write_prefix(out: &mut Vec<u8>, kind: &[u8], namespace: &str, id: Option<u64>
     }
     if let Some(id) = id {
         out.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
-    }
-}
-
-/// Most names need no escapes.
-fn write_name(out: &mut Vec<u8>, name: &str) {
-    if name.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-        out.push(b'"');
-        out.extend_from_slice(name.as_bytes());
-        out.push(b'"');
-    } else {
-        serde_json::to_writer(out, name).expect("text can be written to memory as JSON");
     }
 }
 
@@ -324,6 +329,31 @@ mod tests {
             let error = EncodedPacket::event("/", None, name, &()).expect_err("reserved");
             assert!(matches!(error, EncodeError::Reserved(_)));
         }
+    }
+
+    #[test]
+    fn numbers_are_names_too() {
+        for (name, text) in [(7, "2[7,1]"), (-1, "2[-1,1]")] {
+            let packet = EncodedPacket::event("/", None, name, &1).expect("JSON");
+            assert_eq!(packet.text(), text);
+        }
+        let packet = EncodedPacket::event("/", None, String::from("7"), &1).expect("JSON");
+        assert_eq!(packet.text(), r#"2["7",1]"#);
+    }
+
+    #[test]
+    fn the_arguments_of_an_event_can_be_read_again() {
+        let args = ("x", Binary::from(vec![1]), vec![Binary::from(vec![2, 3])]);
+        for (namespace, id) in [("/", None), ("/a", Some(3))] {
+            let packet = EncodedPacket::event(namespace, id, "e", &args).expect("JSON");
+            let read = packet.event_args().expect("an event");
+            let read: (String, Binary, Vec<Binary>) = read.cursor().rest().expect("the same");
+            assert_eq!(read, ("x".to_owned(), args.1.clone(), args.2.clone()));
+        }
+        let none = EncodedPacket::event("/", None, 7, &()).expect("JSON");
+        assert_eq!(none.event_args(), Some(OwnedArgs::default()));
+        assert_eq!(EncodedPacket::ack("/", 1, &args).expect("JSON").event_args(), None);
+        assert_eq!(EncodedPacket::disconnect("/").event_args(), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod binary;
 mod emit;
 mod encoded;
 mod multiplexer;
+mod name;
 mod packet;
 
 pub use args::{ArgError, Args, ArgsCursor, OwnedArgs};
@@ -22,4 +23,5 @@ pub use binary::Binary;
 pub use emit::{ArgsWriter, EmitArgs, EncodeError};
 pub use encoded::EncodedPacket;
 pub use multiplexer::{Event, Incoming, Multiplexer, MultiplexerLimits};
+pub use name::{Name, ToName};
 pub use packet::{RESERVED_EVENTS, Violation};

@@ -145,13 +145,12 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    /// [`poll_write`](Self::poll_write), and what the stream itself holds back.
+    /// Behind [`poll_write`](Self::poll_write): what the stream itself holds back.
     pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_write(stream, cx))?;
         if self.unflushed {
             match ready!(Pin::new(stream).poll_flush(cx)) {
                 Ok(()) => self.unflushed = false,

@@ -1,7 +1,7 @@
 //! What others hold of a connection: its outbox, and the mailbox and waker of its task.
 //! Knows nothing of sockets, namespaces or the server, so that rooms can hold it without a cycle.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::transport::Transport;
 use crate::gather;
-use crate::outbox::{Flushed, Outbox, Pushed};
+use crate::outbox::{Flushed, Outbox, Pushed, Way};
 use crate::reason::DisconnectReason;
 
 /// One connection, as emitters, rooms and HTTP requests see it.
@@ -22,6 +22,8 @@ pub(crate) struct Peer {
     /// `None` when the task has ended.
     mailbox: Mutex<Option<Vec<Command>>>,
     drained: Notify,
+    /// Why it ended, in words; only one that has ended has any.
+    description: OnceLock<Box<str>>,
 }
 
 /// What the connection's task is asked to do.
@@ -70,6 +72,7 @@ impl Peer {
             waker: AtomicWaker::new(),
             mailbox: Mutex::new(Some(Vec::new())),
             drained: Notify::new(),
+            description: OnceLock::new(),
         }
     }
 
@@ -83,25 +86,39 @@ impl Peer {
 
     /// Sends a packet, as part of this turn's flush.
     pub(crate) fn push(self: &Arc<Self>, packet: EncodedPacket, volatile: bool) -> Pushed {
-        let pushed = self.outbox.push(packet, volatile, gather::is_current(self));
-        match pushed {
-            Pushed::First => gather::list([self.clone()]),
-            Pushed::WakeTask | Pushed::Overflowed => self.waker.wake(),
-            _ => {}
-        }
-        pushed
+        let way = if volatile { &Way::Volatile } else { &Way::Always };
+        self.push_by(packet, way)
     }
 
-    /// As [`push`](Self::push), into a list that the caller has open already.
+    /// As [`push`](Self::push), with a way of its own.
+    pub(crate) fn push_by(self: &Arc<Self>, packet: EncodedPacket, way: &Way) -> Pushed {
+        self.put(packet, way, |first| gather::list([first]))
+    }
+
+    /// As [`push_by`](Self::push_by), into a list that the caller has open already.
     pub(crate) fn push_listed(
         self: &Arc<Self>,
         packet: &EncodedPacket,
-        volatile: bool,
+        way: &Way,
         list: &mut Vec<Arc<Self>>,
     ) -> Pushed {
-        let pushed = self.outbox.push(packet.clone(), volatile, gather::is_current(self));
+        self.put(packet.clone(), way, |first| list.push(first))
+    }
+
+    fn put(
+        self: &Arc<Self>,
+        packet: EncodedPacket,
+        way: &Way,
+        list: impl FnOnce(Arc<Self>),
+    ) -> Pushed {
+        let in_turn = gather::is_current(self);
+        let pushed = match way {
+            Way::Always => self.outbox.push(packet, false, in_turn),
+            Way::Volatile => self.outbox.push(packet, true, in_turn),
+            Way::Latest(key) => self.outbox.push_latest(packet, key, in_turn),
+        };
         match pushed {
-            Pushed::First => list.push(self.clone()),
+            Pushed::First => list(self.clone()),
             Pushed::WakeTask | Pushed::Overflowed => self.waker.wake(),
             _ => {}
         }
@@ -132,6 +149,16 @@ impl Peer {
     pub(crate) fn close_mailbox(&self) {
         let waiting = self.mailbox.lock().take();
         drop(waiting);
+    }
+
+    /// Says why the connection ends. The first who does knows best.
+    pub(crate) fn describe(&self, why: impl Into<Box<str>>) {
+        self.description.get_or_init(|| why.into());
+    }
+
+    /// Why the connection ended.
+    pub(crate) fn description(&self) -> Option<&str> {
+        self.description.get().map(|why| &**why)
     }
 
     /// Tells those who wait in [`wait_drained`](Self::wait_drained) to look again.

@@ -1,5 +1,5 @@
-//! One socket of a connection, from its CONNECT to its end: the middlewares, then handlers one
-//! after the other. Does not know packets or transports; the connection's task polls it.
+//! One socket of a connection, from its CONNECT to its end: the middlewares, then its events and
+//! hooks one after the other. Does not know packets or transports; the connection's task polls it.
 //!
 //! ```text
 //!              admitted                 end()                     hooks done
@@ -9,18 +9,23 @@
 //! ```
 //!
 //! A handler is polled in the connection's own task, at once and without a spawn; while it waits,
-//! further events wait behind it.
+//! further events wait behind it. Only concurrent listeners go on in the background.
+
+mod dispatch;
 
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use sockeye_proto::socket::{ArgsCursor, OwnedArgs};
+use sockeye_proto::socket::{Args, OwnedArgs};
 
+use self::dispatch::{Background, Event, Waiting};
+use crate::erased::HookHandler;
 use crate::error::{ConnectError, HandlerError};
 use crate::extract::Parts;
-use crate::handler::{AckTarget, BoxFuture, Call};
-use crate::handlers::Handlers;
+use crate::handler::BoxFuture;
+use crate::handlers::Hook;
+use crate::panics::{self, Panicked};
 use crate::reason::DisconnectReason;
 use crate::socket::Socket;
 
@@ -28,28 +33,40 @@ pub(super) struct Slot {
     pub(super) socket: Socket,
     stage: Stage,
     running: Option<Running>,
+    /// Concurrent listeners that wait; rare.
+    background: Option<Box<Background>>,
     waiting: VecDeque<Job>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    Admitting(BoxFuture<Result<(), ConnectError>>),
+    /// The middlewares are what runs.
+    Admitting,
     Open,
     Ending,
 }
 
 /// What the task polls now.
 enum Running {
-    Hook(BoxFuture<()>),
-    Event { call: Call, name: String },
+    Admission(BoxFuture<Result<(), ConnectError>>),
+    Hook(Hook, BoxFuture<()>),
+    Event(Waiting),
 }
 
 /// What comes after it.
 enum Job {
     Connection,
-    Event { name: String, args: OwnedArgs, id: Option<u64> },
+    Event {
+        name: Box<str>,
+        args: OwnedArgs,
+        id: Option<u64>,
+    },
     Disconnecting(DisconnectReason),
     Leave,
     Disconnect(DisconnectReason),
+    /// One of the hooks that the job before has found.
+    Hook(Hook, Option<DisconnectReason>, Arc<dyn HookHandler>),
+    Forget,
 }
 
 /// What a slot's poll comes to.
@@ -66,19 +83,18 @@ pub(super) enum Step {
 impl Slot {
     /// A socket that wants to connect.
     pub(super) fn new(socket: Socket) -> Self {
-        let stage = match socket.namespace().admission(&socket) {
-            Some(admission) => Stage::Admitting(Box::pin(admission)),
-            None => Stage::Admitting(Box::pin(std::future::ready(Ok(())))),
-        };
-        Self { socket, stage, running: None, waiting: VecDeque::new() }
+        let admission = socket.namespace().admission(&socket);
+        let running = admission.map(|admission| Running::Admission(Box::pin(admission)));
+        let stage = Stage::Admitting;
+        Self { socket, stage, running, background: None, waiting: VecDeque::new() }
     }
 
     pub(super) fn is_admitting(&self) -> bool {
-        matches!(self.stage, Stage::Admitting(_))
+        self.stage == Stage::Admitting
     }
 
     pub(super) fn is_ending(&self) -> bool {
-        matches!(self.stage, Stage::Ending)
+        self.stage == Stage::Ending
     }
 
     /// How many events wait behind the handler that runs.
@@ -96,7 +112,7 @@ impl Slot {
     pub(super) fn handle_event(
         &mut self,
         name: &str,
-        args: &sockeye_proto::socket::Args<'_>,
+        args: &Args<'_>,
         id: Option<u64>,
         cx: &mut Context<'_>,
     ) {
@@ -104,9 +120,9 @@ impl Slot {
             // The server has disconnected it this instant.
         } else if self.running.is_some() || !self.waiting.is_empty() {
             let args = args.to_owned_args();
-            self.waiting.push_back(Job::Event { name: name.to_owned(), args, id });
+            self.waiting.push_back(Job::Event { name: name.into(), args, id });
         } else {
-            self.run_event(name, args.cursor(), id, cx);
+            self.run_event(Event::borrowed(name, args, id), cx);
         }
     }
 
@@ -120,36 +136,38 @@ impl Slot {
         let was_admitting = self.is_admitting();
         self.stage = Stage::Ending;
         if was_admitting {
+            panics::discard(self.running.take());
             self.socket.refuse();
             return;
         }
         self.socket.end();
         self.socket.forget_acks();
         if by_server {
-            self.waiting.retain(|job| matches!(job, Job::Connection));
+            self.waiting.retain(|job| matches!(job, Job::Connection | Job::Hook(..)));
+            if let Some(Running::Event(waiting)) = &mut self.running {
+                waiting.be_the_last();
+            }
         }
         self.waiting.push_back(Job::Disconnecting(reason));
         self.waiting.push_back(Job::Leave);
         self.waiting.push_back(Job::Disconnect(reason));
+        self.waiting.push_back(Job::Forget);
     }
 
     /// Goes on with the middlewares or the handlers as far as they go without waiting.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Step {
-        if let Stage::Admitting(admission) = &mut self.stage {
-            let polled = catch_panic(|| admission.as_mut().poll(cx));
-            return match polled {
-                Ok(Poll::Pending) => Step::Idle,
-                Ok(Poll::Ready(Ok(()))) => Step::Admitted,
-                Ok(Poll::Ready(Err(error))) => Step::Refused(error),
-                Err(()) => {
-                    self.report("middleware", &HandlerError::panicked());
-                    Step::Refused(ConnectError::new("Internal server error"))
-                }
-            };
+        if self.is_admitting() {
+            return self.poll_admission(cx);
         }
+        self.poll_background(cx);
         loop {
             self.poll_running(cx);
             if self.running.is_some() {
+                return Step::Idle;
+            }
+            // What came before the end is done before it.
+            if self.background.is_some() && matches!(self.waiting.front(), Some(job) if job.ends())
+            {
                 return Step::Idle;
             }
             match self.waiting.pop_front() {
@@ -164,47 +182,53 @@ impl Slot {
         }
     }
 
+    fn poll_admission(&mut self, cx: &mut Context<'_>) -> Step {
+        let Some(Running::Admission(mut admission)) = self.running.take() else {
+            return Step::Admitted;
+        };
+        let step = match panics::catch(|| admission.as_mut().poll(cx)) {
+            Ok(Poll::Pending) => {
+                self.running = Some(Running::Admission(admission));
+                return Step::Idle;
+            }
+            Ok(Poll::Ready(Ok(()))) => Step::Admitted,
+            Ok(Poll::Ready(Err(error))) => Step::Refused(error),
+            Err(Panicked) => {
+                self.report("middleware", &HandlerError::panicked());
+                Step::Refused(ConnectError::new("Internal server error"))
+            }
+        };
+        panics::discard(admission);
+        step
+    }
+
     /// Ends without waiting for handlers: their futures are dropped, the hooks that are left are
     /// not run.
     pub(super) fn abandon(&mut self) {
-        self.running = None;
+        panics::discard((self.running.take(), self.background.take()));
         self.waiting.clear();
         self.stage = Stage::Ending;
         self.socket.refuse();
         self.leave();
-        self.socket.forget_handlers();
     }
 
     fn start(&mut self, job: Job, cx: &mut Context<'_>) {
         match job {
-            Job::Connection => {
-                let handler = self.socket.namespace().handlers().read().connection();
-                let parts = &mut Parts::connect(&self.socket);
-                self.running =
-                    handler.and_then(|h| hook(&self.socket, "connection", || h.call(parts)));
-            }
             // The server has disconnected it this instant, perhaps in the handler before.
-            Job::Event { .. } if !self.is_ending() && !self.socket.is_connected() => {}
-            Job::Event { name, args, id } => self.run_event(&name, args.cursor(), id, cx),
-            Job::Disconnecting(reason) => {
-                let own = self.socket.own_handler(Handlers::disconnecting);
-                let shared = || self.socket.namespace().handlers().read().disconnecting();
-                let parts = &mut Parts::disconnect(&self.socket, reason);
-                self.running = own
-                    .or_else(shared)
-                    .and_then(|h| hook(&self.socket, "disconnecting", || h.call(parts)));
-            }
+            Job::Event { .. } if !self.takes_events() => {}
+            Job::Event { name, args, id } => self.run_event(Event::owned(name, args, id), cx),
+            Job::Connection => self.find_hooks(Hook::Connection, None),
+            Job::Disconnecting(reason) => self.find_hooks(Hook::Disconnecting, Some(reason)),
             Job::Leave => self.leave(),
-            Job::Disconnect(reason) => {
-                let own = self.socket.own_handler(Handlers::disconnect);
-                let shared = || self.socket.namespace().handlers().read().disconnect();
-                let parts = &mut Parts::disconnect(&self.socket, reason);
-                self.running = own
-                    .or_else(shared)
-                    .and_then(|h| hook(&self.socket, "disconnect", || h.call(parts)));
-                self.socket.forget_handlers();
-            }
+            Job::Disconnect(reason) => self.find_hooks(Hook::Disconnect, Some(reason)),
+            Job::Hook(hook, reason, handler) => self.start_hook(hook, reason, &*handler),
+            Job::Forget => self.socket.forget_handlers(),
         }
+    }
+
+    /// Whether events are handled: also those that came before the client's disconnect.
+    fn takes_events(&self) -> bool {
+        self.is_ending() || self.socket.is_connected()
     }
 
     fn leave(&mut self) {
@@ -212,60 +236,54 @@ impl Slot {
         self.socket.namespace().remove(&self.socket.id());
     }
 
-    fn run_event(
-        &mut self,
-        name: &str,
-        args: ArgsCursor<'_>,
-        id: Option<u64>,
-        cx: &mut Context<'_>,
-    ) {
-        let Some(handler) = self.socket.handler(name) else {
-            tracing::debug!(socket = %self.socket.id(), event = name, "nobody listens");
-            return;
-        };
-        let namespace = self.socket.namespace();
-        let target = id.map(|id| AckTarget { namespace: namespace.name_shared(), id });
-        let mut parts = Parts::event(&self.socket, name, args, target.clone());
-        match catch_panic(|| handler.call(&mut parts)) {
-            Ok(Ok(call)) => self.poll_event(name, call, cx),
-            Ok(Err(rejection)) => self.fail(name, target.as_ref(), &rejection.into()),
-            Err(()) => self.fail(name, target.as_ref(), &HandlerError::panicked()),
+    /// The hooks that there are now run next.
+    fn find_hooks(&mut self, hook: Hook, reason: Option<DisconnectReason>) {
+        let mut found = self.socket.hooks(hook).into_iter();
+        let first = found.next();
+        for handler in found.rev() {
+            self.waiting.push_front(Job::Hook(hook, reason, handler));
+        }
+        if let Some(handler) = first {
+            self.start_hook(hook, reason, &*handler);
         }
     }
 
-    fn poll_event(&mut self, name: &str, mut call: Call, cx: &mut Context<'_>) {
-        match catch_panic(|| call.future.as_mut().poll(cx)) {
-            Ok(Poll::Pending) => {
-                self.running = Some(Running::Event { call, name: name.to_owned() });
+    /// One whose extractors fail is reported and passed over.
+    fn start_hook(
+        &mut self,
+        hook: Hook,
+        reason: Option<DisconnectReason>,
+        handler: &dyn HookHandler,
+    ) {
+        let parts = &mut Parts::hook(&self.socket, hook, reason);
+        let error = match panics::catch(|| handler.call(parts)) {
+            Ok(Ok(future)) => {
+                self.running = Some(Running::Hook(hook, future));
+                return;
             }
-            Ok(Poll::Ready(Ok(None))) => {}
-            Ok(Poll::Ready(Ok(Some(reply)))) => {
-                // A client that has gone needs no answer.
-                let _ = self.socket.push(reply, false);
-            }
-            Ok(Poll::Ready(Err(error))) => self.fail(name, call.target.as_ref(), &error),
-            Err(()) => self.fail(name, call.target.as_ref(), &HandlerError::panicked()),
-        }
+            Ok(Err(rejection)) => rejection.into(),
+            Err(Panicked) => HandlerError::panicked(),
+        };
+        self.report(hook.name(), &error);
     }
 
     fn poll_running(&mut self, cx: &mut Context<'_>) {
         match self.running.take() {
-            None => {}
-            Some(Running::Hook(mut future)) => match catch_panic(|| future.as_mut().poll(cx)) {
-                Ok(Poll::Pending) => self.running = Some(Running::Hook(future)),
-                Ok(Poll::Ready(())) => {}
-                Err(()) => self.report("connection", &HandlerError::panicked()),
-            },
-            Some(Running::Event { call, name }) => self.poll_event(&name, call, cx),
+            // Only before it is open.
+            None | Some(Running::Admission(_)) => {}
+            Some(Running::Hook(hook, mut future)) => {
+                match panics::catch(|| future.as_mut().poll(cx)) {
+                    Ok(Poll::Pending) => {
+                        self.running = Some(Running::Hook(hook, future));
+                        return;
+                    }
+                    Ok(Poll::Ready(())) => {}
+                    Err(Panicked) => self.report(hook.name(), &HandlerError::panicked()),
+                }
+                panics::discard(future);
+            }
+            Some(Running::Event(waiting)) => self.go_on_with(waiting, cx),
         }
-    }
-
-    /// Tells the client, if it asked, and the error hook.
-    fn fail(&self, event: &str, target: Option<&AckTarget>, error: &HandlerError) {
-        if let Some(target) = target {
-            let _ = self.socket.push(target.refuse(error), false);
-        }
-        self.report(event, error);
     }
 
     fn report(&self, event: &str, error: &HandlerError) {
@@ -273,23 +291,19 @@ impl Slot {
     }
 }
 
-/// Starts a hook; one whose extractors fail is reported and passed over.
-fn hook(
-    socket: &Socket,
-    event: &str,
-    call: impl FnOnce() -> Result<BoxFuture<()>, crate::error::Rejection>,
-) -> Option<Running> {
-    let error = match catch_panic(call) {
-        Ok(Ok(future)) => return Some(Running::Hook(future)),
-        Ok(Err(rejection)) => rejection.into(),
-        Err(()) => HandlerError::panicked(),
-    };
-    socket.namespace().report(socket, event, &error);
-    None
+impl Job {
+    /// Whether it begins the socket's end.
+    fn ends(&self) -> bool {
+        matches!(self, Self::Disconnecting(_))
+    }
 }
 
-/// A panic in a handler ends that handler and nothing else. What it holds is dropped with it, so
-/// nothing broken is seen again.
-pub(super) fn catch_panic<R>(run: impl FnOnce() -> R) -> Result<R, ()> {
-    std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|_| ())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_slot_is_small() {
+        assert!(size_of::<Slot>() <= 128, "{} bytes", size_of::<Slot>());
+    }
 }

@@ -8,11 +8,12 @@ use sockeye_proto::SocketId;
 use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
 
 use super::peer::Peer;
-use super::slot::{Slot, Step, catch_panic};
-use crate::error::ConnectError;
+use super::slot::{Slot, Step};
+use crate::error::{ConnectError, HandlerError};
 use crate::handler::BoxFuture;
 use crate::handshake::Handshake;
 use crate::namespace::Namespace;
+use crate::panics;
 use crate::parent::NamespaceRequest;
 use crate::reason::DisconnectReason;
 use crate::server::Server;
@@ -89,7 +90,7 @@ impl Sockets {
             let making = self.wishes[at].making.as_mut();
             // A predicate that panics lets nothing be.
             let made = making
-                .map_or(Ok(Poll::Ready(None)), |making| catch_panic(|| making.as_mut().poll(cx)));
+                .map_or(Ok(Poll::Ready(None)), |making| panics::catch(|| making.as_mut().poll(cx)));
             let Poll::Ready(made) = made.unwrap_or(Poll::Ready(None)) else {
                 at += 1;
                 continue;
@@ -184,6 +185,16 @@ impl Sockets {
         for mut slot in self.slots.drain(..) {
             slot.abandon();
             self.server.leave(slot.socket.namespace());
+        }
+    }
+
+    /// The connection goes on over WebSocket.
+    pub(super) fn report_upgrade(&self) {
+        let Some(hook) = &self.server.config().hooks.upgrade else { return };
+        for Slot { socket, .. } in self.slots.iter().filter(|slot| slot.socket.is_connected()) {
+            if panics::catch(|| hook(socket)).is_err() {
+                socket.namespace().report(socket, "upgrade", &HandlerError::panicked());
+            }
         }
     }
 

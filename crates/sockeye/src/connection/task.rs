@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sockeye_proto::SessionId;
-use sockeye_proto::engine::{self, CloseReason, Output, Packet, Session, payload};
+use sockeye_proto::engine::{self, CloseReason, Output, Packet, RateLimit, Session, payload};
 use sockeye_proto::socket::{EncodedPacket, Multiplexer};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
@@ -21,14 +21,14 @@ use tokio::time::Sleep;
 use super::peer::{Command, GetAnswer, Peer, PostAnswer};
 use super::sockets::Sockets;
 use super::transport::Transport;
+use crate::admission::Place;
 use crate::gather::Turn;
 use crate::handshake::Handshake;
 use crate::outbox::{Flushed, Link, Outbox};
-use crate::server::Server;
 
 /// What a connection begins with.
 pub(crate) struct Opening {
-    pub(crate) server: Server,
+    pub(crate) place: Place,
     pub(crate) id: SessionId,
     pub(crate) handshake: Arc<Handshake>,
     /// The WebSocket, or `None` for long-polling.
@@ -37,13 +37,19 @@ pub(crate) struct Opening {
 
 pub(crate) struct Connection {
     core: Core,
-    server: Server,
+    place: Place,
     id: SessionId,
+    /// As what the server counts it.
+    counted: engine::Transport,
     stage: Stage,
     transport: Option<Box<Transport>>,
     probe: Option<Box<Transport>>,
     get: Option<oneshot::Sender<GetAnswer>>,
     post: Option<oneshot::Sender<PostAnswer>>,
+    /// Its packets have been handled; its answer waits for the client to be read on.
+    is_post_handled: bool,
+    /// Where the rates of what comes are limited.
+    rate: Option<Box<RateLimit>>,
     /// The first namespace must be joined by then.
     connect_deadline: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -71,9 +77,12 @@ enum Stage {
 }
 
 impl Connection {
-    /// Registers the session and makes its task's future, which the caller spawns.
-    pub(crate) fn open(opening: Opening) -> (Arc<Peer>, Self) {
-        let Opening { server, id, handshake, mut transport } = opening;
+    /// Registers the session and makes its task's future, which the caller spawns. `None` if
+    /// another session has the id.
+    pub(crate) fn open(opening: Opening) -> Option<(Arc<Peer>, Self)> {
+        let Opening { mut place, id, handshake, mut transport } = opening;
+        place.open();
+        let server = place.server().clone();
         let config = server.config();
         let (link, kind) = match &mut transport {
             Some(transport) => (transport.link().0, engine::Transport::WebSocket),
@@ -90,25 +99,32 @@ impl Connection {
             max_payload: config.http_buffer_bytes_max,
         };
         peer.push(EncodedPacket::engine(&open.to_packet()), false);
-        server.register(id, peer.clone());
+        if !server.register(id, &peer, kind) {
+            return None;
+        }
         let sockets = Sockets::new(server.clone(), peer.clone(), handshake);
         let session = Session::new(kind, config.timing(), now);
         let multiplexer = Multiplexer::new(config.multiplexer_limits());
         let connect_deadline = now + config.connect_timeout;
+        let rates = config.rates;
+        let rate = (!rates.are_unlimited()).then(|| Box::new(RateLimit::new(rates, now)));
         let connection = Self {
             core: Core { peer: peer.clone(), session, multiplexer, sockets, has_joined: false },
             id,
+            counted: kind,
             stage: Stage::Open,
             transport,
             probe: None,
             get: None,
             post: None,
+            is_post_handled: false,
+            rate,
             connect_deadline: Some(connect_deadline),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: now,
-            server,
+            place,
         };
-        (peer, connection)
+        Some((peer, connection))
     }
 
     fn run_commands(&mut self, now: Instant, cx: &mut Context<'_>) {
@@ -120,6 +136,7 @@ impl Connection {
                 Command::PostBody(body) => self.handle_post_body(&body, now, cx),
                 Command::PostAborted { gone } => {
                     self.post = None;
+                    self.is_post_handled = false;
                     if gone {
                         self.core.session.handle_post_aborted();
                     } else {
@@ -170,7 +187,9 @@ impl Connection {
         if self.post.is_none() {
             return;
         }
+        let mut packets = 0;
         for packet in payload::decode(body) {
+            packets += 1;
             match packet {
                 Ok(packet) => self.core.handle_packet(packet, now, cx),
                 Err(_) => {
@@ -180,13 +199,28 @@ impl Connection {
                 }
             }
         }
-        self.core.session.handle_post_done();
-        if !self.is_paused() {
+        self.charge(packets, body.len(), now);
+        self.is_post_handled = true;
+        self.finish_post(now);
+    }
+
+    /// Answers a POST whose packets have been handled, unless the client is to wait before it
+    /// sends more: another POST before that is an overlap.
+    fn finish_post(&mut self, now: Instant) {
+        if self.is_post_handled && !self.is_paused(now) {
+            self.core.session.handle_post_done();
             self.answer_post(PostAnswer::Handled);
         }
     }
 
+    fn charge(&mut self, packets: usize, bytes: usize, now: Instant) {
+        if let Some(rate) = &mut self.rate {
+            rate.charge(packets, bytes, now);
+        }
+    }
+
     fn answer_post(&mut self, with: PostAnswer) {
+        self.is_post_handled = false;
         if let Some(answer) = self.post.take() {
             let _ = answer.send(with);
         }
@@ -202,9 +236,16 @@ impl Connection {
         }
     }
 
-    /// Too many events wait for handlers: nothing is read until they have gone on.
-    fn is_paused(&self) -> bool {
-        self.core.sockets.waiting_max() >= self.server.config().events_waiting_max
+    /// Too many events wait for handlers, or too much has come: nothing is read until they have
+    /// gone on, or it is due.
+    fn is_paused(&self, now: Instant) -> bool {
+        self.core.sockets.waiting_max() >= self.place.server().config().events_waiting_max
+            || self.ready_at(now).is_some()
+    }
+
+    /// When more may come from a client that was too fast.
+    fn ready_at(&self, now: Instant) -> Option<Instant> {
+        self.rate.as_ref().and_then(|rate| rate.ready_at(now))
     }
 
     /// Does what the session asks for.
@@ -221,12 +262,19 @@ impl Connection {
                 }
                 Output::ProbeFailed => self.close_probe(now, cx),
                 Output::Upgraded => {
-                    self.release_get(now);
+                    if let Some(answer) = self.get.take() {
+                        // A client that has gone needs no answer.
+                        let _ = answer.send(GetAnswer::Payload(b"6".to_vec()));
+                        self.core.session.handle_get_answered(now);
+                    }
+                    self.place.server().register_upgrade();
+                    self.counted = engine::Transport::WebSocket;
                     self.transport = self.probe.take();
                     if let Some(transport) = &mut self.transport {
                         let (link, owed) = transport.link();
                         self.core.peer.outbox().relink(link, owed);
                     }
+                    self.core.sockets.report_upgrade();
                 }
                 Output::Closed => {
                     self.begin_end(now);
@@ -281,10 +329,11 @@ impl Connection {
         if !matches!(self.stage, Stage::Open) {
             return;
         }
-        let reason =
-            self.core.session.closed().map_or(CloseReason::ForcedClose, |(reason, _)| reason);
-        self.stage = Stage::Ending { deadline: now + self.server.config().close_timeout };
-        self.server.unregister(&self.id);
+        let ended = (CloseReason::ForcedClose, "closed by the server");
+        let (reason, description) = self.core.session.closed().unwrap_or(ended);
+        self.core.peer.describe(description);
+        self.stage = Stage::Ending { deadline: now + self.place.server().config().close_timeout };
+        self.place.server().unregister(&self.id, self.counted);
         self.core.sockets.end_all(reason.into());
         self.probe = None;
         self.answer_post(PostAnswer::Refused);
@@ -310,7 +359,7 @@ impl Connection {
     }
 
     fn poll_time(&mut self, now: Instant, cx: &mut Context<'_>) {
-        while let Some(deadline) = self.next_deadline() {
+        while let Some(deadline) = self.next_deadline(now) {
             if deadline <= now {
                 self.handle_timeout(now, cx);
                 continue;
@@ -329,19 +378,21 @@ impl Connection {
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let machine = self.transport.as_ref().and_then(|t| t.machine.poll_timeout());
         let stage = match self.stage {
             Stage::Ending { deadline } => Some(deadline),
             _ => None,
         };
         let session = self.core.session.poll_timeout();
-        [session, machine, stage, self.connect_deadline].into_iter().flatten().min()
+        let ready = self.ready_at(now);
+        [session, machine, stage, self.connect_deadline, ready].into_iter().flatten().min()
     }
 
     fn handle_timeout(&mut self, now: Instant, cx: &mut Context<'_>) {
         if self.connect_deadline.is_some_and(|deadline| deadline <= now) {
             self.connect_deadline = None;
+            self.core.peer.describe("no namespace was joined in time");
             self.core.session.handle_close(true, now);
         }
         if self.core.session.poll_timeout().is_some_and(|deadline| deadline <= now) {
@@ -398,9 +449,7 @@ impl Connection {
 
     /// The socket is broken, or its peer so slow that it must go.
     fn handle_unwritable(&mut self, now: Instant, cx: &mut Context<'_>) {
-        if self.core.peer.outbox().is_polling() {
-            self.core.session.handle_close(true, now);
-        } else if self.core.peer.outbox().flush() == Flushed::Broken {
+        if self.core.peer.outbox().flush() == Flushed::Broken {
             self.core.handle_transport_lost();
         } else {
             let slow = "the outbox is full";
@@ -480,9 +529,7 @@ impl Future for Connection {
         if me.core.has_joined {
             me.connect_deadline = None;
         }
-        if me.post.is_some() && !me.core.session.is_posting() && !me.is_paused() {
-            me.answer_post(PostAnswer::Handled);
-        }
+        me.finish_post(now);
         me.finish_close(now, cx);
         me.poll_time(now, cx);
         me.write(now, cx);
@@ -511,13 +558,12 @@ impl Connection {
 impl Drop for Connection {
     /// Also when the runtime ends under it.
     fn drop(&mut self) {
-        self.server.unregister(&self.id);
+        self.place.server().unregister(&self.id, self.counted);
         self.core.sockets.abandon_all();
         self.core.peer.outbox().close();
         self.core.peer.notify_drained();
         drop(self.core.peer.waker().take());
         self.core.peer.close_mailbox();
-        self.server.connection_ended();
     }
 }
 

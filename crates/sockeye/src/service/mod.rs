@@ -1,15 +1,16 @@
 //! The tower layer and service: which requests are the server's, and what of them is answered
 //! here. Does not know packets; a session's requests go to its connection's task.
 
+mod compression;
+mod opening;
 mod polling;
+mod refusal;
 mod websocket;
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Ready, ready};
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -17,19 +18,17 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body::Body;
 use http_body_util::{Either, Full};
-use sockeye_proto::engine::Transport;
 use sockeye_proto::engine::{Query, RequestError, RequestView, SessionView, Verified, verify};
+use sockeye_proto::engine::{Revision, Transport};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use self::refusal::Refused;
+use crate::address::peer_address;
+use crate::config::Config;
 use crate::cors::Verdict;
 use crate::handshake::Handshake;
 use crate::server::Server;
-
-/// The peer's address, as a request extension: insert it where nothing else tells the service
-/// ([`Handshake::address`]).
-#[derive(Clone, Copy, Debug)]
-pub struct PeerAddr(pub SocketAddr);
 
 /// Puts the server in front of another service; made by [`Server::layer`].
 #[derive(Clone, Debug)]
@@ -148,18 +147,14 @@ fn is_below(request: &str, path: &str) -> bool {
     request.starts_with(path) || path.strip_suffix('/') == Some(request)
 }
 
-/// A request that has been checked.
+/// A request, and what is known of it.
 struct Checked {
     server: Server,
     parts: request::Parts,
+    is_upgrade: bool,
     is_cross_origin: bool,
-}
-
-impl Checked {
-    fn handshake(&self, address: Option<SocketAddr>) -> Arc<Handshake> {
-        let address = address.or_else(|| peer_address(&self.parts));
-        Arc::new(Handshake::new(&self.parts, address, self.is_cross_origin))
-    }
+    /// It opens a session.
+    is_initial: bool,
 }
 
 async fn answer<B>(server: Server, request: Request<B>) -> Answer
@@ -169,66 +164,106 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (parts, body) = request.into_parts();
-    let cors = server.config().cors.clone();
-    match cors.check(&parts.headers) {
+    let is_upgrade = is_upgrade(&parts.headers);
+    let verdict = server.config().cors.check(&parts.headers);
+    let is_cross_origin = matches!(verdict, Verdict::Allowed(_));
+    let mut checked = Checked { server, parts, is_upgrade, is_cross_origin, is_initial: false };
+    let answered = if verdict == Verdict::Denied {
         // Checked on every request, also where a session is named: a page of another origin must
         // not speak for a session whose id has leaked.
-        Verdict::Denied => refuse(RequestError::Forbidden, is_upgrade(&parts.headers)),
-        Verdict::SameOrigin => dispatch(server, parts, body, false).await,
-        Verdict::Allowed(origin) => {
-            let mut answer = if parts.method == Method::OPTIONS {
-                let mut answer = plain(StatusCode::NO_CONTENT, "");
-                cors.write_preflight_headers(&parts.headers, answer.headers_mut());
-                answer
-            } else {
-                dispatch(server, parts, body, true).await
-            };
-            cors.write_headers(&origin, answer.headers_mut());
-            answer
-        }
+        Err(Refused::CrossOrigin)
+    } else if is_cross_origin && checked.parts.method == Method::OPTIONS {
+        Ok(checked.preflight())
+    } else {
+        dispatch(&mut checked, body).await
+    };
+    let mut answer = answered.unwrap_or_else(|refused| checked.refuse(&refused));
+    if let Verdict::Allowed(origin) = &verdict {
+        checked.config().cors.write_headers(origin, answer.headers_mut());
     }
+    checked.run_headers_hooks(&mut answer);
+    answer
 }
 
-async fn dispatch<B>(server: Server, parts: request::Parts, body: B, cross: bool) -> Answer
+async fn dispatch<B>(checked: &mut Checked, body: B) -> Result<Answer, Refused>
 where
     B: Body + Send + Unpin,
     B::Data: Buf + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let is_upgrade = is_upgrade(&parts.headers);
-    let verified = {
-        let query = Query::parse(parts.uri.query().unwrap_or(""));
+    match checked.verify()? {
+        Verified::Handshake(transport, revision) => {
+            checked.is_initial = true;
+            let admitted = opening::admit(checked, revision).await?;
+            match transport {
+                Transport::Polling => polling::open(checked, admitted).await,
+                Transport::WebSocket => websocket::open(checked, admitted),
+            }
+        }
+        Verified::Session(id, Transport::WebSocket) => websocket::upgrade(checked, &id),
+        Verified::Session(id, Transport::Polling) => {
+            let peer = checked.server.session(&id).ok_or(RequestError::SessionUnknown)?;
+            match checked.parts.method {
+                Method::GET => polling::get(checked, &peer).await,
+                Method::POST => polling::post(checked, &peer, body).await,
+                // Node's answer to a method that a session does not have.
+                _ => Ok(plain(StatusCode::INTERNAL_SERVER_ERROR, "")),
+            }
+        }
+    }
+}
+
+impl Checked {
+    fn config(&self) -> &Config {
+        self.server.config()
+    }
+
+    fn verify(&self) -> Result<Verified, RequestError> {
+        let query = Query::parse(self.parts.uri.query().unwrap_or(""));
         let view = RequestView {
             query: &query,
-            method: parts.method.as_str(),
-            origin: parts.headers.get(header::ORIGIN).map(HeaderValue::as_bytes),
-            is_upgrade,
-            transports: &server.config().transports,
+            method: self.parts.method.as_str(),
+            origin: self.parts.headers.get(header::ORIGIN).map(HeaderValue::as_bytes),
+            is_upgrade: self.is_upgrade,
+            transports: &self.config().transports,
         };
         verify(&view, |id| {
-            let polling = server.session(id)?.outbox().is_polling();
+            let polling = self.server.session(id)?.outbox().is_polling();
             let transport = if polling { Transport::Polling } else { Transport::WebSocket };
-            Some(SessionView { transport })
+            Some(SessionView { transport, revision: Revision::V4 })
         })
-    };
-    let checked = Checked { server, parts, is_cross_origin: cross };
-    match verified {
-        Err(error) => refuse(error, is_upgrade),
-        Ok(Verified::Handshake(_)) if checked.server.is_shutting_down() => busy("shutting down"),
-        Ok(Verified::Handshake(_)) if !checked.server.has_room() => busy("too many connections"),
-        Ok(Verified::Handshake(Transport::Polling)) => polling::open(checked).await,
-        Ok(Verified::Handshake(Transport::WebSocket)) => websocket::open(checked),
-        Ok(Verified::Session(id, Transport::WebSocket)) => websocket::upgrade(checked, &id),
-        Ok(Verified::Session(id, Transport::Polling)) => {
-            let Some(peer) = checked.server.session(&id) else {
-                return refuse(RequestError::SessionUnknown, false);
-            };
-            match checked.parts.method {
-                Method::GET => polling::get(&peer).await,
-                Method::POST => polling::post(&checked, &peer, body).await,
-                // Node's answer to a method that a session does not have.
-                _ => plain(StatusCode::INTERNAL_SERVER_ERROR, ""),
-            }
+    }
+
+    /// What the session's sockets will know of this request.
+    fn handshake(&self) -> Handshake {
+        let from = &self.config().client_address;
+        let client = if from.is_peer() { None } else { from.of(&self.parts) };
+        Handshake::new(&self.parts, peer_address(&self.parts), client, self.is_cross_origin)
+    }
+
+    fn preflight(&self) -> Answer {
+        let mut answer = plain(StatusCode::NO_CONTENT, "");
+        self.config().cors.write_preflight_headers(&self.parts.headers, answer.headers_mut());
+        answer
+    }
+
+    fn refuse(&self, refused: &Refused) -> Answer {
+        if let Some(hook) = &self.config().hooks.connection_error {
+            refused.report(&**hook, &self.parts);
+        }
+        refused.answer(self.is_upgrade)
+    }
+
+    fn run_headers_hooks(&self, answer: &mut Answer) {
+        let hooks = &self.config().hooks;
+        if !matches!(answer.status(), StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS) {
+            return;
+        }
+        if let Some(hook) = hooks.initial_headers.as_ref().filter(|_| self.is_initial) {
+            hook(answer.headers_mut(), &self.parts);
+        }
+        if let Some(hook) = &hooks.headers {
+            hook(answer.headers_mut(), &self.parts);
         }
     }
 }
@@ -237,39 +272,30 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(header::UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-fn peer_address(parts: &request::Parts) -> Option<SocketAddr> {
-    let own = parts.extensions.get::<PeerAddr>().map(|address| address.0);
-    #[cfg(feature = "axum")]
-    let own = own.or_else(|| {
-        let info = parts.extensions.get::<axum::extract::ConnectInfo<SocketAddr>>();
-        info.map(|info| info.0)
-    });
-    own
-}
-
 fn plain(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     answer
 }
 
-fn busy(why: &'static str) -> Answer {
-    let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, why);
-    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    answer
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn refuse(error: RequestError, is_upgrade: bool) -> Answer {
-    let status = StatusCode::from_u16(error.status(is_upgrade)).expect("a status of the protocol");
-    let (kind, body) = if is_upgrade {
-        ("text/html", error.to_string())
-    } else {
-        ("application/json", error.body())
-    };
-    let mut answer = plain(status, body);
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    if is_upgrade {
-        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    #[test]
+    fn a1_the_path_captures_what_is_below_it_and_nothing_beside() {
+        let config = |path| Server::builder().path(path).build().config().path.clone();
+        for path in ["/socket.io/", "/socket.io", "socket.io"] {
+            let path = config(path);
+            for below in ["/socket.io/", "/socket.io", "/socket.io/any/thing"] {
+                assert!(is_below(below, &path), "{below}");
+            }
+            for beside in ["/", "/socket.iofoo", "/socket.i", "/a/socket.io/", "/SOCKET.IO/"] {
+                assert!(!is_below(beside, &path), "{beside}");
+            }
+        }
+        for everything in ["/", ""] {
+            assert!(is_below("/", &config(everything)) && is_below("/any", &config(everything)));
+        }
     }
-    answer
 }

@@ -7,43 +7,67 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http_body::Body;
 use http_body_util::BodyExt;
 use sockeye_proto::engine::RequestError;
 use tokio::sync::oneshot;
 
-use super::{Answer, Checked, busy, plain, refuse};
+use super::compression::compress;
+use super::opening::{Admitted, id_in_use};
+use super::refusal::Refused;
+use super::{Answer, Checked, plain};
 use crate::connection::{Command, Connection, GetAnswer, Opening, Peer, PostAnswer};
 
 /// How long a body that is too long is read on.
 const PASS_OVER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Opens a session; its first GET is this request.
-pub(super) async fn open(checked: Checked) -> Answer {
-    let handshake = checked.handshake(None);
-    let server = checked.server;
-    let Ok(id) = server.new_session_id() else { return busy("no randomness") };
-    let (peer, connection) = Connection::open(Opening { server, id, handshake, transport: None });
+pub(super) async fn open(checked: &Checked, admitted: Admitted) -> Result<Answer, Refused> {
+    let Admitted { place, id } = admitted;
+    let handshake = Arc::new(checked.handshake());
+    let opening = Opening { place, id, handshake, transport: None };
+    let (peer, connection) = Connection::open(opening).ok_or_else(id_in_use)?;
     tokio::spawn(connection);
-    get(&peer).await
+    let mut answer = get(checked, &peer).await?;
+    if let Some(cookie) = &checked.config().cookie {
+        answer.headers_mut().append(header::SET_COOKIE, cookie.header(&id));
+    }
+    Ok(answer)
 }
 
-pub(super) async fn get(peer: &Arc<Peer>) -> Answer {
+pub(super) async fn get(checked: &Checked, peer: &Arc<Peer>) -> Result<Answer, Refused> {
     let (answer, waiting) = oneshot::channel();
     peer.command(Command::Get(answer));
     let aborted = Abort { armed: Some(peer), command: || Command::GetAborted };
     let answer = waiting.await;
     aborted.disarm();
     match answer {
-        Ok(GetAnswer::Payload(payload)) => ok("text/plain; charset=UTF-8", payload),
-        Ok(GetAnswer::Refused) => plain(StatusCode::BAD_REQUEST, ""),
+        Ok(GetAnswer::Payload(payload)) => Ok(answer_payload(checked, payload).await),
+        Ok(GetAnswer::Refused) => Ok(plain(StatusCode::BAD_REQUEST, "")),
         // The session ended before it took the request.
-        Err(_) => refuse(RequestError::SessionUnknown, false),
+        Err(_) => Err(RequestError::SessionUnknown.into()),
     }
 }
 
-pub(super) async fn post<B>(checked: &Checked, peer: &Arc<Peer>, mut body: B) -> Answer
+async fn answer_payload(checked: &Checked, payload: Vec<u8>) -> Answer {
+    const TEXT: &str = "text/plain; charset=UTF-8";
+    let request = &checked.parts.headers;
+    let options = checked.config().http_compression.as_ref();
+    let Some((coding, compressed)) = compress(options, request, &payload).await else {
+        return ok(request, TEXT, payload);
+    };
+    let mut answer = ok(request, TEXT, compressed);
+    let coding = HeaderValue::from_static(coding.as_str());
+    answer.headers_mut().insert(header::CONTENT_ENCODING, coding);
+    answer
+}
+
+pub(super) async fn post<B>(
+    checked: &Checked,
+    peer: &Arc<Peer>,
+    mut body: B,
+) -> Result<Answer, Refused>
 where
     B: Body + Send + Unpin,
     B::Data: Buf + Send,
@@ -53,7 +77,7 @@ where
     if content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet-stream")) {
         // CVE-2026-59725: a binary body is no payload of this revision; it must be answered.
         peer.command(Command::PostRefused);
-        return plain(StatusCode::BAD_REQUEST, "");
+        return Ok(plain(StatusCode::BAD_REQUEST, ""));
     }
     let (answer, mut waiting) = oneshot::channel();
     peer.command(Command::Post(answer));
@@ -65,7 +89,7 @@ where
         // Another POST is open, or the session has ended: the body does not matter any more.
         _ = &mut waiting => {
             aborted.disarm();
-            return plain(StatusCode::BAD_REQUEST, "");
+            return Ok(plain(StatusCode::BAD_REQUEST, ""));
         }
     };
     let payload = match read {
@@ -74,18 +98,18 @@ where
             aborted.disarm();
             peer.command(Command::PostAborted { gone: false });
             pass_over(&mut body, bytes_max).await;
-            return plain(StatusCode::PAYLOAD_TOO_LARGE, "");
+            return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, ""));
         }
         // Dropping `aborted` says so.
-        Err(ReadError::Broken) => return plain(StatusCode::BAD_REQUEST, ""),
+        Err(ReadError::Broken) => return Ok(plain(StatusCode::BAD_REQUEST, "")),
     };
     peer.command(Command::PostBody(payload));
     let answer = waiting.await;
     aborted.disarm();
-    match answer {
-        Ok(PostAnswer::Handled) => ok("text/html", "ok"),
+    Ok(match answer {
+        Ok(PostAnswer::Handled) => ok(&checked.parts.headers, "text/html", "ok"),
         Ok(PostAnswer::Refused) | Err(_) => plain(StatusCode::BAD_REQUEST, ""),
-    }
+    })
 }
 
 enum ReadError {
@@ -135,12 +159,20 @@ where
     let _ = tokio::time::timeout(PASS_OVER_TIME_MAX, reading).await;
 }
 
-fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+fn ok(request: &HeaderMap, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = plain(StatusCode::OK, body);
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if request.get(header::USER_AGENT).is_some_and(is_internet_explorer) {
+        // Its filter takes some payloads for an attack.
+        headers.insert(header::X_XSS_PROTECTION, HeaderValue::from_static("0"));
+    }
     answer
+}
+
+fn is_internet_explorer(agent: &HeaderValue) -> bool {
+    agent.to_str().is_ok_and(|agent| agent.contains(";MSIE") || agent.contains("Trident/"))
 }
 
 /// Tells the task that a request was dropped before its answer: the client has gone.

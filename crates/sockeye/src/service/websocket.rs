@@ -1,71 +1,72 @@
 //! WebSocket requests: the opening handshake's answer, and what becomes of the stream behind it.
 //! Does not know frames or packets.
 
-use http::header::{self, HeaderName, HeaderValue};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderValue};
 use http::{StatusCode, request};
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use sockeye_proto::SessionId;
 use sockeye_proto::engine::RequestError;
-use sockeye_ws::handshake::server::HandshakeError;
 use sockeye_ws::handshake::{self, HttpVersion};
 
-use super::{Answer, Checked, busy, plain, refuse};
+use super::opening::Admitted;
+use super::refusal::Refused;
+use super::{Answer, Checked, plain};
 use crate::connection::{Command, Connection, Opening, Transport};
 
 /// Opens a session over WebSocket.
-pub(super) fn open(mut checked: Checked) -> Answer {
-    let (answer, upgrade) = match switch(&mut checked.parts) {
-        Ok(switched) => switched,
-        Err(refusal) => return *refusal,
-    };
-    let server = checked.server.clone();
-    let Ok(id) = server.new_session_id() else { return busy("no randomness") };
-    let handshake_of = move |transport: &Transport| checked.handshake(transport.address());
+pub(super) fn open(checked: &mut Checked, admitted: Admitted) -> Result<Answer, Refused> {
+    let (answer, upgrade) = switch(&mut checked.parts)?;
+    let Admitted { place, id } = admitted;
+    let mut handshake = checked.handshake();
+    let limit = checked.config().handshake_timeout;
     tokio::spawn(async move {
-        // Failed, the client has gone before the answer reached it.
-        let Ok(upgraded) = upgrade.await else { return };
-        let transport = Transport::new(upgraded, server.config().websocket_limits());
-        let handshake = handshake_of(&transport);
-        let transport = Some(Box::new(transport));
-        let (_, connection) = Connection::open(Opening { server, id, handshake, transport });
-        // A task of its own, so that the memory of this larger one goes.
-        tokio::spawn(connection);
+        let Some(upgraded) = within(limit, upgrade).await else { return };
+        let transport = Transport::new(upgraded, place.server().config().websocket_limits());
+        handshake.complete(transport.address());
+        let (handshake, transport) = (Arc::new(handshake), Some(Box::new(transport)));
+        // An own id that another session has taken since: this one is dropped.
+        if let Some((_, connection)) = Connection::open(Opening { place, id, handshake, transport })
+        {
+            // A task of its own, so that the memory of this larger one goes.
+            tokio::spawn(connection);
+        }
     });
-    answer
+    Ok(answer)
 }
 
 /// A session of long-polling wants to go on over WebSocket.
-pub(super) fn upgrade(mut checked: Checked, id: &SessionId) -> Answer {
-    let Some(peer) = checked.server.session(id) else {
-        return refuse(RequestError::SessionUnknown, true);
-    };
-    let (answer, upgrade) = match switch(&mut checked.parts) {
-        Ok(switched) => switched,
-        Err(refusal) => return *refusal,
-    };
-    let limits = checked.server.config().websocket_limits();
+pub(super) fn upgrade(checked: &mut Checked, id: &SessionId) -> Result<Answer, Refused> {
+    let peer = checked.server.session(id).ok_or(RequestError::SessionUnknown)?;
+    let (answer, upgrade) = switch(&mut checked.parts)?;
+    let limits = checked.config().websocket_limits();
+    let limit = checked.config().handshake_timeout;
     tokio::spawn(async move {
-        if let Ok(upgraded) = upgrade.await {
+        if let Some(upgraded) = within(limit, upgrade).await {
             peer.command(Command::Upgrade(Box::new(Transport::new(upgraded, limits))));
         }
     });
-    answer
+    Ok(answer)
 }
 
-/// The 101, if the request is a WebSocket handshake; else the answer that says what it lacks.
-fn switch(parts: &mut request::Parts) -> Result<(Answer, OnUpgrade), Box<Answer>> {
+/// The stream behind the 101; `None` if the client has gone before the answer reached it, or has
+/// not taken it in time.
+async fn within(limit: Duration, upgrade: OnUpgrade) -> Option<Upgraded> {
+    tokio::time::timeout(limit, upgrade).await.ok()?.ok()
+}
+
+/// The 101, if the request is a WebSocket handshake.
+fn switch(parts: &mut request::Parts) -> Result<(Answer, OnUpgrade), Refused> {
     let version = match parts.version {
         http::Version::HTTP_11 => HttpVersion::Http11,
         _ => HttpVersion::Http10,
     };
     let values = |name| parts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let accept = handshake::server::verify(parts.method.as_str(), version, values);
-    let key = accept.map_err(|error| Box::new(refuse_handshake(error)))?.key;
-    let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
-        // Whatever serves the requests cannot hand their streams over.
-        let why = "this server cannot upgrade connections";
-        return Err(Box::new(plain(StatusCode::NOT_IMPLEMENTED, why)));
-    };
+    let key = accept.map_err(Refused::Handshake)?.key;
+    let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(Refused::NotUpgradable)?;
     let mut answer = plain(StatusCode::SWITCHING_PROTOCOLS, "");
     let headers = answer.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -73,17 +74,4 @@ fn switch(parts: &mut request::Parts) -> Result<(Answer, OnUpgrade), Box<Answer>
     let accept = HeaderValue::from_bytes(&key).expect("base64 is a header's value");
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     Ok((answer, upgrade))
-}
-
-fn refuse_handshake(error: HandshakeError) -> Answer {
-    let status = StatusCode::from_u16(error.status()).expect("a status of HTTP");
-    let mut answer = plain(status, error.to_string());
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    if let Some((name, value)) = error.header() {
-        let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    answer
 }

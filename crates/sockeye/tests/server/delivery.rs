@@ -69,6 +69,28 @@ async fn a_broadcast_reaches_polling_and_websocket_alike() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_behind_the_upgrade_is_answered_behind_it_too() {
+    let io = Server::default();
+    io.on("which", async |socket: Socket| sockeye::Reply(socket.transport().as_str()));
+    let host = Host::in_memory(io);
+    for _ in 0..3 {
+        let client = Polling::join(&host).await;
+        let mut websocket = WebSocket::open(&host, &client.sid).await.expect("a handshake");
+        websocket.send("2probe").await;
+        assert_eq!(websocket.next().await.as_deref(), Some("3probe"));
+        let get = tokio::spawn(async move { client.get().await });
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        // All of it is there at once.
+        websocket.send("5").await;
+        websocket.send("421[\"which\"]").await;
+        websocket.send("422[\"which\"]").await;
+        assert_eq!(websocket.next().await.as_deref(), Some("431[\"websocket\"]"));
+        assert_eq!(websocket.next().await.as_deref(), Some("432[\"websocket\"]"));
+        assert_eq!(get.await.expect("an answer"), Ok(vec!["6".to_owned()]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_volatile_event_behind_another_is_dropped_and_later_ones_arrive() {
     let host = Host::in_memory(Server::default());
     let mut client = WebSocket::join(&host).await;

@@ -5,18 +5,7 @@ use std::time::Duration;
 
 use sockeye::{Ack, ConnectError, Data, HandlerError, RawArgs, Reply, Server, Socket};
 
-use crate::support::{Host, Polling, WebSocket, only_socket, until, until_empty};
-
-type Reports = Arc<Mutex<Vec<String>>>;
-
-fn reporting(io: &Server) -> Reports {
-    let reports = Reports::default();
-    let into = reports.clone();
-    io.on_error(move |_, event, error| {
-        into.lock().expect("no holder panics").push(format!("{event}: {}", error.code()));
-    });
-    reports
-}
+use crate::support::{Host, Polling, WebSocket, only_socket, reporting, until, until_empty};
 
 #[tokio::test(start_paused = true)]
 async fn failures_reach_the_acknowledgement_and_the_hook_and_end_nothing() {
@@ -45,7 +34,7 @@ async fn failures_reach_the_acknowledgement_and_the_hook_and_end_nothing() {
     }
     client.send("429[\"typed\",3]").await;
     assert_eq!(client.next().await.as_deref(), Some("439[3]"));
-    let reports = reports.lock().expect("no holder panics").clone();
+    let reports = reports.all();
     assert_eq!(reports.len(), 5, "{reports:?}");
     assert!(reports[4] == "refuses: no_luck" && reports[0].starts_with("panic: "), "{reports:?}");
 }
@@ -130,7 +119,7 @@ async fn a_middleware_that_panics_refuses_and_says_no_more_than_that() {
     client.post("40").await;
     let packets = client.get().await.expect("200");
     assert_eq!(packets, ["44{\"message\":\"Internal server error\"}"]);
-    assert_eq!(reports.lock().expect("no holder panics").len(), 1);
+    assert_eq!(reports.all().len(), 1);
     assert_eq!(host.io.of("/").socket_count(), 0);
 }
 
@@ -151,7 +140,7 @@ async fn h44_a_client_that_goes_during_a_middleware_leaves_nothing() {
     drop(client);
     until_empty(&host.io).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert!(reports.lock().expect("no holder panics").is_empty());
+    assert!(reports.all().is_empty());
     assert_eq!(host.io.of("/").room_count(), 0);
 }
 

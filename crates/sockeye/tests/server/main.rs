@@ -2,11 +2,21 @@
 //! can, and over loopback. `conformance/` drives it with the official client.
 
 mod broadcast_acks;
+mod catch_alls;
+mod compile_errors;
+mod conflation;
 mod deadlines;
 mod delivery;
 mod dynamic_namespaces;
+mod ends;
+mod extractors;
 mod handlers;
+mod handshakes;
+mod hooks;
 mod interleavings;
+mod lifecycle;
 mod limits;
+mod listeners;
+mod rates;
 mod shutdown;
 mod support;

@@ -12,6 +12,7 @@ use sockeye_ws::Event;
 
 use super::{Connection, Core};
 use crate::connection::transport::READ_BYTES_MAX;
+use crate::outbox::Link;
 
 /// A peer that never stops sending gives way to others after so many reads.
 const READS_PER_TURN_MAX: usize = 16;
@@ -34,7 +35,7 @@ impl Connection {
 
     fn read_transport(&mut self, buffer: &mut [u8], now: Instant, cx: &mut Context<'_>) {
         for _ in 0..READS_PER_TURN_MAX {
-            let paused = self.is_paused();
+            let paused = self.is_paused(now);
             self.core.session.set_paused(paused, now);
             let Some(transport) = &mut self.transport else { return };
             if paused {
@@ -50,11 +51,14 @@ impl Connection {
                     return;
                 }
             };
+            let mut packets = 0;
             let mut events = transport.machine.handle_input(&mut buffer[..count], now);
             for event in events.by_ref() {
+                packets += 1;
                 self.core.handle_event(event, now, cx);
             }
             drop(events);
+            self.charge(packets, count, now);
             self.answer_transport();
         }
         cx.waker().wake_by_ref();
@@ -73,7 +77,8 @@ impl Connection {
     }
 
     fn read_probe(&mut self, buffer: &mut [u8], now: Instant, cx: &mut Context<'_>) {
-        while let Some(probe) = &mut self.probe {
+        for _ in 0..READS_PER_TURN_MAX {
+            let Some(probe) = &mut self.probe else { return };
             let count = match probe.poll_read(cx, buffer) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(count)) if count > 0 => count,
@@ -84,18 +89,26 @@ impl Connection {
                     return;
                 }
             };
+            let mut packets = 0;
             let mut events = probe.machine.handle_input(&mut buffer[..count], now);
             for event in events.by_ref() {
+                packets += 1;
                 // Behind the `5` the packets are the session's already.
                 if self.core.session.transport() == engine::Transport::WebSocket {
                     self.core.handle_event(event, now, cx);
-                } else {
-                    self.core.handle_probe_event(event, now);
+                    continue;
+                }
+                self.core.handle_probe_event(event, now);
+                if self.core.session.transport() == engine::Transport::WebSocket {
+                    // What they are answered with must not leave by a waiting GET any more.
+                    self.core.peer.outbox().relink(Link::Task, Vec::new());
                 }
             }
             drop(events);
+            self.charge(packets, count, now);
             self.run_outputs(now, cx);
         }
+        cx.waker().wake_by_ref();
     }
 }
 
@@ -108,10 +121,14 @@ impl Core {
             },
             Event::Binary(data) => self.handle_packet(Packet::from_binary(data), now, cx),
             Event::Ping(_) | Event::Pong(_) => {}
-            Event::Closed(closed) if closed.error.is_some() => self
-                .session
-                .handle_transport_closed(CloseReason::TransportError, "WebSocket protocol error"),
-            Event::Closed(_) => self.handle_transport_lost(),
+            Event::Closed(closed) => match closed.error {
+                Some(error) => {
+                    self.peer.describe(error.to_string());
+                    let error = CloseReason::TransportError;
+                    self.session.handle_transport_closed(error, "a WebSocket rule was broken");
+                }
+                None => self.handle_transport_lost(),
+            },
         }
     }
 
@@ -142,6 +159,7 @@ impl Core {
             Ok(None) => {}
             Err(violation) => {
                 tracing::debug!(%violation, "the client broke the protocol");
+                self.peer.describe(violation.to_string());
                 self.session.handle_close(true, now);
             }
         }

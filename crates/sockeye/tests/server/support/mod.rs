@@ -2,10 +2,12 @@
 //! Does not know what the tests look for.
 
 pub(crate) mod client;
+pub(crate) mod http;
 mod polling;
 mod websocket;
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -78,6 +80,32 @@ fn serve(io: &Server, stream: impl Stream + 'static) {
     let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     // A client that vanishes is an error to hyper, and none here.
     tokio::spawn(async { drop(serving.with_upgrades().await) });
+}
+
+/// What happened, in its order.
+#[derive(Clone, Default)]
+pub(crate) struct Record(Arc<Mutex<Vec<String>>>);
+
+impl Record {
+    pub(crate) fn add(&self, what: &str) {
+        self.0.lock().expect("no holder panics").push(what.to_owned());
+    }
+
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.lock().expect("no holder panics").clone()
+    }
+
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().expect("no holder panics"))
+    }
+}
+
+/// The failures that the error hook is told: the event and the error's code.
+pub(crate) fn reporting(io: &Server) -> Record {
+    let reports = Record::default();
+    let into = reports.clone();
+    io.on_error(move |_, event, error| into.add(&format!("{event}: {}", error.code())));
+    reports
 }
 
 /// Waits until something is so.

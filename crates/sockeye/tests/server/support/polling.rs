@@ -1,12 +1,8 @@
 //! A long-polling client whose requests are its test's to make, in whatever order.
 
-use bytes::Bytes;
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use ::http::{Method, Request, StatusCode};
 
-use super::Host;
+use super::{Host, http};
 
 /// The separator of packets in a payload.
 const SEPARATOR: char = '\u{1e}';
@@ -62,26 +58,14 @@ impl Polling {
 
     /// Status and body; `None` if the server cut the connection.
     async fn request(&self, method: Method, body: &str) -> Option<(StatusCode, String)> {
-        let stream = TokioIo::new(self.host.connect().await);
-        let (mut sender, connection) = http1::handshake(stream).await.ok()?;
         let sid = if self.sid.is_empty() { String::new() } else { format!("&sid={}", self.sid) };
         let request = Request::builder()
             .method(method)
             .uri(format!("/socket.io/?EIO=4&transport=polling{sid}"))
             .header("host", "localhost")
-            .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+            .body(body.to_owned())
             .expect("a valid request");
-        let answer = async {
-            let answer = sender.send_request(request).await.ok()?;
-            let status = answer.status();
-            let body = answer.into_body().collect().await.ok()?.to_bytes();
-            Some((status, String::from_utf8(body.to_vec()).expect("UTF-8")))
-        };
-        // The connection goes when this future does.
-        tokio::pin!(connection);
-        tokio::select! {
-            answer = answer => answer,
-            _ = &mut connection => None,
-        }
+        let answer = http::send(&self.host, request).await?;
+        Some((answer.status(), http::text(&answer).to_owned()))
     }
 }

@@ -32,12 +32,23 @@ impl WebSocket {
     /// The opening handshake, for the session `sid` if it names one. The head of a refusal is the
     /// error.
     pub(crate) async fn open(host: &Host, sid: &str) -> Result<Self, String> {
-        let mut stream = host.connect().await;
         let sid = if sid.is_empty() { String::new() } else { format!("&sid={sid}") };
+        Self::open_with(host, &sid, &[]).await
+    }
+
+    /// As [`open`](Self::open), with more behind the query, and more headers.
+    pub(crate) async fn open_with(
+        host: &Host,
+        query: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, String> {
+        let mut stream = host.connect().await;
+        let headers: String =
+            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!(
-            "GET /socket.io/?EIO=4&transport=websocket{sid} HTTP/1.1\r\nHost: localhost\r\n\
+            "GET /socket.io/?EIO=4&transport=websocket{query} HTTP/1.1\r\nHost: localhost\r\n\
              Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
         );
         stream.write_all(head.as_bytes()).await.map_err(|error| error.to_string())?;
         let mut reader = HeadReader::new(HeadLimits::default());
@@ -88,6 +99,11 @@ impl WebSocket {
                 _ => drop(self.machine.handle_eof()),
             }
         }
+    }
+
+    /// Whether [`next`](Self::next) has seen the end.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.machine.is_closed()
     }
 
     /// Begins the closing handshake.

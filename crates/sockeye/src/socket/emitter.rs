@@ -1,0 +1,153 @@
+//! Emits to one socket with options, and the acknowledgements that they wait for.
+//! Does not know how packets travel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, OwnedArgs, ToName};
+use tokio::sync::oneshot;
+
+use super::Socket;
+use crate::conflation::Key;
+use crate::error::{AckError, EmitError};
+use crate::outbox::Way;
+use crate::outgoing::Shown;
+
+/// An emit to one socket, with options; see [`Socket::timeout`], [`Socket::volatile`] and
+/// [`Socket::conflate`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is sent before `emit`"]
+pub struct Emitter<'a> {
+    socket: &'a Socket,
+    way: Way,
+    timeout: Option<Duration>,
+}
+
+impl<'a> Emitter<'a> {
+    pub(super) fn of(socket: &'a Socket) -> Self {
+        Self { socket, way: Way::Always, timeout: None }
+    }
+
+    /// Waits for the acknowledgement for at most `timeout`: see [`Socket::timeout`].
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Makes it volatile: see [`Socket::volatile`].
+    pub fn volatile(mut self) -> Self {
+        self.way = Way::Volatile;
+        self
+    }
+
+    /// Makes it replace what waits under the same key: see [`Socket::conflate`].
+    pub fn conflate(mut self, key: impl Into<Arc<str>>) -> Self {
+        let namespace = self.socket.0.namespace.name_shared();
+        self.way = Way::Latest(Key { namespace, key: key.into() });
+        self
+    }
+
+    /// Sends an event; see [`Socket::emit`].
+    ///
+    /// # Errors
+    /// As [`Socket::emit`]. A volatile event that is dropped is no error, nor one that is replaced
+    /// later.
+    pub fn emit(self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
+        let packet = self.encode(None, &event.to_name(), &args)?;
+        self.socket.push_by(packet, &self.way)
+    }
+
+    /// Sends the event `message`; see [`emit`](Self::emit).
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit).
+    pub fn send(self, args: impl EmitArgs) -> Result<(), EmitError> {
+        self.emit("message", args)
+    }
+
+    /// Sends an event and waits for its acknowledgement; see [`Socket::emit_with_ack`]. What
+    /// shall be answered is sent in any case, neither volatile nor conflated.
+    ///
+    /// # Errors
+    /// As [`Socket::emit_with_ack`].
+    ///
+    /// # Cancel safety
+    /// Dropped, it forgets the acknowledgement; the event has been sent.
+    pub async fn emit_with_ack<T: DeserializeOwned>(
+        self,
+        event: impl ToName,
+        args: impl EmitArgs,
+    ) -> Result<T, AckError> {
+        let answer = self.emit_with_ack_args(event, args).await?;
+        answer.cursor().next().map_err(|error| AckError::Data(error.to_string()))
+    }
+
+    /// As [`emit_with_ack`](Self::emit_with_ack), with all arguments of the answer.
+    ///
+    /// # Errors
+    /// As [`Socket::emit_with_ack`].
+    ///
+    /// # Cancel safety
+    /// Dropped, it forgets the acknowledgement; the event has been sent.
+    pub async fn emit_with_ack_args(
+        self,
+        event: impl ToName,
+        args: impl EmitArgs,
+    ) -> Result<OwnedArgs, AckError> {
+        let default = self.socket.0.namespace.config().ack_timeout;
+        let pending = self.request(&event.to_name(), &args)?;
+        drop(args);
+        pending.answer(self.timeout.unwrap_or(default)).await
+    }
+
+    /// Emits with an acknowledgement, which is waited for before the packet is there.
+    fn request(&self, event: &Name<'_>, args: &impl EmitArgs) -> Result<PendingAck, EmitError> {
+        let id = self.socket.0.namespace.next_ack_id();
+        let packet = self.encode(Some(id), event, args)?;
+        let (answer, waiting) = oneshot::channel();
+        self.socket.0.acks.lock().insert(id, answer);
+        let pending = PendingAck { socket: self.socket.clone(), id, waiting };
+        self.socket.push(packet)?;
+        Ok(pending)
+    }
+
+    /// Makes the packet, and shows it to those who look.
+    fn encode(
+        &self,
+        id: Option<u64>,
+        event: &Name<'_>,
+        args: &impl EmitArgs,
+    ) -> Result<EncodedPacket, EmitError> {
+        // Whoever goes on emitting to a client that has gone must not pay for the encoding.
+        if self.socket.is_disconnected() {
+            return Err(EmitError::Disconnected);
+        }
+        let namespace = &self.socket.0.namespace;
+        let packet = EncodedPacket::event(namespace.name(), id, event, args)?;
+        if namespace.has_outgoing() {
+            self.socket.show(&Shown::new(event, &packet));
+        }
+        Ok(packet)
+    }
+}
+
+/// Forgets an acknowledgement that nobody waits for any more.
+struct PendingAck {
+    socket: Socket,
+    id: u64,
+    waiting: oneshot::Receiver<OwnedArgs>,
+}
+
+impl PendingAck {
+    async fn answer(mut self, limit: Duration) -> Result<OwnedArgs, AckError> {
+        let answer = tokio::time::timeout(limit, &mut self.waiting).await;
+        answer.map_err(|_| AckError::Timeout)?.map_err(|_| AckError::Disconnected)
+    }
+}
+
+impl Drop for PendingAck {
+    fn drop(&mut self) {
+        self.socket.0.acks.lock().remove(&self.id);
+    }
+}

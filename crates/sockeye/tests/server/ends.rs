@@ -1,0 +1,125 @@
+//! Why connections end: the official reason, and the description beside it.
+
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+use sockeye::{CloseDescription, DisconnectReason, Server, ServerBuilder, State};
+use tokio::sync::mpsc;
+
+use crate::support::{Host, Polling, WebSocket, http as raw, only_socket, until_empty};
+
+type End = (DisconnectReason, Option<String>);
+
+struct Watched {
+    host: Host,
+    ends: mpsc::UnboundedReceiver<End>,
+}
+
+impl Watched {
+    fn new(builder: ServerBuilder) -> Self {
+        let (sender, ends) = mpsc::unbounded_channel::<End>();
+        let io = builder.state(sender).build();
+        type Ends = mpsc::UnboundedSender<End>;
+        io.on_disconnect(
+            async |State(ends): State<Ends>, reason, CloseDescription(why): CloseDescription| {
+                ends.send((reason, why)).expect("the test waits");
+            },
+        );
+        Self { host: Host::in_memory(io), ends }
+    }
+
+    async fn expect(&mut self, reason: DisconnectReason, why: impl Into<Option<&'static str>>) {
+        let (have, description) = self.ends.recv().await.expect("the hook runs");
+        assert_eq!((have, description.as_deref()), (reason, why.into()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_of_websocket_connections() {
+    use DisconnectReason::*;
+    let mut server = Watched::new(Server::builder().max_http_buffer_size(1000));
+    for (packet, reason, why) in [
+        ("2", TransportError, "invalid heartbeat direction"),
+        ("x", ParseError, "a packet could not be read"),
+        ("42[\"disconnect\"]", ForcedClose, "reserved event name"),
+        ("40", ForcedClose, "the namespace is joined already"),
+        (&format!("4{}", "x".repeat(1000)), TransportError, "message is longer than the limit"),
+    ] {
+        let mut client = WebSocket::join(&server.host).await;
+        client.send(packet).await;
+        server.expect(reason, why).await;
+    }
+    drop(WebSocket::join(&server.host).await);
+    server.expect(TransportClose, "the stream ended").await;
+    let _silent = WebSocket::join(&server.host).await;
+    server.expect(PingTimeout, "no pong in time").await;
+    until_empty(&server.host.io).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a5_of_long_polling_connections() {
+    use DisconnectReason::*;
+    let mut server = Watched::new(Server::builder());
+    let host = server.host.clone();
+
+    let client = Polling::join(&host).await;
+    tokio::spawn({
+        let client = client.clone();
+        async move { client.get().await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(client.get().await, Err(StatusCode::BAD_REQUEST));
+    server.expect(TransportError, "overlap from client").await;
+
+    let client = Polling::join(&host).await;
+    let gone = tokio::time::timeout(Duration::from_secs(1), client.get()).await;
+    assert!(gone.is_err(), "nothing was to be told");
+    server.expect(TransportError, "poll connection closed prematurely").await;
+
+    let client = Polling::join(&host).await;
+    let binary = Request::post(format!("/socket.io/?EIO=4&transport=polling&sid={}", client.sid))
+        .header("host", "localhost")
+        .header("content-type", "application/octet-stream")
+        .body("4".to_owned())
+        .expect("a valid request");
+    let answer = raw::send(&host, binary).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    server.expect(TransportError, "invalid content").await;
+
+    let client = Polling::join(&host).await;
+    assert_eq!(client.post("1").await, StatusCode::OK);
+    server.expect(TransportClose, "the client closed the session").await;
+    until_empty(&host.io).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_sockets_that_end_alone_nothing_is_described() {
+    use DisconnectReason::*;
+    let mut server = Watched::new(Server::builder());
+    let host = server.host.clone();
+    let mut client = WebSocket::join(&host).await;
+    client.send("41").await;
+    server.expect(ClientNamespaceDisconnect, None).await;
+    drop(client);
+    let _client = WebSocket::join(&host).await;
+    only_socket(&host.io).disconnect(false);
+    server.expect(ServerNamespaceDisconnect, None).await;
+    let _other = WebSocket::join(&host).await;
+    host.io.shutdown(Duration::ZERO).await;
+    server.expect(ServerShuttingDown, None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_is_told_of_as_such() {
+    let mut server = Watched::new(Server::builder().outbox_bytes_max(10_000));
+    for websocket in [true, false] {
+        let _polling = if websocket { None } else { Some(Polling::join(&server.host).await) };
+        let _websocket = if websocket { Some(WebSocket::join(&server.host).await) } else { None };
+        let socket = only_socket(&server.host.io);
+        while socket.emit("n", "x".repeat(1000)).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        server.expect(DisconnectReason::ForcedClose, "the outbox is full").await;
+        until_empty(&server.host.io).await;
+    }
+}
