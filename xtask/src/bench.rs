@@ -7,17 +7,47 @@ use crate::run::{command, root, run, target};
 
 /// Runs the bench; `args` go to its runner.
 pub fn run_bench(args: &[String]) -> Result<()> {
-    run(&mut command("cargo", &["build", "--release", "--package", "bench-server"]))?;
+    let servers = if is_websocket(args) { build_websocket()? } else { build_socket_io()? };
     let bench = root().join("bench");
     run(command("cargo", &["build", "--release"])
         .current_dir(&bench)
         .env("CARGO_TARGET_DIR", target()))?;
-    npm_ci("bench/peers/node-socketio")?;
-    let ours = format!("sockeye={}", target().join("release/bench-server").display());
-    let mut python = command("python3", &["bench.py", "--cmd", &ours]);
+    let mut python = command("python3", &["bench.py"]);
+    python.args(servers.iter().flat_map(|server| ["--cmd", server]));
     python.current_dir(&bench).env("CARGO_TARGET_DIR", target());
     if args.is_empty() {
         python.args(["--servers", "limit,oxide,node", "--suite", "core"]);
     }
     run(python.args(args))
+}
+
+/// Whether the arguments name the suite or scenarios of raw WebSocket.
+fn is_websocket(args: &[String]) -> bool {
+    let values = args.iter().map(|arg| arg.rsplit('=').next().unwrap_or(arg));
+    values.into_iter().any(|value| value == "ws" || value.starts_with("ws-"))
+}
+
+/// Our server of Socket.IO, as an argument of the runner.
+fn build_socket_io() -> Result<Vec<String>> {
+    npm_ci("bench/peers/node-socketio")?;
+    run(&mut command("cargo", &["build", "--release", "--package", "bench-server"]))?;
+    Ok(vec![format!("sockeye={}", target().join("release/bench-server").display())])
+}
+
+/// Our server of WebSocket, optimized as the peers are, whose workspace has a profile of its own;
+/// also encoding a broadcast for each receiver, to show what is won by doing it once.
+fn build_websocket() -> Result<Vec<String>> {
+    npm_ci("bench/peers/ws-node")?;
+    let folder = target().join("like-peers");
+    let args = ["build", "--release", "--package", "bench-server", "--bin", "ws-bench-server"];
+    run(command("cargo", &args)
+        .env("CARGO_TARGET_DIR", &folder)
+        .env("CARGO_PROFILE_RELEASE_LTO", "fat")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        .env("CARGO_PROFILE_RELEASE_PANIC", "abort"))?;
+    let server = folder.join("release/ws-bench-server");
+    Ok(vec![
+        format!("sockeye-ws={}", server.display()),
+        format!("sockeye-ws-each=env HUB=each {}", server.display()),
+    ])
 }

@@ -12,8 +12,11 @@ use crate::deflate::{Inflating, Window};
 use crate::error::ProtocolError;
 use crate::utf8;
 
-/// How much may be reserved ahead of what has arrived.
+/// How much may be reserved ahead of what has arrived, however little that is.
 const RESERVE_BYTES: usize = 4096;
+/// How much may be reserved ahead once a sixteenth of it has arrived. A message that grows by
+/// doubling is copied once more on its way; up to here that would show beside the reads.
+const RESERVE_BYTES_MAX: usize = 1 << 20;
 
 /// What has arrived of a message, inflated if it is compressed.
 #[derive(Debug)]
@@ -169,8 +172,8 @@ impl Assembly {
         before.is_none()
     }
 
-    /// Room for at most `remaining` bytes more, as much as has arrived, at the end of a binary
-    /// message that is kept as it comes. Text must be validated on its way.
+    /// Room for at most `remaining` bytes more at the end of a binary message that is kept as it
+    /// comes. Text must be validated on its way.
     pub(crate) fn room(&mut self, remaining: u64) -> Option<Limit<&mut Vec<u8>>> {
         let Content::Binary(bytes) = &mut self.content else { return None };
         if self.inflating.is_some() || self.handed_out.is_some() {
@@ -178,7 +181,7 @@ impl Assembly {
         }
         self.room_start = Some(bytes.len());
         let remaining = usize::try_from(remaining).unwrap_or(usize::MAX);
-        let room_len = remaining.min(bytes.len().max(RESERVE_BYTES));
+        let room_len = remaining.min(reserve_max(bytes.len()));
         bytes.reserve_exact(room_len);
         Some(bytes.limit(room_len))
     }
@@ -252,7 +255,13 @@ impl Content {
 fn exact_reserve(len: usize, part_len: usize, remaining: Option<u64>) -> Option<usize> {
     let arrived = len + part_len;
     let remaining = usize::try_from(remaining?).ok()?;
-    (remaining <= arrived.max(RESERVE_BYTES)).then(|| part_len + remaining)
+    (remaining <= reserve_max(arrived)).then(|| part_len + remaining)
+}
+
+/// How much of what a frame declares is believed when so much has arrived.
+fn reserve_max(arrived: usize) -> usize {
+    let early = arrived.saturating_mul(16).clamp(RESERVE_BYTES, RESERVE_BYTES_MAX);
+    arrived.max(early)
 }
 
 #[cfg(test)]
@@ -276,6 +285,15 @@ mod tests {
                 assembly.push(&part, Some(remaining as u64), DECLARED as u64).unwrap();
                 assert!(capacity(&assembly) <= 2 * arrived * part.len() + RESERVE_BYTES);
             }
+        }
+    }
+
+    #[test]
+    fn a_message_of_1_mib_is_reserved_with_its_first_sixteenth() {
+        for mut assembly in [Assembly::text(None), Assembly::binary(None)] {
+            let part = vec![b'x'; 1 << 16];
+            assembly.push(&part, Some((1 << 20) - (1 << 16)), 1 << 20).unwrap();
+            assert_eq!(capacity(&assembly), 1 << 20);
         }
     }
 

@@ -18,7 +18,8 @@ impl Connection {
     ///
     /// `None` for anything else: text, which is validated on its way, compressed messages, short
     /// rests of a frame, and where messages are handed out in parts. The room is as long as what
-    /// has arrived of the message, so that its declared length is not believed here either.
+    /// has arrived of the message, or sixteen times as long up to 1 MiB, so that its declared
+    /// length is not believed here either.
     pub fn payload_room(&mut self) -> Option<Limit<&mut Vec<u8>>> {
         let Reader::Payload(frame) = self.reader else { return None };
         if frame.opcode.is_control() || frame.remaining < WORTH_BYTES || self.in_parts {

@@ -232,7 +232,7 @@ impl Connection {
     }
 
     /// The form in which a prepared frame goes to the peer.
-    fn prepared<'f>(&mut self, frame: &'f Frame) -> Result<&'f Bytes, SendError> {
+    pub(crate) fn prepared<'f>(&mut self, frame: &'f Frame) -> Result<&'f Bytes, SendError> {
         if !self.is_open() {
             return Err(SendError::Closing);
         }

@@ -239,8 +239,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         outbound: &mut Option<Outbound<'_>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
+        if let Some(Outbound::Frame(frame)) = *outbound
+            && self.is_idle_server()
+        {
+            *outbound = None;
+            let bytes = self.machine.prepared(frame)?;
+            let polled = self.outgoing.poll_write_through(bytes, &mut self.stream, cx);
+            return polled.map_err(Error::Io);
+        }
         ready!(self.poll_feed(outbound, cx))?;
         self.poll_flush(cx)
+    }
+
+    /// Whether a prepared frame can leave as it is: not masked, and with nothing before it.
+    fn is_idle_server(&mut self) -> bool {
+        self.take_transmit();
+        let outgoing = &self.outgoing;
+        self.machine.role() == Role::Server && outgoing.is_empty() && !outgoing.is_broken()
     }
 
     /// Queues the message, once there is room.

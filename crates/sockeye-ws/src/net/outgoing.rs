@@ -160,6 +160,32 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes bytes before which nothing waits, without gathering them first. What the stream does
+    /// not take waits from then on.
+    pub(super) fn poll_write_through<S: AsyncWrite + Unpin>(
+        &mut self,
+        bytes: &Bytes,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        debug_assert!(self.is_empty() && !self.is_broken(), "the bytes are the first to leave");
+        let count = match Pin::new(&mut *stream).poll_write(cx, bytes) {
+            Poll::Ready(Ok(0)) => return self.break_with(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(error)) => return self.break_with(error),
+            Poll::Pending => {
+                self.blocked = true;
+                self.push_shared(bytes.clone());
+                return Poll::Pending;
+            }
+        };
+        self.unflushed = true;
+        if count < bytes.len() {
+            self.push_shared(bytes.slice(count..));
+        }
+        self.poll_flush(stream, cx)
+    }
+
     fn poll_write_some<S: AsyncWrite + Unpin>(
         &self,
         stream: &mut S,

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use sockeye_ws::net::{Error, Message, Options, WebSocket};
-use sockeye_ws::{Limits, Role};
+use sockeye_ws::{Frame, Limits, Role};
 
 use crate::support::{Stutter, machine, poll_and_drop, stutter};
 
@@ -91,6 +91,31 @@ fn send_and_flush_dropped_at_every_await_lose_and_double_nothing() {
         receive(&mut to, &mut received);
     }
     assert_eq!(received, messages());
+}
+
+#[test]
+fn a_prepared_frame_whose_send_is_dropped_once_it_has_begun_leaves_whole_and_in_order() {
+    let (mut server, mut client) = pair(&Options::default());
+    let (mut sent, mut received) = (Vec::new(), Vec::new());
+    for message in messages() {
+        let frame = match &message {
+            Message::Text(text) => Frame::text(text),
+            Message::Binary(data) => Frame::binary(data),
+            _ => continue,
+        };
+        // There is room for it, so the first poll takes it, half written as it is.
+        let _ = poll_and_drop(server.send_frame(&frame));
+        sent.push(message);
+        while poll_and_drop(server.flush()).is_pending() {
+            receive(&mut client, &mut received);
+        }
+    }
+    for _ in 0..POLLS_MAX {
+        if received.len() < sent.len() {
+            receive(&mut client, &mut received);
+        }
+    }
+    assert_eq!(received, sent);
 }
 
 #[test]
