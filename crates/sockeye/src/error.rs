@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use sockeye_proto::socket::EncodeError;
+use sockeye_proto::socket::{ArgError, EncodeError};
 
 /// An `emit` did not send.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +164,12 @@ impl From<EmitError> for HandlerError {
 impl From<AckError> for HandlerError {
     fn from(error: AckError) -> Self {
         Self::new("ack_failed", error.to_string())
+    }
+}
+
+impl From<ArgError> for HandlerError {
+    fn from(error: ArgError) -> Self {
+        Rejection::new(error.to_string()).into()
     }
 }
 

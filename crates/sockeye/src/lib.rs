@@ -19,10 +19,69 @@
 //! # }
 //! ```
 //!
-//! * Handlers are async functions of [extractors](FromParts). Those of one socket run in order,
-//!   one at a time; while one waits the connection goes on reading, so it may wait for an
-//!   acknowledgement of its own client.
-//! * Everything a peer can make the server hold has a limit: see [`ServerBuilder`].
+//! Everything a peer can make the server hold has a limit: see [`ServerBuilder`].
+//!
+//! # Handlers
+//!
+//! [Handlers](Handler) are async functions of [extractors](FromParts). What a listener returns
+//! becomes the [acknowledgement](IntoReply), an error too: `{"status":"error","code","message"}`.
+//! A failure or a panic is also told to [`Server::on_error`], and ends nothing else.
+//!
+//! Those of one socket run in order, one at a time; while one waits the connection goes on
+//! reading, so it may wait for an acknowledgement of its own client.
+//! [`on_concurrent`](Socket::on_concurrent) lets several events of a kind be handled at a time.
+//!
+//! # The way of an event
+//!
+//! Past the [catch-alls](Socket::on_any), through the [middlewares](Socket::event_middleware), to
+//! the [listeners](Socket::on) of its name. At each of these, what was added to the namespace comes
+//! before what was added to the socket, and what was added earlier before what was added later.
+//!
+//! ```
+//! use sockeye::{
+//!     Data, EventName, Extension, HandlerError, Outgoing, RawArgs, Server, Socket, with,
+//! };
+//!
+//! #[derive(Clone)]
+//! struct User {
+//!     may_write: bool,
+//! }
+//!
+//! let io = Server::default();
+//! io.on_any(async |socket: Socket, EventName(name): EventName, RawArgs(args): RawArgs| {
+//!     println!("{} ← {name} {}", socket.id(), args.raw());
+//! });
+//! io.on_any_outgoing(|socket: &Socket, event: &Outgoing<'_>| {
+//!     println!("{} → {} {}", socket.id(), event.name(), event.raw_args().raw());
+//! });
+//! io.event_middleware(async |EventName(name): EventName, Extension(user): Extension<User>| {
+//!     if name.starts_with("write:") && !user.may_write {
+//!         return Err(HandlerError::new("forbidden", "You may only read."));
+//!     }
+//!     Ok(())
+//! });
+//! io.on_connection(async |socket: Socket| {
+//!     socket.once("hello", async |socket: Socket| drop(socket.send("welcome")));
+//!     let typing = socket.on("typing", async |socket: Socket| {
+//!         let _ = socket.broadcast().volatile().emit("typing", socket.id().as_str());
+//!     });
+//!     socket.on("write:text", async |socket: Socket, Data(text): Data<String>| {
+//!         socket.broadcast().emit("text", &text)?;
+//!         Ok::<_, HandlerError>(text.len())
+//!     });
+//!     socket.on("quiet", with(typing, async |typing: sockeye::Listener, socket: Socket| {
+//!         socket.off_listener(&typing);
+//!     }));
+//! });
+//! ```
+//!
+//! # The life of a socket
+//!
+//! [Middlewares](Namespace::middleware) of the connection, then
+//! [`on_connection`](Namespace::on_connection); its events; and at its end
+//! [`on_disconnecting`](Socket::on_disconnecting), with the rooms that it is in, and behind them
+//! [`on_disconnect`](Socket::on_disconnect). What belongs to it is in [`Socket::data`]. It takes
+//! its handlers along when it goes, so they may hold it.
 
 mod acks;
 mod address;

@@ -311,3 +311,53 @@ listening!(Socket, "this socket");
 listening!(Namespace, "a socket in this namespace");
 listening!(ParentNamespace, "a socket in a child that is made from now on");
 listening!(Server, "a socket in `/`");
+
+#[cfg(test)]
+mod tests {
+    use sockeye_proto::SocketId;
+
+    use super::*;
+    use crate::config::OutboxPolicy;
+    use crate::connection::Peer;
+    use crate::handshake::Handshake;
+    use crate::outbox::{Link, Outbox};
+
+    fn socket(namespace: Namespace) -> Socket {
+        let id = SocketId::from_entropy([1; 15]);
+        let outbox = Outbox::new(Link::Polling { get: false }, 1000, OutboxPolicy::Refuse);
+        let (parts, ()) = http::Request::new(()).into_parts();
+        let handshake = Arc::new(Handshake::new(&parts, None, None, false));
+        Socket::new(id, namespace, Arc::new(Peer::new(outbox)), handshake, None)
+    }
+
+    #[test]
+    fn nobody_looks_at_outgoing_events_when_the_last_who_did_has_gone() {
+        let io = Server::default();
+        let root = io.root();
+        let (first, second) = (socket(root.clone()), socket(root.clone()));
+        assert!(!root.has_outgoing());
+        let one = first.on_any_outgoing(|_, _| {});
+        first.on_any_outgoing(|_, _| {});
+        second.on_any_outgoing(|_, _| {});
+        io.on_any_outgoing(|_, _| {});
+        assert!(first.off_listener(&one));
+        assert_eq!((first.off_any_outgoing(), io.off_any_outgoing()), (1, 1));
+        assert!(root.has_outgoing());
+        second.forget_handlers();
+        assert!(!root.has_outgoing());
+        second.on_any_outgoing(|_, _| {});
+        assert!(!root.has_outgoing(), "it has gone");
+    }
+
+    #[test]
+    fn children_look_as_their_parent_does() {
+        let parent = Server::default().of_pattern("/{name}").expect("a pattern");
+        parent.on_any_outgoing(|_, _| {});
+        assert!(parent.make("/a".into()).has_outgoing());
+        parent.off_any_outgoing();
+        let child = parent.make("/b".into());
+        assert!(!child.has_outgoing());
+        child.on_any_outgoing(|_, _| {});
+        assert!(child.has_outgoing());
+    }
+}

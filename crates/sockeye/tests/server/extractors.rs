@@ -77,6 +77,9 @@ async fn arguments_one_by_one_all_together_and_unread() {
     io.on("some", async |Data(a): Data<u8>, Data(b): Data<String>, RawArgs(rest): RawArgs| {
         Ok::<_, HandlerError>((a, b, rest.raw().to_owned()))
     });
+    io.on("later", async |RawArgs(args): RawArgs| {
+        Ok::<_, HandlerError>(args.cursor().next::<u8>()? + 1)
+    });
     io.on("all", async |Data(a): Data<u8>, Args((b, c)): Args<(bool, Vec<u8>)>| Reply((a, b, c)));
     io.on("list", async |Args(list): Args<Vec<u32>>| Reply(list.iter().sum::<u32>()));
     io.on("bytes", async |Data(first): Data<Binary>, Data(deep): Data<Vec<Binary>>| {
@@ -88,6 +91,8 @@ async fn arguments_one_by_one_all_together_and_unread() {
     assert_eq!(ask(&mut client, "\"all\",1,true,[2]").await, json!([1, true, [2]]));
     assert_eq!(ask(&mut client, "\"list\",1,2,3").await, json!([6]));
     assert_eq!(ask(&mut client, "\"list\"").await, json!([0]));
+    assert_eq!(ask(&mut client, "\"later\",1").await, json!([2]));
+    assert_eq!(ask(&mut client, "\"later\",\"x\"").await[0]["code"], "bad_arguments");
     let error = ask(&mut client, "\"some\",1").await;
     assert_eq!(error[0]["code"], "bad_arguments");
     assert!(error[0]["message"].as_str().expect("text").starts_with("argument 2: "), "{error}");
