@@ -10,9 +10,8 @@ use arbitrary::Arbitrary;
 use flate2::{Decompress, FlushDecompress, Status};
 use libfuzzer_sys::fuzz_target;
 use sockeye_fuzz::frames::{self, BINARY, CONTINUATION, LengthForm, TEXT};
-use sockeye_fuzz::{chunks, heap};
+use sockeye_fuzz::{chunks, handshake, heap};
 use sockeye_ws::deflate::{Agreed, Options, WindowBits};
-use sockeye_ws::handshake::{HttpVersion, server};
 use sockeye_ws::{Connection, Event, Frame, Limits, Message, Part, PartEvent, Role};
 
 #[derive(Arbitrary, Debug)]
@@ -55,19 +54,9 @@ fn agree(input: &Input<'_>) -> Agreed {
         threshold_bytes: 0,
         ..Options::default()
     };
-    let header = |name| {
-        let value: &[u8] = match name {
-            "host" => b"x",
-            "upgrade" => b"websocket",
-            "connection" => b"upgrade",
-            "sec-websocket-version" => b"13",
-            "sec-websocket-key" => b"dGhlIHNhbXBsZSBub25jZQ==",
-            "sec-websocket-extensions" => b"permessage-deflate; client_max_window_bits",
-            _ => return None.into_iter(),
-        };
-        Some(value).into_iter()
-    };
-    let mut accept = server::verify("GET", HttpVersion::Http11, header).expect("a handshake");
+    let offer = b"permessage-deflate; client_max_window_bits";
+    let accept = handshake::request("sec-websocket-extensions", &[offer]);
+    let mut accept = accept.expect("a handshake");
     accept.negotiate_deflate(&options).expect("an offer that can be met")
 }
 

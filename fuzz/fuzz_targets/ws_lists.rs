@@ -7,9 +7,9 @@ use std::io::Write;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::{Corpus, fuzz_target};
+use sockeye_fuzz::handshake::request;
 use sockeye_fuzz::trim;
-use sockeye_ws::handshake::HttpVersion;
-use sockeye_ws::handshake::server::{HandshakeError, verify};
+use sockeye_ws::handshake::server::HandshakeError;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
@@ -121,26 +121,9 @@ fn is_token(bytes: &[u8]) -> bool {
 }
 
 fn protocols<'v>(values: &[&'v [u8]]) -> Result<Vec<&'v str>, HandshakeError> {
-    request(PROTOCOL, values)
+    request(PROTOCOL, values).map(|accept| accept.protocols)
 }
 
 fn extensions(values: &[&[u8]]) -> Result<(), HandshakeError> {
     request(EXTENSIONS, values).map(drop)
-}
-
-/// The subprotocols of a request that is good but for the values of one header.
-fn request<'v>(own: &str, values: &[&'v [u8]]) -> Result<Vec<&'v str>, HandshakeError> {
-    let accept = verify("GET", HttpVersion::Http11, |name| {
-        let fixed: &[&[u8]] = match name {
-            "host" => &[b"localhost"],
-            "upgrade" => &[b"websocket"],
-            "connection" => &[b"Upgrade"],
-            "sec-websocket-key" => &[b"dGhlIHNhbXBsZSBub25jZQ=="],
-            "sec-websocket-version" => &[b"13"],
-            _ => &[],
-        };
-        let values = if name == own { values } else { fixed };
-        values.iter().copied()
-    })?;
-    Ok(accept.protocols)
 }

@@ -2,6 +2,7 @@
 //! Does not know what any of them asserts.
 
 pub mod frames;
+pub mod handshake;
 pub mod heap;
 
 /// `bytes` as so many reads would return them: of the given sizes, then all that is left.
