@@ -172,13 +172,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
                 Phase::Ended => return Poll::Ready(None),
             }
-            if let Some(received) = self.incoming.next(&mut self.machine, mode, now) {
+            if let Some(received) = self.incoming.next(&mut self.machine, mode) {
                 if let Some(part) = self.receive(received, cx) {
                     return Poll::Ready(Some(Ok(part)));
                 }
                 continue;
             }
-            match self.incoming.poll_read(&mut self.stream, &mut self.machine, mode, now, cx) {
+            match self.incoming.poll_read(&mut self.stream, &mut self.machine, mode, cx) {
                 Poll::Ready(Ok(Read::Received(received))) => {
                     self.hear();
                     if let Some(part) = self.receive(received, cx) {

@@ -9,12 +9,12 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::message::{CloseFrame, Message, MessagePart};
+use super::timer::now_for;
 use crate::close::CloseCode;
 use crate::connection::{Closed, Connection, Event, Part, PartEvent};
 
@@ -86,16 +86,11 @@ impl Incoming {
     }
 
     /// The next event of what was read before.
-    pub(super) fn next(
-        &mut self,
-        machine: &mut Connection,
-        mode: Mode,
-        now: impl FnOnce() -> Instant,
-    ) -> Option<Received> {
+    pub(super) fn next(&mut self, machine: &mut Connection, mode: Mode) -> Option<Received> {
         if self.unread.is_empty() {
             return None;
         }
-        let (received, rest) = first(machine, &mut self.unread[self.from..], mode, now());
+        let (received, rest) = first(machine, &mut self.unread[self.from..], mode);
         let rest_len = rest.len();
         if rest_len == 0 {
             self.clear();
@@ -111,7 +106,6 @@ impl Incoming {
         stream: &mut S,
         machine: &mut Connection,
         mode: Mode,
-        now: impl FnOnce() -> Instant,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Read>> {
         // A large rest of a binary message goes straight to where it stays.
@@ -123,7 +117,7 @@ impl Incoming {
             if count == 0 {
                 return Poll::Ready(Ok(Read::End));
             }
-            let received = machine.handle_filled(now()).map(Received::from);
+            let received = machine.handle_filled(now_for(machine)).map(Received::from);
             return Poll::Ready(Ok(received.map_or(Read::Part, Read::Received)));
         }
         with_scratch(|scratch| {
@@ -136,7 +130,7 @@ impl Incoming {
             if count == 0 {
                 return Poll::Ready(Ok(Read::End));
             }
-            let (received, rest) = first(machine, &mut scratch[..count], mode, now());
+            let (received, rest) = first(machine, &mut scratch[..count], mode);
             if !rest.is_empty() {
                 self.unread = rest.to_vec();
                 self.from = 0;
@@ -151,8 +145,8 @@ fn first<'i>(
     machine: &mut Connection,
     input: &'i mut [u8],
     mode: Mode,
-    now: Instant,
 ) -> (Option<Received>, &'i mut [u8]) {
+    let now = now_for(machine);
     match mode {
         Mode::Whole => {
             let mut events = machine.handle_input(input, now);
