@@ -104,7 +104,10 @@ for (const mode of Object.keys(MODES)) {
     const other = await connect(t, server, mode);
     await ask(socket, "watch", "out", "second", false);
     await ask(socket, "watch", "out", "first", true);
+    const echoed = collect(socket, "echo");
     socket.emit("echo", "direct");
+    // What another connection asks for may overtake it.
+    await echoed.next("the echo");
     const everyone = { from: "server", event: "everyone", to: [socket.id, other.id] };
     await ask(other, "broadcast", everyone, Buffer.from([1, 2, 3]), { a: 1 });
     await ask(other, "broadcast", { ...everyone, event: "not here", to: [other.id] }, 1);
