@@ -158,29 +158,25 @@ impl Slot {
     /// Goes on with an event of which a step has waited.
     pub(super) fn go_on_with(&mut self, waiting: Waiting, cx: &mut Context<'_>) {
         let Waiting { future, role, event, mut unanswered, rest } = waiting;
-        let mut is_heard = role.is_listener();
-        if let Some(future) = future {
-            let outcome = match poll(future, cx) {
-                Ok(outcome) => outcome,
-                Err(future) => {
-                    let future = Some(future);
-                    let waiting = Waiting { future, role, event, unanswered, rest };
-                    self.running = Some(Running::Event(waiting));
-                    return;
-                }
+        let has_begun = future.is_some();
+        if let Some(mut future) = future {
+            let Poll::Ready(outcome) = poll(&mut future, cx) else {
+                let future = Some(future);
+                let waiting = Waiting { future, role, event, unanswered, rest };
+                self.running = Some(Running::Event(waiting));
+                return;
             };
+            panics::discard(future);
             if !self.settle(role, &event, &mut unanswered, outcome) {
                 return;
             }
-        } else {
-            is_heard = false;
         }
         let Some(rest) = rest else {
             return self.answer_nothing(unanswered);
         };
-        let Rest { args, is_heard: was_heard, steps } = *rest;
-        let text = Text::Owned(event, args);
-        self.go_on(Event { text, unanswered, is_heard: is_heard || was_heard }, steps, cx);
+        let Rest { args, is_heard, steps } = *rest;
+        let is_heard = is_heard || (has_begun && role.is_listener());
+        self.go_on(Event { text: Text::Owned(event, args), unanswered, is_heard }, steps, cx);
     }
 
     /// Starts a step. The error is its future, which waits.
@@ -194,10 +190,12 @@ impl Slot {
         let called = panics::catch(|| handler.call(&mut parts));
         let left = parts.ack();
         match called {
-            Ok(Ok(future)) => {
+            Ok(Ok(mut future)) => {
                 // It may have taken the acknowledgement to answer it itself.
                 event.unanswered = left;
-                poll(future, cx)
+                let Poll::Ready(outcome) = poll(&mut future, cx) else { return Err(future) };
+                panics::discard(future);
+                Ok(outcome)
             }
             Ok(Err(rejection)) => Ok(Err(rejection.into())),
             Err(Panicked) => Ok(Err(HandlerError::panicked())),
@@ -233,17 +231,16 @@ impl Slot {
 
     pub(super) fn poll_background(&mut self, cx: &mut Context<'_>) {
         let Some(mut background) = self.background.take() else { return };
-        let all = std::mem::take(&mut background.0);
-        for Concurrent { handler, future, event, mut unanswered } in all {
-            match poll(future, cx) {
-                Ok(outcome) => {
-                    self.settle(handler.role(), &event, &mut unanswered, outcome);
-                    self.answer_nothing(unanswered);
-                }
-                Err(future) => {
-                    background.0.push(Concurrent { handler, future, event, unanswered });
-                }
-            }
+        let mut at = 0;
+        while let Some(one) = background.0.get_mut(at) {
+            let Poll::Ready(outcome) = poll(&mut one.future, cx) else {
+                at += 1;
+                continue;
+            };
+            let Concurrent { handler, future, event, mut unanswered } = background.0.remove(at);
+            panics::discard(future);
+            self.settle(handler.role(), &event, &mut unanswered, outcome);
+            self.answer_nothing(unanswered);
         }
         self.background = Some(background).filter(|background| !background.0.is_empty());
     }
@@ -295,16 +292,8 @@ impl Slot {
     }
 }
 
-/// Polls a step; a panic is its failure. The error is the future, which waits.
-fn poll(
-    mut future: BoxFuture<Outcome>,
-    cx: &mut Context<'_>,
-) -> Result<Outcome, BoxFuture<Outcome>> {
-    let outcome = match panics::catch(|| future.as_mut().poll(cx)) {
-        Ok(Poll::Pending) => return Err(future),
-        Ok(Poll::Ready(outcome)) => outcome,
-        Err(Panicked) => Err(HandlerError::panicked()),
-    };
-    panics::discard(future);
-    Ok(outcome)
+/// Polls a step; a panic is its failure.
+fn poll(future: &mut BoxFuture<Outcome>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    panics::catch(|| future.as_mut().poll(cx))
+        .unwrap_or_else(|Panicked| Poll::Ready(Err(HandlerError::panicked())))
 }
