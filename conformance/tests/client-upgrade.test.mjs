@@ -56,7 +56,7 @@ test("1,000 messages each way at once, text and binary, during the upgrade", asy
 });
 
 test("many clients upgrade at once while they talk", async (t) => {
-  await inParallel(40, 20, async (number) => {
+  await inParallel(40, 8, async (number) => {
     const socket = await connect(t, server, "upgrade");
     const echoed = collect(socket, "echo");
     const sent = await sendAcrossUpgrade(socket, (i) => socket.emit("echo", number, i), 50);
