@@ -49,6 +49,8 @@ fuzz_target!(|input: Input<'_>| -> Corpus {
         }
         let values: Vec<_> = long.split(|byte| *byte == b'\n').collect();
         let _ = request(if input.is_protocol { PROTOCOL } else { EXTENSIONS }, &values);
+        // Not one to go on from: the short ones find more, and are a thousand times as fast.
+        return Corpus::Reject;
     }
     Corpus::Keep
 });
