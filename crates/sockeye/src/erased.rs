@@ -2,7 +2,9 @@
 //! part it has in an event. Does not know when they run.
 
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
 use sockeye_proto::socket::EncodedPacket;
 
@@ -11,8 +13,9 @@ use crate::extract::{OnConnect, OnEvent, Parts};
 use crate::handler::{BoxFuture, Handler};
 use crate::reply::{AckTarget, IntoAdmission, IntoReply, IntoVerdict};
 
-/// What a step of an event comes to: the packet that answers, or its error.
-pub(crate) type Outcome = Result<Option<EncodedPacket>, HandlerError>;
+/// What a step of an event comes to: the packet that answers, or its error, which is large and
+/// rare.
+pub(crate) type Outcome = Result<Option<EncodedPacket>, Box<HandlerError>>;
 
 /// The part of a handler in an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +108,7 @@ impl<T: IntoVerdict> RoleOf<T> for Judging {
     }
 
     fn outcome(result: T, _: Option<&AckTarget>) -> Outcome {
-        result.into_verdict().map(|()| None)
+        result.into_verdict().map(|()| None).map_err(Box::new)
     }
 }
 
@@ -117,7 +120,7 @@ macro_rules! listeners {
             }
 
             fn outcome(result: T, target: Option<&AckTarget>) -> Outcome {
-                result.into_reply(target)
+                result.into_reply(target).map_err(Box::new)
             }
         })*
     };
@@ -140,8 +143,27 @@ where
 
     fn call(&self, parts: &mut Parts<'_>) -> Result<BoxFuture<Outcome>, Rejection> {
         let future = self.handler.call(parts)?;
-        let target = parts.ack_target();
-        Ok(Box::pin(async move { R::outcome(future.await, target.as_ref()) }))
+        Ok(Box::pin(Step { future, target: parts.ack_target(), role: PhantomData::<R> }))
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A handler's future, and what becomes of its result. An async block would hold the future
+    /// twice: as what it has captured, and as what it waits for.
+    struct Step<F, R> {
+        #[pin]
+        future: F,
+        target: Option<AckTarget>,
+        role: PhantomData<R>,
+    }
+}
+
+impl<F: Future, R: RoleOf<F::Output>> Future for Step<F, R> {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let me = self.project();
+        me.future.poll(cx).map(|result| R::outcome(result, me.target.as_ref()))
     }
 }
 

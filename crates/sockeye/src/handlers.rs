@@ -11,7 +11,6 @@ use crate::erased::{EventHandler, HookHandler, Listener};
 use crate::outgoing::OutgoingHandler;
 
 /// Mostly one.
-pub(crate) type EventHandlers = SmallVec<[Arc<dyn EventHandler>; 1]>;
 pub(crate) type HookHandlers = SmallVec<[Arc<dyn HookHandler>; 1]>;
 
 /// When a hook runs.
@@ -70,6 +69,7 @@ impl Handlers {
     }
 
     /// `None` if there has never been anything.
+    #[inline]
     pub(crate) fn read<R>(&self, read: impl FnOnce(&Lists) -> R) -> Option<R> {
         self.0.read().as_deref().map(read)
     }
@@ -152,14 +152,25 @@ impl Lists {
         rare.outgoing.drain(..).map(Removed::Outgoing).collect()
     }
 
-    /// Adds to `found` what an event is for.
-    pub(crate) fn find(&self, name: &str, found: &mut Found) {
-        if let Some(rare) = &self.rare {
-            found.observers.extend_from_slice(&rare.observers);
-            found.middlewares.extend_from_slice(&rare.middlewares);
+    /// Adds the listeners of an event to `steps`.
+    #[inline]
+    pub(crate) fn find(&self, name: &str, steps: &mut Steps) {
+        if let Some(rare) = self.rare.as_deref() {
+            steps.others_before |= !rare.observers.is_empty() || !rare.middlewares.is_empty();
         }
-        let named = self.events.iter().filter(|(have, _)| have == name);
-        found.listeners.extend(named.map(|(_, handler)| handler.clone()));
+        for (have, handler) in &self.events {
+            if have == name {
+                steps.push(handler.clone());
+            }
+        }
+    }
+
+    /// Adds what sees events before their listeners do.
+    pub(crate) fn find_others(&self, others: &mut Others) {
+        if let Some(rare) = self.rare.as_deref() {
+            others.observers.extend_from_slice(&rare.observers);
+            others.middlewares.extend_from_slice(&rare.middlewares);
+        }
     }
 
     pub(crate) fn find_hooks(&self, hook: Hook, found: &mut HookHandlers) {
@@ -204,52 +215,55 @@ pub(crate) enum Removed {
     Outgoing(Arc<OutgoingHandler>),
 }
 
-/// Whom an event is for.
+/// Catch-alls and middlewares.
 #[derive(Default)]
-pub(crate) struct Found {
+pub(crate) struct Others {
     observers: Vec<Arc<dyn EventHandler>>,
     middlewares: Vec<Arc<dyn EventHandler>>,
-    listeners: EventHandlers,
 }
 
-impl Found {
-    /// The way of an event: catch-alls, middlewares, and then the listeners that there are when
-    /// those are done.
-    pub(crate) fn all_steps(mut self) -> Steps {
-        self.observers.append(&mut self.middlewares);
-        if self.observers.is_empty() {
-            return self.listener_steps();
-        }
-        self.observers.reverse();
-        Steps { queue: self.observers.into(), listeners_follow: true }
-    }
-
-    /// The listeners alone.
-    pub(crate) fn listener_steps(mut self) -> Steps {
-        self.listeners.reverse();
-        Steps { queue: self.listeners, listeners_follow: false }
-    }
-}
-
-/// What an event goes through next.
+/// What an event goes through next, in order. Mostly one listener, which is found without an
+/// allocation.
+#[derive(Default)]
 pub(crate) struct Steps {
-    /// Last first.
-    queue: EventHandlers,
-    /// The listeners are looked up when the queue is empty.
+    first: Option<Arc<dyn EventHandler>>,
+    more: Vec<Arc<dyn EventHandler>>,
+    /// There are catch-alls or middlewares, which these are not.
+    pub(crate) others_before: bool,
+    /// The listeners are looked up when these are done.
     pub(crate) listeners_follow: bool,
 }
 
+impl From<Others> for Steps {
+    /// Catch-alls, then middlewares, then the listeners that there are when those are done.
+    fn from(Others { observers: mut more, mut middlewares }: Others) -> Self {
+        more.append(&mut middlewares);
+        Self { first: None, more, others_before: false, listeners_follow: true }
+    }
+}
+
 impl Steps {
+    #[inline]
+    fn push(&mut self, handler: Arc<dyn EventHandler>) {
+        if self.first.is_none() && self.more.is_empty() {
+            self.first = Some(handler);
+        } else {
+            self.more.push(handler);
+        }
+    }
+
+    #[inline]
     pub(crate) fn next(&mut self) -> Option<Arc<dyn EventHandler>> {
-        self.queue.pop()
+        self.first.take().or_else(|| (!self.more.is_empty()).then(|| self.more.remove(0)))
     }
 
-    /// Makes it the next one again.
+    /// Makes what was the next one the next one again.
     pub(crate) fn put_back(&mut self, handler: Arc<dyn EventHandler>) {
-        self.queue.push(handler);
+        self.first = Some(handler);
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && !self.listeners_follow
+        self.first.is_none() && self.more.is_empty() && !self.listeners_follow
     }
 }

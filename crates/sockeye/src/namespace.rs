@@ -195,6 +195,7 @@ impl Namespace {
     }
 
     /// Looks into the handlers, if there are any.
+    #[inline]
     pub(crate) fn read_handlers(&self, read: impl FnOnce(&Lists)) {
         if self.0.has_handlers.load(Ordering::Acquire) {
             self.0.handlers.read(read);

@@ -16,8 +16,13 @@ pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, Panicked> {
 /// Drops what the application gave, which may panic.
 pub(crate) fn discard<T>(value: T) {
     if catch(move || drop(value)).is_err() {
-        tracing::warn!("a value of the application panicked when it was dropped");
+        warn_of_drop();
     }
+}
+
+/// Something that the application gave has panicked when it was dropped.
+pub(crate) fn warn_of_drop() {
+    tracing::warn!("a value of the application panicked when it was dropped");
 }
 
 /// What was panicked with may panic when it is dropped.

@@ -22,7 +22,7 @@ use crate::connection::{Command, Peer};
 use crate::erased::EventHandler;
 use crate::error::{AckError, EmitError, HandlerError};
 use crate::extensions::Extensions;
-use crate::handlers::{Found, Handlers, Hook, HookHandlers, Lists};
+use crate::handlers::{Handlers, Hook, HookHandlers, Lists, Others, Steps};
 use crate::handshake::Handshake;
 use crate::listening::Listens;
 use crate::namespace::Namespace;
@@ -339,11 +339,23 @@ impl Socket {
         }
     }
 
-    /// Whom an event is for: those of the namespace first.
-    pub(crate) fn find(&self, event: &str) -> Found {
-        let mut found = Found::default();
-        self.read_handlers(|lists| lists.find(event, &mut found));
-        found
+    /// What an event goes through, the namespace's first.
+    pub(crate) fn steps(&self, event: &str) -> Steps {
+        let steps = self.listeners(event);
+        if !steps.others_before {
+            return steps;
+        }
+        let mut others = Others::default();
+        self.read_handlers(|lists| lists.find_others(&mut others));
+        others.into()
+    }
+
+    /// The listeners alone.
+    #[inline]
+    pub(crate) fn listeners(&self, event: &str) -> Steps {
+        let mut steps = Steps::default();
+        self.read_handlers(|lists| lists.find(event, &mut steps));
+        steps
     }
 
     /// The hooks of one kind, those of the namespace first.
@@ -353,6 +365,7 @@ impl Socket {
         found
     }
 
+    #[inline]
     fn read_handlers(&self, mut read: impl FnMut(&Lists)) {
         self.0.namespace.read_handlers(&mut read);
         self.0.handlers.read(read);

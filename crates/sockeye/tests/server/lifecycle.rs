@@ -146,8 +146,7 @@ async fn what_panics_when_it_is_dropped_ends_nothing() {
     let mut client = WebSocket::join(&host).await;
     for ms in [0, 10] {
         client.send(&format!("42{ms}[\"event\",{ms}]")).await;
-        let answer = client.next().await.expect("an answer");
-        assert!(answer.starts_with(&format!("43{ms}[{{\"status\":\"error\"")), "{answer}");
+        assert_eq!(client.next().await, Some(format!("43{ms}[]")), "its result is there before");
     }
     // The connection is cut while it waits, and given up.
     client.send("42[\"event\",100000]").await;

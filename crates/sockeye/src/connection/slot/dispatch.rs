@@ -107,7 +107,7 @@ impl Waiting {
 impl Slot {
     /// Takes an event through its steps, as far as they go without waiting.
     pub(super) fn run_event(&mut self, event: Event<'_>, cx: &mut Context<'_>) {
-        let steps = self.socket.find(event.name()).all_steps();
+        let steps = self.socket.steps(event.name());
         self.go_on(event, steps, cx);
     }
 
@@ -117,7 +117,7 @@ impl Slot {
                 if !steps.listeners_follow {
                     return self.finish(&event);
                 }
-                steps = self.socket.find(event.name()).listener_steps();
+                steps = self.socket.listeners(event.name());
                 continue;
             };
             // A step before may have disconnected it.
@@ -180,6 +180,7 @@ impl Slot {
     }
 
     /// Starts a step. The error is its future, which waits.
+    #[inline]
     fn begin(
         &self,
         handler: &dyn EventHandler,
@@ -187,18 +188,33 @@ impl Slot {
         cx: &mut Context<'_>,
     ) -> Result<Outcome, BoxFuture<Outcome>> {
         let mut parts = Parts::event(&self.socket, event.name(), event.args(), event.unanswered);
-        let called = panics::catch(|| handler.call(&mut parts));
-        let left = parts.ack();
-        match called {
-            Ok(Ok(mut future)) => {
-                // It may have taken the acknowledgement to answer it itself.
-                event.unanswered = left;
-                let Poll::Ready(outcome) = poll(&mut future, cx) else { return Err(future) };
-                panics::discard(future);
+        let (mut has_begun, mut outcome) = (false, None);
+        let waiting = panics::catch(|| {
+            let mut future = match handler.call(&mut parts) {
+                Ok(future) => future,
+                Err(rejection) => {
+                    outcome = Some(Err(Box::new(rejection.into())));
+                    return None;
+                }
+            };
+            has_begun = true;
+            match future.as_mut().poll(cx) {
+                Poll::Pending => return Some(future),
+                Poll::Ready(ready) => outcome = Some(ready),
+            }
+            None
+        });
+        if has_begun {
+            // It may have taken the acknowledgement to answer it itself.
+            event.unanswered = parts.ack();
+        }
+        match (waiting, outcome) {
+            (Ok(Some(future)), _) => Err(future),
+            (Err(Panicked), Some(outcome)) => {
+                panics::warn_of_drop();
                 Ok(outcome)
             }
-            Ok(Err(rejection)) => Ok(Err(rejection.into())),
-            Err(Panicked) => Ok(Err(HandlerError::panicked())),
+            (_, outcome) => Ok(outcome.unwrap_or_else(panicked)),
         }
     }
 
@@ -294,6 +310,9 @@ impl Slot {
 
 /// Polls a step; a panic is its failure.
 fn poll(future: &mut BoxFuture<Outcome>, cx: &mut Context<'_>) -> Poll<Outcome> {
-    panics::catch(|| future.as_mut().poll(cx))
-        .unwrap_or_else(|Panicked| Poll::Ready(Err(HandlerError::panicked())))
+    panics::catch(|| future.as_mut().poll(cx)).unwrap_or_else(|Panicked| Poll::Ready(panicked()))
+}
+
+fn panicked() -> Outcome {
+    Err(Box::new(HandlerError::panicked()))
 }
