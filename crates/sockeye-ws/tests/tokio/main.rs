@@ -5,6 +5,7 @@ mod abuse;
 mod cancel;
 mod client;
 mod deflate;
+mod durations;
 mod examples;
 mod parts;
 mod server;
