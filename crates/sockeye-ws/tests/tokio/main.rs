@@ -7,6 +7,7 @@ mod client;
 mod deflate;
 mod durations;
 mod examples;
+mod illegal;
 mod parts;
 mod server;
 mod split;
