@@ -203,7 +203,8 @@ impl Socket {
     /// are if all packets in them shall. Default: true.
     ///
     /// ```
-    /// # fn example(socket: &sockeye::Socket, photo: sockeye::Binary) -> Result<(), sockeye::EmitError> {
+    /// # use sockeye::{Binary, EmitError, Socket};
+    /// # fn example(socket: &Socket, photo: Binary) -> Result<(), EmitError> {
     /// socket.compress(false).emit("photo", photo)?;
     /// # Ok(())
     /// # }

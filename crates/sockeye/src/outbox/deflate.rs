@@ -36,7 +36,12 @@ impl Deflate {
 
     /// Gives packets their final form, the next ones of about `len_max` bytes, where the peer keeps
     /// a context. `bytes` is what all of them hold.
-    pub(super) fn seal(&mut self, waiting: &mut [EncodedPacket], bytes: &mut usize, len_max: usize) {
+    pub(super) fn seal(
+        &mut self,
+        waiting: &mut [EncodedPacket],
+        bytes: &mut usize,
+        len_max: usize,
+    ) {
         let Self { agreed, context: Some(context) } = self else { return };
         let mut len = 0;
         for (at, packet) in waiting.iter_mut().enumerate() {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use sockeye_proto::SessionId;
 use sockeye_proto::engine::RequestError;

@@ -73,10 +73,7 @@ async fn it_is_agreed_to_where_the_server_is_told_to_and_the_client_offers_it() 
         "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
     );
     let contexts = || Server::builder().per_message_deflate(Some(with_contexts(12))).build();
-    assert_eq!(
-        ask(contexts(), OFFER).await,
-        "permessage-deflate; server_max_window_bits=12"
-    );
+    assert_eq!(ask(contexts(), OFFER).await, "permessage-deflate; server_max_window_bits=12");
     // A client that remembers nothing is granted that.
     let offer = "permessage-deflate; server_no_context_takeover; server_max_window_bits=10";
     assert_eq!(
@@ -88,7 +85,8 @@ async fn it_is_agreed_to_where_the_server_is_told_to_and_the_client_offers_it() 
 /// Everyone gets the same in the same order: those with contexts, with small windows, without
 /// compression; what is for all, for one, short, long, binary, not to be compressed.
 async fn everyone_gets_the_same(host: Host) {
-    let small = PerMessageDeflate { server_max_window_bits: bits(9), ..PerMessageDeflate::default() };
+    let small =
+        PerMessageDeflate { server_max_window_bits: bits(9), ..PerMessageDeflate::default() };
     let mut clients = vec![WebSocket::join(&host).await];
     for offer in [PerMessageDeflate::default(), small, with_contexts(15), with_contexts(10)] {
         for upgrade in [false, true] {

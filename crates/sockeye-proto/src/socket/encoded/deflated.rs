@@ -183,14 +183,19 @@ mod tests {
         });
         let random: Vec<u8> = random.take(4000).collect();
         let noise = EncodedPacket::event("/", None, "e", &Binary::from(random)).expect("JSON");
-        for packet in [packet(900, 0), packet(900, 900), noise, packet(2000, 0).without_compression()]
+        for packet in
+            [packet(900, 0), packet(900, 900), noise, packet(2000, 0).without_compression()]
         {
             assert_eq!(packet.wire_for(Some(&agreed)).as_ptr(), packet.wire().as_ptr());
         }
         // Only what is long enough is compressed.
         let packet = packet(100, 2000);
         let form = packet.wire_for(Some(&agreed));
-        assert!(form.len() < 300 && form.starts_with(&packet.wire()[..100]), "{} bytes", form.len());
+        assert!(
+            form.len() < 300 && form.starts_with(&packet.wire()[..100]),
+            "{} bytes",
+            form.len()
+        );
         assert_eq!(read(&mut client(agreed), form), (format!("4{}", packet.text()), 2000));
     }
 
