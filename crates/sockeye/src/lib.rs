@@ -149,3 +149,4 @@ pub use sockeye_proto::engine::Transport;
 pub use sockeye_proto::socket::{
     ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, ToName,
 };
+pub use sockeye_ws::deflate::{Options as PerMessageDeflate, WindowBits};

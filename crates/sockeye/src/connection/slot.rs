@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use sockeye_proto::socket::{Args, OwnedArgs};
 
 use self::dispatch::{Background, Event, Waiting};
@@ -36,6 +37,8 @@ pub(super) struct Slot {
     /// Concurrent listeners that wait; rare.
     background: Option<Box<Background>>,
     waiting: VecDeque<Job>,
+    /// What the events among them hold.
+    waiting_bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,7 +89,8 @@ impl Slot {
         let admission = socket.namespace().admission(&socket);
         let running = admission.map(|admission| Running::Admission(Box::pin(admission)));
         let stage = Stage::Admitting;
-        Self { socket, stage, running, background: None, waiting: VecDeque::new() }
+        let waiting = VecDeque::new();
+        Self { socket, stage, running, background: None, waiting, waiting_bytes: 0 }
     }
 
     pub(super) fn is_admitting(&self) -> bool {
@@ -100,6 +104,11 @@ impl Slot {
     /// How many events wait behind the handler that runs.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// How many bytes they hold.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
     }
 
     /// The client has been told: `connection` comes before every event.
@@ -120,7 +129,9 @@ impl Slot {
             // The server has disconnected it this instant.
         } else if self.running.is_some() || !self.waiting.is_empty() {
             let args = args.to_owned_args();
-            self.waiting.push_back(Job::Event { name: name.into(), args, id });
+            let event = Job::Event { name: name.into(), args, id };
+            self.waiting_bytes += event.bytes();
+            self.waiting.push_back(event);
         } else {
             self.run_event(Event::borrowed(name, args, id), cx);
         }
@@ -144,6 +155,7 @@ impl Slot {
         self.socket.forget_acks();
         if by_server {
             self.waiting.retain(|job| matches!(job, Job::Connection | Job::Hook(..)));
+            self.waiting_bytes = 0;
             if let Some(Running::Event(waiting)) = &mut self.running {
                 waiting.be_the_last();
             }
@@ -171,7 +183,10 @@ impl Slot {
                 return Step::Idle;
             }
             match self.waiting.pop_front() {
-                Some(job) => self.start(job, cx),
+                Some(job) => {
+                    self.waiting_bytes -= job.bytes();
+                    self.start(job, cx);
+                }
                 None if self.is_ending() => return Step::Gone,
                 None => {
                     // An idle socket keeps no queue.
@@ -207,6 +222,7 @@ impl Slot {
     pub(super) fn abandon(&mut self) {
         panics::discard((self.running.take(), self.background.take()));
         self.waiting.clear();
+        self.waiting_bytes = 0;
         self.stage = Stage::Ending;
         self.socket.refuse();
         self.leave();
@@ -295,6 +311,17 @@ impl Job {
     /// Whether it begins the socket's end.
     fn ends(&self) -> bool {
         matches!(self, Self::Disconnecting(_))
+    }
+
+    /// What an event holds.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Event { name, args, .. } => {
+                let attachments: usize = args.attachments().iter().map(Bytes::len).sum();
+                size_of::<Self>() + name.len() + args.raw().len() + attachments
+            }
+            _ => 0,
+        }
     }
 }
 

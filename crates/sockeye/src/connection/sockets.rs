@@ -202,9 +202,15 @@ impl Sockets {
         self.slots.is_empty()
     }
 
-    /// The longest queue of waiting events.
-    pub(super) fn waiting_max(&self) -> usize {
-        self.slots.iter().map(Slot::waiting).max().unwrap_or(0)
+    /// Whether too many events wait, or too much.
+    pub(super) fn is_full(&self) -> bool {
+        let config = self.server.config();
+        self.slots.iter().any(|slot| slot.waiting() >= config.events_waiting_max)
+            || self.waiting_bytes() >= config.events_waiting_bytes_max
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.slots.iter().map(Slot::waiting_bytes).sum()
     }
 }
 

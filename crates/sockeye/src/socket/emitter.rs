@@ -14,19 +14,20 @@ use crate::error::{AckError, EmitError};
 use crate::outbox::Way;
 use crate::outgoing::Shown;
 
-/// An emit to one socket, with options; see [`Socket::timeout`], [`Socket::volatile`] and
-/// [`Socket::conflate`].
+/// An emit to one socket, with options; see [`Socket::timeout`], [`Socket::volatile`],
+/// [`Socket::conflate`] and [`Socket::compress`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent before `emit`"]
 pub struct Emitter<'a> {
     socket: &'a Socket,
     way: Way,
     timeout: Option<Duration>,
+    compress: bool,
 }
 
 impl<'a> Emitter<'a> {
     pub(super) fn of(socket: &'a Socket) -> Self {
-        Self { socket, way: Way::Always, timeout: None }
+        Self { socket, way: Way::Always, timeout: None, compress: true }
     }
 
     /// Waits for the acknowledgement for at most `timeout`: see [`Socket::timeout`].
@@ -38,6 +39,12 @@ impl<'a> Emitter<'a> {
     /// Makes it volatile: see [`Socket::volatile`].
     pub fn volatile(mut self) -> Self {
         self.way = Way::Volatile;
+        self
+    }
+
+    /// Whether it may be compressed: see [`Socket::compress`].
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.compress = compress;
         self
     }
 
@@ -128,7 +135,7 @@ impl<'a> Emitter<'a> {
         if namespace.has_outgoing() {
             self.socket.show(&Shown::new(event, &packet));
         }
-        Ok(packet)
+        Ok(if self.compress { packet } else { packet.without_compression() })
     }
 }
 

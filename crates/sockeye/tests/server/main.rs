@@ -4,6 +4,7 @@
 mod broadcast_acks;
 mod catch_alls;
 mod compile_errors;
+mod compression;
 mod conflation;
 mod deadlines;
 mod delivery;
