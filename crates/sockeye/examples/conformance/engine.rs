@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use axum::http::request::Parts;
 use serde_json::{Value, json};
 use sockeye::{
-    ConnectionError, ConnectionErrorContext, CookiePriority, Cors, HttpCompression, Refusal,
-    SameSite, ServerBuilder, SessionCookie,
+    ConnectionError, ConnectionErrorContext, ConnectionStateRecovery, CookiePriority, Cors,
+    HttpCompression, Refusal, SameSite, ServerBuilder, SessionCookie,
 };
 
 const REFUSALS_MAX: usize = 10_000;
@@ -64,6 +64,17 @@ pub(crate) fn with_options(
         builder = builder.initial_packet(text);
     }
     if options["hooks"] == true { with_hooks(builder, refusals.clone()) } else { builder }
+}
+
+pub(crate) fn recovery(options: &Value) -> ConnectionStateRecovery {
+    let mut recovery = ConnectionStateRecovery::default();
+    if let Some(ms) = options["maxDisconnectionDuration"].as_u64() {
+        recovery = recovery.max_disconnection_duration(Duration::from_millis(ms));
+    }
+    if let Some(skip) = options["skipMiddlewares"].as_bool() {
+        recovery = recovery.skip_middlewares(skip);
+    }
+    recovery
 }
 
 pub(crate) fn cors(options: &Value) -> Cors {
