@@ -122,6 +122,9 @@ fn build(options: &Value, log: Log, refusals: &engine::Refusals) -> Server {
         let names = names.iter().filter_map(Value::as_str);
         builder = builder.transports(names.filter_map(Transport::parse));
     }
+    if let Some(options) = options.get("connectionStateRecovery") {
+        builder = builder.connection_state_recovery(engine::recovery(options));
+    }
     if let Some(rules) = options.get("cors") {
         builder = builder.cors(engine::cors(rules));
     }

@@ -14,6 +14,7 @@ use crate::cookie::{CookieHeader, SessionCookie};
 use crate::cors::Cors;
 use crate::extensions::Extensions;
 use crate::namespace::Shared;
+use crate::recovery::ConnectionStateRecovery;
 use crate::server::Server;
 
 /// The options of a [`Server`]. Each begins with what it bounds and ends with its default; the
@@ -111,6 +112,14 @@ impl ServerBuilder {
     /// one read (64 KiB) or one POST is counted whole. At least 1. Default: none.
     pub fn bytes_per_second_max(mut self, bytes_per_second_max: u32) -> Self {
         self.config.rates.bytes = Some(bytes_per_second_max);
+        self
+    }
+
+    /// Lets a client that lost its connection go on with the socket that it had, and sends it
+    /// what it missed; see [`ConnectionStateRecovery`]. Events then carry one more argument, text,
+    /// from which the official client knows what it has. Default: off.
+    pub fn connection_state_recovery(mut self, recovery: ConnectionStateRecovery) -> Self {
+        self.config.recovery = Some(recovery);
         self
     }
 

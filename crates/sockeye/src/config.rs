@@ -11,6 +11,7 @@ use crate::address::ClientAddress;
 use crate::cookie::CookieHeader;
 use crate::cors::Cors;
 use crate::hooks::Hooks;
+use crate::recovery::ConnectionStateRecovery;
 
 /// What happens to a packet that would take an outbox beyond
 /// [`outbox_bytes_max`](crate::ServerBuilder::outbox_bytes_max).
@@ -85,6 +86,7 @@ pub(crate) struct Config {
     pub(crate) attachments_max: usize,
     pub(crate) json_depth_max: usize,
     pub(crate) initial_packet: Option<String>,
+    pub(crate) recovery: Option<ConnectionStateRecovery>,
     pub(crate) fragments_max: u32,
 }
 
@@ -123,6 +125,7 @@ impl Default for Config {
             attachments_max: 10,
             json_depth_max: 100,
             initial_packet: None,
+            recovery: None,
             fragments_max: 16_384,
         }
     }

@@ -23,6 +23,7 @@ use crate::handler::Handler;
 use crate::handlers::{Handlers, Hook, Lists};
 use crate::listening::Listens;
 use crate::panics;
+use crate::recovery::Recovery;
 use crate::reply::IntoAdmission;
 use crate::rooms::Rooms;
 use crate::socket::Socket;
@@ -58,6 +59,8 @@ struct Inner {
     /// The next acknowledgement id.
     next_ack: AtomicU64,
     acks: AckTable,
+    /// Where it is on.
+    recovery: Option<Arc<Recovery>>,
 }
 
 impl fmt::Debug for Namespace {
@@ -86,6 +89,7 @@ impl Namespace {
         handlers: Handlers,
     ) -> Self {
         let has_outgoing = handlers.read(Lists::has_outgoing);
+        let recovery = Recovery::new(&shared.config);
         Self(Arc::new(Inner {
             name,
             params,
@@ -98,6 +102,7 @@ impl Namespace {
             handlers,
             next_ack: AtomicU64::new(0),
             acks: AckTable::default(),
+            recovery,
         }))
     }
 
@@ -227,6 +232,12 @@ impl Namespace {
     /// Counted for the whole namespace, so that one packet can ask many sockets.
     pub(crate) fn next_ack_id(&self) -> u64 {
         self.0.next_ack.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What clients may have missed, where connection state recovery is on.
+    #[inline]
+    pub(crate) fn recovery(&self) -> Option<&Arc<Recovery>> {
+        self.0.recovery.as_ref()
     }
 
     /// The broadcasts that wait for acknowledgements.

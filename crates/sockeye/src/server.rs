@@ -334,6 +334,33 @@ impl Server {
         self.0.namespaces.leave(namespace.name(), cleanup);
     }
 
+    /// Has someone look after what a namespace keeps for clients that lost their connections, for
+    /// as long as there is any of it or anyone in the namespace.
+    pub(crate) fn sweep(&self, namespace: &Namespace) {
+        let Some(recovery) = namespace.recovery() else { return };
+        if !recovery.begin_sweeping() {
+            return;
+        }
+        let (server, namespace, recovery) = (self.clone(), namespace.clone(), recovery.clone());
+        tokio::spawn(async move {
+            let is_needed = || recovery.sweep() || namespace.socket_count() > 0;
+            loop {
+                tokio::time::sleep(recovery.sweep_interval()).await;
+                if is_needed() {
+                    continue;
+                }
+                recovery.end_sweeping();
+                // Somebody may have come in between.
+                if !is_needed() || !recovery.begin_sweeping() {
+                    break;
+                }
+            }
+            if server.config().cleanup_empty_child_namespaces {
+                server.0.namespaces.remove_unused(namespace.name());
+            }
+        });
+    }
+
     pub(crate) fn admission(&self) -> &Admission {
         &self.0.admission
     }

@@ -2,6 +2,7 @@
 //! Does not know how packets travel; it pushes to its connection's outbox.
 
 mod emitter;
+mod recovering;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::namespace::Namespace;
 use crate::outbox::{Pushed, Way};
 use crate::outgoing::Shown;
 use crate::panics;
+use crate::recovery::Recoverable;
 use crate::rooms::RoomName;
 
 pub use emitter::Emitter;
@@ -64,6 +66,8 @@ struct Joined {
     left_own: bool,
     /// The socket has left its namespace: it joins nothing any more.
     ended: bool,
+    /// Only where there is connection state recovery.
+    recoverable: Option<Box<Recoverable>>,
 }
 
 impl fmt::Debug for Socket {
@@ -124,6 +128,10 @@ impl Socket {
 
     pub(crate) fn has_auth(&self) -> bool {
         self.0.auth.is_some()
+    }
+
+    pub(crate) fn auth_json(&self) -> Option<&str> {
+        self.0.auth.as_deref()
     }
 
     /// What the client gave as `auth`, read as a `T`; without any, an empty object is read.
@@ -253,7 +261,16 @@ impl Socket {
             }
             // A socket that is not admitted yet is reached by no broadcast.
             if self.is_connected() {
-                inner.namespace.rooms().join(inner.id, &inner.peer, &room);
+                let rooms = inner.namespace.rooms();
+                match (inner.namespace.recovery(), &mut joined.recoverable) {
+                    (Some(recovery), Some(recoverable)) => {
+                        recovery.change_rooms(recoverable, |change| {
+                            rooms.join(inner.id, &inner.peer, &room);
+                            change.join(&room);
+                        });
+                    }
+                    _ => drop(rooms.join(inner.id, &inner.peer, &room)),
+                }
             }
             if *room == *inner.id.as_str() {
                 joined.left_own = false;
@@ -266,11 +283,25 @@ impl Socket {
 
     /// Leaves rooms; one that it is not in is passed over.
     pub fn leave(&self, rooms: impl IntoRooms) {
-        let mut joined = self.0.joined.lock();
+        let inner = &*self.0;
+        let mut joined = inner.joined.lock();
         rooms.each(|room| {
             joined.rooms.swap_remove(&room);
-            joined.left_own |= *room == *self.0.id.as_str();
-            self.0.namespace.rooms().leave(&self.0.id, &room);
+            joined.left_own |= *room == *inner.id.as_str();
+            let rooms = inner.namespace.rooms();
+            match (inner.namespace.recovery(), &mut joined.recoverable) {
+                // What a middleware takes it out of, it misses nothing of.
+                (_, Some(recoverable)) if self.state() == CONNECTING => {
+                    recoverable.membership().forget(&room);
+                }
+                (Some(recovery), Some(recoverable)) => {
+                    recovery.change_rooms(recoverable, |change| {
+                        rooms.leave(&inner.id, &room);
+                        change.leave(&room);
+                    });
+                }
+                _ => drop(rooms.leave(&inner.id, &room)),
+            }
         });
     }
 
@@ -411,17 +442,6 @@ impl Socket {
         self.0.state.load(Ordering::Acquire)
     }
 
-    /// The middlewares have let it in: joins the rooms it asked for meanwhile.
-    pub(crate) fn admit(&self) {
-        let inner = &*self.0;
-        let joined = inner.joined.lock();
-        inner.state.store(CONNECTED, Ordering::Release);
-        inner.namespace.rooms().add(inner.id, inner.peer.clone());
-        for room in &joined.rooms {
-            inner.namespace.rooms().join(inner.id, &inner.peer, room);
-        }
-    }
-
     /// Begins the end; false if it had ended before or was never admitted.
     pub(crate) fn end(&self) -> bool {
         let state = &self.0.state;
@@ -431,6 +451,7 @@ impl Socket {
     /// Refused by a middleware, or gone before they were done.
     pub(crate) fn refuse(&self) {
         self.0.state.store(DISCONNECTED, Ordering::Release);
+        self.put_session_back();
         self.leave_all();
         self.forget_handlers();
     }
@@ -438,8 +459,13 @@ impl Socket {
     /// Leaves every room and the namespace, and frees what waits for this socket.
     pub(crate) fn leave_all(&self) {
         let rooms = {
-            let mut joined = self.0.joined.lock();
-            joined.ended = true;
+            let joined = &mut *self.0.joined.lock();
+            let has_ended = std::mem::replace(&mut joined.ended, true);
+            if let Some(recoverable) = &mut joined.recoverable
+                && !has_ended
+            {
+                recoverable.leave(&joined.rooms);
+            }
             std::mem::take(&mut joined.rooms)
         };
         self.0.namespace.rooms().remove(&self.0.id, rooms);

@@ -86,7 +86,12 @@ pub(super) enum Step {
 impl Slot {
     /// A socket that wants to connect.
     pub(super) fn new(socket: Socket) -> Self {
-        let admission = socket.namespace().admission(&socket);
+        let recovery = socket.namespace().recovery();
+        let skips = recovery.is_some_and(|recovery| recovery.skips_middlewares());
+        let admission = match skips && socket.recovered() {
+            true => None,
+            false => socket.namespace().admission(&socket),
+        };
         let running = admission.map(|admission| Running::Admission(Box::pin(admission)));
         let stage = Stage::Admitting;
         let waiting = VecDeque::new();
@@ -151,7 +156,10 @@ impl Slot {
             self.socket.refuse();
             return;
         }
-        self.socket.end();
+        // One that the application has disconnected this instant stays so.
+        if self.socket.end() && reason.is_recoverable() {
+            self.socket.begin_session();
+        }
         self.socket.forget_acks();
         if by_server {
             self.waiting.retain(|job| matches!(job, Job::Connection | Job::Hook(..)));
@@ -226,6 +234,7 @@ impl Slot {
         self.stage = Stage::Ending;
         self.socket.refuse();
         self.leave();
+        self.socket.keep_session();
     }
 
     fn start(&mut self, job: Job, cx: &mut Context<'_>) {
@@ -238,7 +247,10 @@ impl Slot {
             Job::Leave => self.leave(),
             Job::Disconnect(reason) => self.find_hooks(Hook::Disconnect, Some(reason)),
             Job::Hook(hook, reason, handler) => self.start_hook(hook, reason, &*handler),
-            Job::Forget => self.socket.forget_handlers(),
+            Job::Forget => {
+                self.socket.forget_handlers();
+                self.socket.keep_session();
+            }
         }
     }
 

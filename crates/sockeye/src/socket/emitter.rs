@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, OwnedArgs, ToName};
+use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, OwnedArgs, ToName, UnfinishedEvent};
 use tokio::sync::oneshot;
 
 use super::Socket;
@@ -13,6 +13,7 @@ use crate::conflation::Key;
 use crate::error::{AckError, EmitError};
 use crate::outbox::Way;
 use crate::outgoing::Shown;
+use crate::recovery::{Reach, Recovery};
 
 /// An emit to one socket, with options; see [`Socket::timeout`], [`Socket::volatile`],
 /// [`Socket::conflate`] and [`Socket::compress`].
@@ -61,8 +62,36 @@ impl<'a> Emitter<'a> {
     /// As [`Socket::emit`]. A volatile event that is dropped is no error, nor one that is replaced
     /// later.
     pub fn emit(self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
-        let packet = self.encode(None, &event.to_name(), &args)?;
+        let event = event.to_name();
+        if let Some(recovery) = self.socket.0.namespace.recovery() {
+            return self.emit_recoverable(recovery, &event, &args);
+        }
+        let packet = self.encode(None, &event, &args)?;
         self.socket.push_by(packet, &self.way)
+    }
+
+    /// As [`emit`](Self::emit), where what the client misses is kept.
+    fn emit_recoverable(
+        &self,
+        recovery: &Recovery,
+        name: &Name<'_>,
+        args: &impl EmitArgs,
+    ) -> Result<(), EmitError> {
+        let socket = self.socket;
+        if socket.is_disconnected() {
+            return Err(EmitError::Disconnected);
+        }
+        let namespace = &socket.0.namespace;
+        let event = UnfinishedEvent::new(namespace.name(), name, args)?;
+        let event = if self.compress { event } else { event.without_compression() };
+        if namespace.has_outgoing() {
+            socket.show(&Shown::new(name, &event.clone().finish()));
+        }
+        // What is emitted in a middleware comes before the client has a socket to recover.
+        if !matches!(self.way, Way::Always) || !socket.is_connected() {
+            return socket.push_by(event.finish_without_offset(), &self.way);
+        }
+        recovery.record(event, Reach::Socket(socket.id()), |packet| socket.push(packet.clone()))
     }
 
     /// Sends the event `message`; see [`emit`](Self::emit).

@@ -19,5 +19,8 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod rates;
+mod recovered_histories;
+mod recovery;
+mod recovery_limits;
 mod shutdown;
 mod support;
