@@ -13,6 +13,7 @@ use crate::config::{Config, HttpCompression, OutboxPolicy};
 use crate::cookie::{CookieHeader, SessionCookie};
 use crate::cors::Cors;
 use crate::extensions::Extensions;
+use crate::metrics;
 use crate::namespace::Shared;
 use crate::recovery::ConnectionStateRecovery;
 use crate::server::Server;
@@ -203,6 +204,10 @@ impl ServerBuilder {
         /// The frames of one WebSocket message; more close the connection (1008).
         /// Default: 16,384.
         fragments_max: u32 => fragments_max;
+        /// Whether the server tells the `metrics` facade what happens, to the recorder that is
+        /// installed when the first such server is built: install yours before. The operations
+        /// page (`docs/operations.md`) has each metric. Default: false.
+        metrics: bool => metrics;
     }
 
     /// Adds a value that handlers get a clone of, by its type, with the extractor
@@ -215,6 +220,9 @@ impl ServerBuilder {
     /// The server.
     pub fn build(self) -> Server {
         let Self { config, state } = self;
+        if config.metrics {
+            metrics::start();
+        }
         Server::new(Shared { config, state, on_error: RwLock::new(None) })
     }
 }

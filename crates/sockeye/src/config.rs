@@ -88,6 +88,7 @@ pub(crate) struct Config {
     pub(crate) initial_packet: Option<String>,
     pub(crate) recovery: Option<ConnectionStateRecovery>,
     pub(crate) fragments_max: u32,
+    pub(crate) metrics: bool,
 }
 
 impl Default for Config {
@@ -127,6 +128,7 @@ impl Default for Config {
             initial_packet: None,
             recovery: None,
             fragments_max: 16_384,
+            metrics: false,
         }
     }
 }

@@ -104,6 +104,7 @@ mod handshake;
 mod hooks;
 mod listen;
 mod listening;
+mod metrics;
 mod namespace;
 mod outbox;
 mod outgoing;

@@ -20,6 +20,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 pub(crate) use self::deflate::Deflate;
 use crate::config::OutboxPolicy;
 use crate::conflation::{Key, Places};
+use crate::metrics::{self, Dropped};
 
 /// Packets up to this many bytes in all are copied together, so that one plain `write` takes
 /// them; larger ones are handed to the kernel where they are.
@@ -170,6 +171,7 @@ impl Outbox {
             return Pushed::Closed;
         }
         if volatile && !state.is_writable() {
+            metrics::dropped(1, Dropped::Volatile);
             return Pushed::Dropped;
         }
         self.add(&mut state, packet, in_turn)
@@ -186,7 +188,8 @@ impl Outbox {
             && state.policy == OutboxPolicy::DropOldest
         {
             let more = cost(&packet).saturating_sub(cost(&state.waiting[at]));
-            state.drop_oldest(self.bytes_max, more);
+            let dropped = state.drop_oldest(self.bytes_max, more);
+            metrics::dropped(dropped, Dropped::Oldest);
         }
         if let Some(at) = state.replaceable(key) {
             let bytes = state.bytes - cost(&state.waiting[at]) + cost(&packet);
@@ -194,6 +197,7 @@ impl Outbox {
             if bytes <= self.bytes_max || state.waiting.len() == 1 {
                 state.bytes = bytes;
                 state.waiting[at] = packet;
+                metrics::dropped(1, Dropped::Replaced);
                 return Pushed::Queued;
             }
         }
@@ -211,9 +215,16 @@ impl Outbox {
         // One packet always fits, however large: its own size is bounded elsewhere.
         if state.bytes + bytes > self.bytes_max && !state.waiting.is_empty() {
             match state.policy {
-                OutboxPolicy::Refuse => return Pushed::Full,
-                OutboxPolicy::DropOldest => state.drop_oldest(self.bytes_max, bytes),
+                OutboxPolicy::Refuse => {
+                    metrics::dropped(1, Dropped::Refused);
+                    return Pushed::Full;
+                }
+                OutboxPolicy::DropOldest => {
+                    let dropped = state.drop_oldest(self.bytes_max, bytes);
+                    metrics::dropped(dropped, Dropped::Oldest);
+                }
                 OutboxPolicy::Disconnect => {
+                    metrics::dropped(1, Dropped::Overflow);
                     let told = std::mem::replace(&mut state.overflowed, true);
                     return if told { Pushed::Closed } else { Pushed::Overflowed };
                 }
@@ -283,9 +294,11 @@ impl Outbox {
         let mut state = self.state.lock();
         state.blocked = true;
         state.seal(usize::MAX);
+        let begin = out.len();
         for packet in &state.waiting {
             out.extend_from_slice(deflate::form(state.deflate(), packet));
         }
+        metrics::sent(state.waiting.len(), out.len() - begin);
         state.forget_waiting();
         state.taken = state.bytes;
     }
@@ -305,6 +318,7 @@ impl Outbox {
             }
             packet.write_payload(&mut body);
         }
+        metrics::sent(state.waiting.len(), body.len());
         let may_be_compressed = state.waiting.iter().any(EncodedPacket::may_be_compressed);
         state.clear();
         Some(Payload { body, may_be_compressed })
@@ -403,7 +417,8 @@ impl State {
         open && self.waiting.is_empty()
     }
 
-    fn drop_oldest(&mut self, bytes_max: usize, needed: usize) {
+    /// Returns how many are dropped.
+    fn drop_oldest(&mut self, bytes_max: usize, needed: usize) -> usize {
         let first = self.leaving();
         let mut end = first;
         while end < self.waiting.len() && self.bytes + needed > bytes_max {
@@ -411,6 +426,7 @@ impl State {
             end += 1;
         }
         self.remove(first, end);
+        end - first
     }
 
     /// Where a packet with this key waits that can still be replaced.
@@ -514,6 +530,7 @@ impl State {
             self.bytes -= cost(packet);
             done += 1;
         }
+        metrics::sent(done, count);
         if done == self.waiting.len() {
             self.clear();
         } else {

@@ -12,6 +12,7 @@ use super::slot::{Slot, Step};
 use crate::error::{ConnectError, HandlerError};
 use crate::handler::BoxFuture;
 use crate::handshake::Handshake;
+use crate::metrics;
 use crate::namespace::Namespace;
 use crate::panics;
 use crate::parent::NamespaceRequest;
@@ -187,6 +188,7 @@ impl Sockets {
                 Step::Idle => at += 1,
                 Step::Admitted => admitted |= self.admit(at, multiplexer),
                 Step::Refused(error) => {
+                    metrics::socket_refused();
                     let name = slot.socket.namespace().name();
                     self.peer.push(EncodedPacket::connect_error(name, &error.to_json()), false);
                     multiplexer.handle_connect_refused(name);

@@ -2,7 +2,7 @@
 //! Does not know how packets travel.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, OwnedArgs, ToName, UnfinishedEvent};
@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::Socket;
 use crate::conflation::Key;
 use crate::error::{AckError, EmitError};
+use crate::metrics;
 use crate::outbox::Way;
 use crate::outgoing::Shown;
 use crate::recovery::{Reach, Recovery};
@@ -143,7 +144,8 @@ impl<'a> Emitter<'a> {
         let packet = self.encode(Some(id), event, args)?;
         let (answer, waiting) = oneshot::channel();
         self.socket.0.acks.lock().insert(id, answer);
-        let pending = PendingAck { socket: self.socket.clone(), id, waiting };
+        let sent = metrics::clock();
+        let pending = PendingAck { socket: self.socket.clone(), id, waiting, sent };
         self.socket.push(packet)?;
         Ok(pending)
     }
@@ -173,12 +175,25 @@ struct PendingAck {
     socket: Socket,
     id: u64,
     waiting: oneshot::Receiver<OwnedArgs>,
+    sent: Option<Instant>,
 }
 
 impl PendingAck {
     async fn answer(mut self, limit: Duration) -> Result<OwnedArgs, AckError> {
-        let answer = tokio::time::timeout(limit, &mut self.waiting).await;
-        answer.map_err(|_| AckError::Timeout)?.map_err(|_| AckError::Disconnected)
+        match tokio::time::timeout(limit, &mut self.waiting).await {
+            Ok(Ok(answer)) => {
+                metrics::acknowledged(self.sent);
+                Ok(answer)
+            }
+            Ok(Err(_)) => {
+                metrics::ack_failed(metrics::Ack::Disconnected);
+                Err(AckError::Disconnected)
+            }
+            Err(_) => {
+                metrics::ack_failed(metrics::Ack::Timeout);
+                Err(AckError::Timeout)
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod interleavings;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod metrics;
 mod rates;
 mod recovered_histories;
 mod recovery;
