@@ -362,7 +362,7 @@ proptest! {
 #[test]
 fn nothing_is_lost_between_what_was_missed_and_what_comes() {
     const EMITTERS: usize = 3;
-    const EVENTS: u64 = 400;
+    const EVENTS: u64 = 2000;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .enable_all()
@@ -383,7 +383,9 @@ fn nothing_is_lost_between_what_was_missed_and_what_comes() {
                 tokio::spawn(async move {
                     for number in 0..EVENTS {
                         io.emit("e", (emitter, number)).expect("JSON");
-                        tokio::task::yield_now().await;
+                        if number % 50 == 0 {
+                            tokio::task::yield_now().await;
+                        }
                     }
                 })
             })
@@ -399,12 +401,16 @@ fn nothing_is_lost_between_what_was_missed_and_what_comes() {
         for visit in visits {
             let mut client = visit.await.expect("it comes and goes");
             client.catch_up().await;
-            let mut next = [0; EMITTERS];
+            let (mut next, mut known) = ([0; EMITTERS], 0);
             for event in client.take() {
                 let event: (String, usize, u64, String) =
                     serde_json::from_str(&event).expect("an event");
                 assert_eq!(event.2, next[event.1], "the events of emitter {}", event.1);
                 next[event.1] += 1;
+                let offset = event.3.rsplit_once('-').and_then(|(_, seq)| seq.parse().ok());
+                let offset: u64 = offset.expect("an offset");
+                assert!(offset > known, "{offset} behind {known}");
+                known = offset;
             }
             assert_eq!(next, [EVENTS; EMITTERS]);
         }
