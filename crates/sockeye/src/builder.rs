@@ -1,6 +1,9 @@
 //! The server's options, as an application sets them. What they mean is in each method's words;
 //! [`crate::config`] holds the values.
 
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -17,6 +20,7 @@ use crate::metrics;
 use crate::namespace::Shared;
 use crate::recovery::ConnectionStateRecovery;
 use crate::server::Server;
+use crate::service::ClientFiles;
 
 /// The options of a [`Server`]. Each begins with what it bounds and ends with its default; the
 /// defaults are Node's where a client could notice a difference.
@@ -114,6 +118,31 @@ impl ServerBuilder {
     pub fn bytes_per_second_max(mut self, bytes_per_second_max: u32) -> Self {
         self.config.rates.bytes = Some(bytes_per_second_max);
         self
+    }
+
+    /// Serves the official client's files below [`path`](Self::path), as
+    /// `/socket.io/socket.io.min.js`: eight of them, scripts and their source maps, from the
+    /// directory `client-dist` of the npm package `socket.io`, which is not a part of this crate.
+    /// They are read once, now; they are compressed (br, gzip, deflate) once, when that is first
+    /// asked for. Their `ETag` is the client's version. Default: they are not served.
+    ///
+    /// A page of another origin may load them as `<script src>`. As a module it says its origin,
+    /// and needs [`cors`](Self::cors) to allow it, as the client itself does.
+    ///
+    /// ```no_run
+    /// # fn example() -> std::io::Result<()> {
+    /// let io = sockeye::Server::builder()
+    ///     .serve_client("node_modules/socket.io/client-dist")?
+    ///     .build();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// One of the files cannot be read, or `socket.io.js` does not say its version.
+    pub fn serve_client(mut self, directory: impl AsRef<Path>) -> io::Result<Self> {
+        self.config.client_files = Some(Arc::new(ClientFiles::read(directory.as_ref())?));
+        Ok(self)
     }
 
     /// Lets a client that lost its connection go on with the socket that it had, and sends it

@@ -53,10 +53,14 @@ pub(crate) struct Recoverable {
     id: RecoveryId,
     membership: Membership,
     /// What it goes on with, until it has been admitted.
-    origin: Option<Origin>,
+    origin: Option<Box<Origin>>,
     is_recovered: bool,
     /// It ended so that it may be taken up again.
-    ended_at: Option<Instant>,
+    ending: Option<Box<Ending>>,
+}
+
+struct Ending {
+    at: Instant,
     /// The rooms that it was in when it left.
     rooms: IndexSet<RoomName>,
 }
@@ -166,10 +170,13 @@ impl Recovery {
             let recoverable = Box::new(Recoverable {
                 id,
                 membership,
-                origin: Some(Origin { membership: origin, rooms: rooms.clone(), absence }),
+                origin: Some(Box::new(Origin {
+                    membership: origin,
+                    rooms: rooms.clone(),
+                    absence,
+                })),
                 is_recovered: true,
-                ended_at: None,
-                rooms: IndexSet::new(),
+                ending: None,
             });
             Some(Restored { id: socket, left_own, recoverable, rooms, data })
         })
@@ -189,7 +196,8 @@ impl Recovery {
         let head = log.head();
         let (mut missed, mut bytes) = (Vec::new(), 0);
         if let Some(Recoverable { membership, origin, .. }) = recoverable.as_deref_mut() {
-            let Some(Origin { absence, .. }) = origin.take() else { return false };
+            let Some(origin) = origin.take() else { return false };
+            let absence = origin.absence;
             if !log.is_complete(membership, &absence) {
                 return false;
             }
@@ -207,8 +215,7 @@ impl Recovery {
                 membership: Membership::new(socket, head),
                 origin: None,
                 is_recovered: false,
-                ended_at: None,
-                rooms: IndexSet::new(),
+                ending: None,
             })
         });
         rooms.for_each(|room| recoverable.membership.join(room, head));
@@ -218,14 +225,16 @@ impl Recovery {
 
     /// A socket begins to end, so that it may be taken up again.
     pub(crate) fn begin_session(&self, recoverable: &mut Recoverable) {
-        recoverable.ended_at = Some(Instant::now());
+        let ending = Ending { at: Instant::now(), rooms: IndexSet::new() };
+        recoverable.ending = Some(Box::new(ending));
         self.sessions.expect(recoverable.id);
     }
 
     /// The socket has ended, and its handlers are done with its data.
     pub(crate) fn keep_session(&self, recoverable: Recoverable, data: Extensions) {
-        let Recoverable { id, membership, rooms, ended_at, .. } = recoverable;
-        if let Some(ended_at) = ended_at {
+        let Recoverable { id, membership, ending, .. } = recoverable;
+        if let Some(ending) = ending {
+            let Ending { at: ended_at, rooms } = *ending;
             self.sessions.keep(Session { id, membership, rooms, data, ended_at });
         }
     }
@@ -236,7 +245,8 @@ impl Recovery {
         recoverable: &mut Recoverable,
         data: impl FnOnce() -> Extensions,
     ) {
-        let Some(Origin { membership, rooms, absence }) = recoverable.origin.take() else { return };
+        let Some(origin) = recoverable.origin.take() else { return };
+        let Origin { membership, rooms, absence } = *origin;
         let (id, ended_at) = (recoverable.id, absence.ended_at);
         self.sessions.keep(Session { id, membership, rooms, data: data(), ended_at });
     }
@@ -283,13 +293,13 @@ impl Recoverable {
 
     /// It ended so that it may be taken up again.
     pub(crate) fn is_ending(&self) -> bool {
-        self.ended_at.is_some()
+        self.ending.is_some()
     }
 
     /// The socket leaves these rooms; it has them again if it is taken up.
     pub(crate) fn leave(&mut self, rooms: &IndexSet<RoomName>) {
-        if self.is_ending() {
-            self.rooms.clone_from(rooms);
+        if let Some(ending) = &mut self.ending {
+            ending.rooms.clone_from(rooms);
         }
     }
 }
@@ -315,4 +325,14 @@ fn entropy() -> [u8; 15] {
     let mut entropy = [0; 15];
     getrandom::fill(&mut entropy).expect("the system has randomness to give");
     entropy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_socket_needs_for_it_is_small() {
+        assert!(size_of::<Recoverable>() <= 208, "{} bytes", size_of::<Recoverable>());
+    }
 }

@@ -38,10 +38,12 @@ impl Socket {
         auth: Option<&str>,
     ) -> Self {
         let Restored { id, recoverable, rooms, left_own, data } = restored;
-        let joined = Joined { rooms, left_own, ended: false, recoverable: Some(recoverable) };
+        let joined = Joined { rooms, recoverable: Some(recoverable) };
         Self(Arc::new(Inner {
             id,
             state: CONNECTING.into(),
+            left_own: left_own.into(),
+            has_left: false.into(),
             namespace,
             peer,
             handshake,
@@ -82,7 +84,7 @@ impl Socket {
                 self.enter(&joined);
             });
         if let Some(recoverable) = &mut recoverable
-            && joined.left_own
+            && inner.left_own()
         {
             recoverable.membership().forget(&inner.id.as_str().into());
         }
@@ -104,7 +106,7 @@ impl Socket {
         inner.state.store(CONNECTED, Ordering::Release);
         let rooms = inner.namespace.rooms();
         rooms.add(inner.id, inner.peer.clone());
-        if joined.left_own {
+        if inner.left_own() {
             rooms.leave(&inner.id, inner.id.as_str());
         }
         for room in &joined.rooms {

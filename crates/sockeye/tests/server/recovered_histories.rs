@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use sockeye::{Broadcast, ConnectionStateRecovery, Server, Socket, SocketId};
 
-use crate::support::{Host, Returning, answering};
+use crate::support::{Host, Returning, answering, until};
 
 const CLIENTS: usize = 3;
 const ROOMS: [&str; 3] = ["a", "b", "c"];
@@ -356,4 +356,79 @@ proptest! {
             .max_disconnection_duration(duration);
         play(&steps, options, false);
     }
+}
+
+/// Emitters on several threads, and clients that lose their connections meanwhile.
+#[test]
+fn nothing_is_lost_between_what_was_missed_and_what_comes() {
+    const EMITTERS: usize = 3;
+    const EVENTS: u64 = 2000;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let io =
+            Server::builder().connection_state_recovery(ConnectionStateRecovery::default()).build();
+        answering(&io);
+        let host = Host::in_memory(io.clone());
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            clients.push(Returning::join(&host).await);
+        }
+        let emitters: Vec<_> = (0..EMITTERS)
+            .map(|emitter| {
+                let io = io.clone();
+                tokio::spawn(async move {
+                    for number in 0..EVENTS {
+                        io.emit("e", (emitter, number)).expect("JSON");
+                        if number % 50 == 0 {
+                            tokio::task::yield_now().await;
+                        }
+                    }
+                })
+            })
+            .collect();
+        let visits: Vec<_> = clients
+            .into_iter()
+            .enumerate()
+            .map(|(at, client)| tokio::spawn(visit(host.clone(), client, at + 2)))
+            .collect();
+        for emitter in emitters {
+            emitter.await.expect("it emits");
+        }
+        for visit in visits {
+            let mut client = visit.await.expect("it comes and goes");
+            client.catch_up().await;
+            let (mut next, mut known) = ([0; EMITTERS], 0);
+            for event in client.take() {
+                let event: (String, usize, u64, String) =
+                    serde_json::from_str(&event).expect("an event");
+                assert_eq!(event.2, next[event.1], "the events of emitter {}", event.1);
+                next[event.1] += 1;
+                let offset = event.3.rsplit_once('-').and_then(|(_, seq)| seq.parse().ok());
+                let offset: u64 = offset.expect("an offset");
+                assert!(offset > known, "{offset} behind {known}");
+                known = offset;
+            }
+            assert_eq!(next, [EVENTS; EMITTERS]);
+        }
+    });
+}
+
+/// Reads some packets and loses its connection, again and again.
+async fn visit(host: Host, mut client: Returning, packets: usize) -> Returning {
+    for _ in 0..20 {
+        for _ in 0..packets {
+            // Where all has come already, the answer does.
+            client.send("421000[\"answer\"]").await;
+            client.next().await.expect("a packet");
+        }
+        let id = SocketId::parse(&client.sid).expect("an id");
+        client.lose().await;
+        until("its end is noticed", || host.io.of("/").socket(&id).is_none()).await;
+        assert!(client.connect().await, "it is recovered");
+    }
+    client
 }
