@@ -5,7 +5,7 @@
 //! gathered and leaves in one write (see [`crate::gather`]). An outbox holds a buffer only while
 //! packets wait.
 
-mod deflate;
+mod encoding;
 #[cfg(test)]
 mod tests;
 
@@ -14,10 +14,13 @@ use std::io::{self, IoSlice};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use sockeye_proto::engine::Revision;
+use sockeye_proto::engine::payload::SEPARATOR;
 use sockeye_proto::socket::EncodedPacket;
 use tokio::net::tcp::OwnedWriteHalf;
 
-pub(crate) use self::deflate::Deflate;
+pub(crate) use self::encoding::Encoding;
+use self::encoding::{Deflate, Encoder};
 use crate::config::OutboxPolicy;
 use crate::conflation::{Key, Places};
 
@@ -45,12 +48,19 @@ pub(crate) enum Link {
     Closed,
 }
 
-/// The way out over a WebSocket.
+/// The way out.
 pub(crate) struct Exit {
     pub(crate) link: Link,
-    pub(crate) deflate: Option<Deflate>,
+    pub(crate) encoding: Encoding,
     /// What must leave first.
     pub(crate) owed: Vec<u8>,
+}
+
+impl Exit {
+    /// By answers to GETs.
+    pub(crate) fn polling(encoding: Encoding) -> Self {
+        Self { link: Link::Polling { get: false }, encoding, owed: Vec::new() }
+    }
 }
 
 /// What a packet is worth to its emitter.
@@ -90,6 +100,8 @@ pub(crate) struct Payload {
     pub(crate) body: Vec<u8>,
     /// Whether it holds a packet that was not told to stay as it is.
     pub(crate) may_be_compressed: bool,
+    /// Engine.IO 3: it is no text.
+    pub(crate) is_binary: bool,
 }
 
 /// What a flush left behind.
@@ -137,15 +149,13 @@ struct State {
 struct Rare {
     /// Which of `waiting` may be replaced.
     places: Option<Box<Places>>,
-    /// Where the peer has agreed to compression.
-    deflate: Option<Deflate>,
+    /// Where packets do not leave as they are.
+    encoder: Encoder,
 }
 
 impl Outbox {
-    /// `exit` is the way out, or `None` for long-polling.
-    pub(crate) fn new(exit: Option<Exit>, bytes_max: usize, policy: OutboxPolicy) -> Self {
-        let polling = Link::Polling { get: false };
-        let (link, deflate) = exit.map_or((polling, None), |exit| (exit.link, exit.deflate));
+    pub(crate) fn new(exit: Exit, bytes_max: usize, policy: OutboxPolicy) -> Self {
+        let Exit { link, encoding, .. } = exit;
         let state = State {
             link,
             waiting: SmallVec::new(),
@@ -157,7 +167,7 @@ impl Outbox {
             broken: false,
             ended: false,
             policy,
-            rare: deflate.map(Rare::compressing),
+            rare: Rare::with(encoding),
         };
         Self { state: Mutex::new(state), bytes_max }
     }
@@ -284,7 +294,7 @@ impl Outbox {
         state.blocked = true;
         state.seal(usize::MAX);
         for packet in &state.waiting {
-            out.extend_from_slice(deflate::form(state.deflate(), packet));
+            out.extend_from_slice(form(state.encoder(), packet));
         }
         state.forget_waiting();
         state.taken = state.bytes;
@@ -294,20 +304,12 @@ impl Outbox {
     pub(crate) fn take_payload(&self) -> Option<Payload> {
         let mut state = self.state.lock();
         state.scheduled = false;
-        let len: usize = state.waiting.iter().map(|packet| packet.payload_len() + 1).sum();
-        if len == 0 {
+        if state.waiting.is_empty() {
             return None;
         }
-        let mut body = Vec::with_capacity(len);
-        for packet in &state.waiting {
-            if !body.is_empty() {
-                body.push(sockeye_proto::engine::payload::SEPARATOR);
-            }
-            packet.write_payload(&mut body);
-        }
-        let may_be_compressed = state.waiting.iter().any(EncodedPacket::may_be_compressed);
+        let payload = Payload::of(&state.waiting, state.encoder());
         state.clear();
-        Some(Payload { body, may_be_compressed })
+        Some(payload)
     }
 
     /// Says whether a GET waits, which makes the polling transport writable.
@@ -319,16 +321,15 @@ impl Outbox {
 
     /// Changes the way out, from long-polling: what waits leaves by the new one, behind `owed`.
     pub(crate) fn relink(&self, exit: Exit) {
-        let Exit { link, deflate, owed } = exit;
+        let Exit { link, encoding, owed } = exit;
         let mut state = self.state.lock();
         if matches!(state.link, Link::Closed) {
             return;
         }
         state.link = link;
-        match (&mut state.rare, deflate) {
-            (Some(rare), deflate) => rare.deflate = deflate,
-            (rare, Some(deflate)) => *rare = Some(Rare::compressing(deflate)),
-            (None, None) => {}
+        match &mut state.rare {
+            Some(rare) => rare.encoder = Encoder::new(encoding),
+            rare => *rare = Rare::with(encoding),
         }
         if !owed.is_empty() {
             let owed = EncodedPacket::frames(owed);
@@ -337,6 +338,14 @@ impl Outbox {
             if let Some(places) = state.places() {
                 places.retreat();
             }
+        }
+    }
+
+    /// The way out changes: what waits leaves by the one that [`relink`](Self::relink) tells.
+    pub(crate) fn hold_back(&self) {
+        let mut state = self.state.lock();
+        if !matches!(state.link, Link::Closed) {
+            state.link = Link::Task;
         }
     }
 
@@ -370,6 +379,14 @@ impl Outbox {
         matches!(self.state.lock().link, Link::Polling { .. })
     }
 
+    /// Which revision of Engine.IO the client speaks.
+    pub(crate) fn revision(&self) -> Revision {
+        match self.state.lock().encoder() {
+            Some(Encoder::V3 { .. }) => Revision::V3,
+            _ => Revision::V4,
+        }
+    }
+
     /// Whether everything has left.
     pub(crate) fn is_empty(&self) -> bool {
         let state = self.state.lock();
@@ -385,9 +402,46 @@ impl Outbox {
     }
 }
 
+impl Payload {
+    /// Of a packet that says nothing.
+    pub(crate) fn noop(revision: Revision) -> Self {
+        let body: &[u8] = match revision {
+            Revision::V4 => b"6",
+            Revision::V3 => b"1:6",
+        };
+        Self { body: body.into(), may_be_compressed: true, is_binary: false }
+    }
+
+    fn of(packets: &[EncodedPacket], encoder: Option<&Encoder>) -> Self {
+        let len = packets.iter().map(|packet| packet.payload_len() + 8).sum();
+        let mut body = Vec::with_capacity(len);
+        let mut is_binary = false;
+        if let Some(Encoder::V3 { base64 }) = encoder {
+            is_binary = !base64 && packets.iter().any(EncodedPacket::is_binary);
+            for packet in packets {
+                if is_binary {
+                    packet.write_binary_payload_v3(&mut body);
+                } else {
+                    packet.write_payload_v3(&mut body);
+                }
+            }
+        } else {
+            for packet in packets {
+                if !body.is_empty() {
+                    body.push(SEPARATOR);
+                }
+                packet.write_payload(&mut body);
+            }
+        }
+        let may_be_compressed = packets.iter().any(EncodedPacket::may_be_compressed);
+        Self { body, may_be_compressed, is_binary }
+    }
+}
+
 impl Rare {
-    fn compressing(deflate: Deflate) -> Box<Self> {
-        Box::new(Self { places: None, deflate: Some(deflate) })
+    fn with(encoding: Encoding) -> Option<Box<Self>> {
+        let encoder = Encoder::new(encoding);
+        (!encoder.is_plain()).then(|| Box::new(Self { places: None, encoder }))
     }
 }
 
@@ -423,7 +477,7 @@ impl State {
     /// them refers to them.
     fn leaving(&self) -> usize {
         let is_under_way = self.taken > 0 && matches!(self.link, Link::Direct(_));
-        let sealed = self.deflate().map_or(0, Deflate::sealed);
+        let sealed = self.encoder().and_then(Encoder::deflate).map_or(0, Deflate::sealed);
         sealed.max(usize::from(is_under_way))
     }
 
@@ -431,7 +485,7 @@ impl State {
     fn remove(&mut self, first: usize, end: usize) {
         self.waiting.drain(first..end);
         let Some(rare) = &mut self.rare else { return };
-        if let Some(deflate) = rare.deflate.as_mut().filter(|_| first == 0) {
+        if let Some(deflate) = rare.encoder.deflate_mut().filter(|_| first == 0) {
             deflate.advance(end);
         }
         if let Some(places) = &mut rare.places {
@@ -450,9 +504,10 @@ impl State {
         self.waiting = SmallVec::new();
         let Some(rare) = &mut self.rare else { return };
         rare.places = None;
-        match &mut rare.deflate {
-            Some(deflate) => deflate.advance(usize::MAX),
-            None => self.rare = None,
+        match &mut rare.encoder {
+            Encoder::Deflate(deflate) => deflate.advance(usize::MAX),
+            Encoder::V3 { .. } => {}
+            Encoder::Plain => self.rare = None,
         }
     }
 
@@ -461,13 +516,14 @@ impl State {
     }
 
     #[inline]
-    fn deflate(&self) -> Option<&Deflate> {
-        self.rare.as_ref()?.deflate.as_ref()
+    fn encoder(&self) -> Option<&Encoder> {
+        self.rare.as_ref().map(|rare| &rare.encoder)
     }
 
     /// Gives the next packets their final form, about `len_max` bytes of them.
     fn seal(&mut self, len_max: usize) {
-        if let Some(Rare { deflate: Some(deflate), .. }) = self.rare.as_deref_mut() {
+        let encoder = self.rare.as_mut().map(|rare| &mut rare.encoder);
+        if let Some(deflate) = encoder.and_then(Encoder::deflate_mut) {
             deflate.seal(&mut self.waiting, &mut self.bytes, len_max);
         }
     }
@@ -476,7 +532,7 @@ impl State {
         while !self.waiting.is_empty() {
             self.seal(GATHER_BYTES_MAX);
             let Link::Direct(socket) = &self.link else { return Flushed::Empty };
-            let (given, wrote) = write_some(socket, &self.waiting, self.taken, self.deflate());
+            let (given, wrote) = write_some(socket, &self.waiting, self.taken, self.encoder());
             match wrote {
                 Ok(count) => {
                     self.advance(count);
@@ -506,7 +562,7 @@ impl State {
         // What has not been offered to the socket is not compressed for this.
         while self.taken > 0 && done < self.waiting.len() {
             let packet = &self.waiting[done];
-            let len = deflate::form(self.deflate(), packet).len();
+            let len = form(self.encoder(), packet).len();
             if self.taken < len {
                 break;
             }
@@ -528,21 +584,30 @@ fn cost(packet: &EncodedPacket) -> usize {
     packet.held_bytes() + PLACE_BYTES
 }
 
+/// The frames that a packet leaves as.
+#[inline]
+fn form<'p>(encoder: Option<&Encoder>, packet: &'p EncodedPacket) -> &'p [u8] {
+    match encoder {
+        None => packet.wire(),
+        Some(encoder) => encoder.form(packet),
+    }
+}
+
 /// One write of as much as is sensible; how many bytes were offered, and how many were taken.
 fn write_some(
     socket: &OwnedWriteHalf,
     waiting: &[EncodedPacket],
     taken: usize,
-    deflate: Option<&Deflate>,
+    encoder: Option<&Encoder>,
 ) -> (usize, io::Result<usize>) {
-    let form = |packet| deflate::form(deflate, packet);
+    let form = |packet| form(encoder, packet);
     let first = &form(&waiting[0])[taken..];
     if waiting.len() == 1 {
         return (first.len(), socket.try_write(first));
     }
     if first.len() + form(&waiting[1]).len() > GATHER_BYTES_MAX {
         // Not much is compressed ahead of what the socket takes.
-        let given_max = if deflate.is_some() { GATHER_BYTES_MAX } else { usize::MAX };
+        let given_max = if encoder.is_some() { GATHER_BYTES_MAX } else { usize::MAX };
         let mut slices: SmallVec<[IoSlice<'_>; SLICES_MAX]> = SmallVec::new();
         slices.push(IoSlice::new(first));
         let mut given = first.len();

@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
     use crate::config::OutboxPolicy;
-    use crate::outbox::Outbox;
+    use crate::outbox::{Encoding, Exit, Outbox};
 
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -250,7 +250,7 @@ mod tests {
         fn rooms_equal_a_naive_model(steps in vec(step(), 0..60)) {
             let rooms = Rooms::new();
             let mut model = Model::new();
-            let peer = Arc::new(Peer::new(Outbox::new(None, 1, OutboxPolicy::Refuse)));
+            let peer = Arc::new(Peer::new(Outbox::new(Exit::polling(Encoding::Plain), 1, OutboxPolicy::Refuse)));
             for step in steps {
                 match step {
                     Step::Add(number) if !model.contains_key(&id(number)) => {

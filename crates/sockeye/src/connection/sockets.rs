@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use sockeye_proto::SocketId;
+use sockeye_proto::engine::Revision;
 use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
+use sockeye_proto::{SessionId, SocketId};
 
 use super::peer::Peer;
 use super::slot::{Slot, Step};
@@ -23,6 +24,7 @@ pub(super) struct Sockets {
     server: Server,
     peer: Arc<Peer>,
     handshake: Arc<Handshake>,
+    revision: Revision,
     slots: Vec<Slot>,
     /// CONNECTs to namespaces that there are not (yet).
     wishes: Vec<Wish>,
@@ -37,8 +39,21 @@ struct Wish {
 }
 
 impl Sockets {
-    pub(super) fn new(server: Server, peer: Arc<Peer>, handshake: Arc<Handshake>) -> Self {
-        Self { server, peer, handshake, slots: Vec::new(), wishes: Vec::new() }
+    pub(super) fn new(
+        server: Server,
+        peer: Arc<Peer>,
+        handshake: Arc<Handshake>,
+        revision: Revision,
+    ) -> Self {
+        Self { server, peer, handshake, revision, slots: Vec::new(), wishes: Vec::new() }
+    }
+
+    /// A client of Engine.IO 3 is in `/` at once. The id that it knows its socket by is the
+    /// session's.
+    pub(super) fn join_unasked(&mut self, session: &SessionId) {
+        let id = SocketId::parse(session.as_str()).expect("ids are of one form");
+        let namespace = self.server.enter("/").expect("there is always `/`");
+        self.open_as(id, namespace, None);
     }
 
     pub(super) fn handle(&mut self, incoming: Incoming<'_>, cx: &mut Context<'_>) {
@@ -75,7 +90,10 @@ impl Sockets {
 
     /// The namespace is there, and has been entered.
     fn open(&mut self, namespace: Namespace, auth: Option<&str>) {
-        let id = self.server.new_socket_id();
+        self.open_as(self.server.new_socket_id(), namespace, auth);
+    }
+
+    fn open_as(&mut self, id: SocketId, namespace: Namespace, auth: Option<&str>) {
         let handshake = self.handshake.clone();
         let socket = Socket::new(id, namespace, self.peer.clone(), handshake, auth);
         // A list grows to four at once, and most clients join one namespace.
@@ -133,11 +151,15 @@ impl Sockets {
                 Step::Admitted => {
                     admitted = true;
                     multiplexer.handle_connect_accepted(slot.socket.namespace().name());
-                    admit(slot, &self.peer);
+                    admit(slot, &self.peer, self.revision);
                 }
                 Step::Refused(error) => {
                     let name = slot.socket.namespace().name();
-                    self.peer.push(EncodedPacket::connect_error(name, &error.to_json()), false);
+                    let json = match self.revision {
+                        Revision::V4 => error.to_json(),
+                        Revision::V3 => error.to_json_v3(),
+                    };
+                    self.peer.push(EncodedPacket::connect_error(name, &json), false);
                     multiplexer.handle_connect_refused(name);
                     slot.socket.refuse();
                     self.remove(at);
@@ -215,9 +237,12 @@ impl Sockets {
 }
 
 /// The CONNECT packet goes first: what is broadcast from now on comes behind it.
-fn admit(slot: &mut Slot, peer: &Arc<Peer>) {
+fn admit(slot: &mut Slot, peer: &Arc<Peer>, revision: Revision) {
     let socket = &slot.socket;
-    let json = format!("{{\"sid\":\"{}\"}}", socket.id());
+    let json = match revision {
+        Revision::V4 => format!("{{\"sid\":\"{}\"}}", socket.id()),
+        Revision::V3 => String::new(),
+    };
     peer.push(EncodedPacket::connect(socket.namespace().name(), &json), false);
     socket.admit();
     socket.namespace().insert(socket);
