@@ -6,35 +6,28 @@
 //! packets wait.
 
 mod encoding;
+mod payload;
 #[cfg(test)]
 mod tests;
+mod writing;
 
-use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use sockeye_proto::engine::Revision;
-use sockeye_proto::engine::payload::SEPARATOR;
 use sockeye_proto::socket::EncodedPacket;
 use tokio::net::tcp::OwnedWriteHalf;
 
 pub(crate) use self::encoding::Encoding;
 use self::encoding::{Deflate, Encoder};
+pub(crate) use self::payload::Payload;
+use self::writing::{GATHER_BYTES_MAX, write_some};
 use crate::config::OutboxPolicy;
 use crate::conflation::{Key, Places};
 
-/// Packets up to this many bytes in all are copied together, so that one plain `write` takes
-/// them; larger ones are handed to the kernel where they are.
-const GATHER_BYTES_MAX: usize = 64 * 1024;
-/// How many pieces one vectored write names.
-const SLICES_MAX: usize = 64;
 /// What a packet's place among those that wait may cost: a list grows by doubling.
 const PLACE_BYTES: usize = 2 * size_of::<EncodedPacket>();
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// How packets leave.
 pub(crate) enum Link {
@@ -92,16 +85,6 @@ pub(crate) enum Pushed {
     Overflowed,
     /// The connection is gone.
     Closed,
-}
-
-/// What a GET is answered with.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Payload {
-    pub(crate) body: Vec<u8>,
-    /// Whether it holds a packet that was not told to stay as it is.
-    pub(crate) may_be_compressed: bool,
-    /// Engine.IO 3: it is no text.
-    pub(crate) is_binary: bool,
 }
 
 /// What a flush left behind.
@@ -402,42 +385,6 @@ impl Outbox {
     }
 }
 
-impl Payload {
-    /// Of a packet that says nothing.
-    pub(crate) fn noop(revision: Revision) -> Self {
-        let body: &[u8] = match revision {
-            Revision::V4 => b"6",
-            Revision::V3 => b"1:6",
-        };
-        Self { body: body.into(), may_be_compressed: true, is_binary: false }
-    }
-
-    fn of(packets: &[EncodedPacket], encoder: Option<&Encoder>) -> Self {
-        let len = packets.iter().map(|packet| packet.payload_len() + 8).sum();
-        let mut body = Vec::with_capacity(len);
-        let mut is_binary = false;
-        if let Some(Encoder::V3 { base64 }) = encoder {
-            is_binary = !base64 && packets.iter().any(EncodedPacket::is_binary);
-            for packet in packets {
-                if is_binary {
-                    packet.write_binary_payload_v3(&mut body);
-                } else {
-                    packet.write_payload_v3(&mut body);
-                }
-            }
-        } else {
-            for packet in packets {
-                if !body.is_empty() {
-                    body.push(SEPARATOR);
-                }
-                packet.write_payload(&mut body);
-            }
-        }
-        let may_be_compressed = packets.iter().any(EncodedPacket::may_be_compressed);
-        Self { body, may_be_compressed, is_binary }
-    }
-}
-
 impl Rare {
     fn with(encoding: Encoding) -> Option<Box<Self>> {
         let encoder = Encoder::new(encoding);
@@ -591,45 +538,4 @@ fn form<'p>(encoder: Option<&Encoder>, packet: &'p EncodedPacket) -> &'p [u8] {
         None => packet.wire(),
         Some(encoder) => encoder.form(packet),
     }
-}
-
-/// One write of as much as is sensible; how many bytes were offered, and how many were taken.
-fn write_some(
-    socket: &OwnedWriteHalf,
-    waiting: &[EncodedPacket],
-    taken: usize,
-    encoder: Option<&Encoder>,
-) -> (usize, io::Result<usize>) {
-    let form = |packet| form(encoder, packet);
-    let first = &form(&waiting[0])[taken..];
-    if waiting.len() == 1 {
-        return (first.len(), socket.try_write(first));
-    }
-    if first.len() + form(&waiting[1]).len() > GATHER_BYTES_MAX {
-        // Not much is compressed ahead of what the socket takes.
-        let given_max = if encoder.is_some() { GATHER_BYTES_MAX } else { usize::MAX };
-        let mut slices: SmallVec<[IoSlice<'_>; SLICES_MAX]> = SmallVec::new();
-        slices.push(IoSlice::new(first));
-        let mut given = first.len();
-        for packet in waiting[1..].iter().take(SLICES_MAX - 1) {
-            if given > given_max {
-                break;
-            }
-            slices.push(IoSlice::new(form(packet)));
-            given += form(packet).len();
-        }
-        return (given, socket.try_write_vectored(&slices));
-    }
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.clear();
-        scratch.extend_from_slice(first);
-        for packet in &waiting[1..] {
-            let form = form(packet);
-            if scratch.len() + form.len() > GATHER_BYTES_MAX {
-                break;
-            }
-            scratch.extend_from_slice(form);
-        }
-        (scratch.len(), socket.try_write(scratch))
-    })
 }

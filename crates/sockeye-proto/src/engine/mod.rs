@@ -1,4 +1,5 @@
-//! Engine.IO 4, and 3 as its clients still speak it: packets, payloads, the opening request and the session.
+//! Engine.IO 4, and 3 as its clients still speak it: packets, payloads, the opening request and the
+//! session.
 //! Knows Socket.IO only as messages.
 //!
 //! Source: the Engine.IO protocol, revision 4, as the package `engine.io` speaks it.

@@ -472,3 +472,68 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(25);
+    const TIMEOUT: Duration = Duration::from_secs(20);
+
+    fn session(transport: Transport, now: Instant) -> Session {
+        let timing = Timing {
+            ping_interval: INTERVAL,
+            ping_timeout: TIMEOUT,
+            upgrade_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(30),
+        };
+        Session::new(transport, timing, now).of_revision(Revision::V3, now)
+    }
+
+    fn outputs(session: &mut Session) -> Vec<Output> {
+        std::iter::from_fn(|| session.poll_output()).collect()
+    }
+
+    #[test]
+    fn a6_in_revision_3_only_pings_show_that_a_client_lives() {
+        let start = Instant::now();
+        let mut session = session(Transport::WebSocket, start);
+        assert_eq!(session.poll_timeout(), Some(start + INTERVAL + TIMEOUT));
+        let later = start + INTERVAL;
+        let message = Packet::Message(Message::Text("2[]".into()));
+        assert!(session.handle_packet(message, later).is_some());
+        assert_eq!(session.poll_timeout(), Some(start + INTERVAL + TIMEOUT));
+        session.handle_packet(Packet::Ping("".into()), later);
+        assert_eq!(outputs(&mut session), [Output::SendPong]);
+        assert_eq!(session.poll_timeout(), Some(later + INTERVAL + TIMEOUT));
+        session.handle_timeout(later + INTERVAL + TIMEOUT);
+        assert_eq!(outputs(&mut session), [Output::Closed]);
+        assert_eq!(session.closed(), Some((CloseReason::PingTimeout, "no ping in time")));
+    }
+
+    #[test]
+    fn h24_in_revision_3_a_pong_goes_the_wrong_way() {
+        let now = Instant::now();
+        let mut session = session(Transport::Polling, now);
+        session.handle_packet(Packet::Pong("".into()), now);
+        let wrong = "invalid heartbeat direction";
+        assert_eq!(session.closed(), Some((CloseReason::TransportError, wrong)));
+    }
+
+    #[test]
+    fn a7_an_upgrade_in_revision_3_gives_the_client_as_long_again() {
+        let start = Instant::now();
+        let mut session = session(Transport::Polling, start);
+        let later = start + INTERVAL;
+        assert!(session.handle_upgrade_request(later));
+        session.handle_probe_packet(Packet::Ping("probe".into()), later);
+        session.handle_probe_packet(Packet::Upgrade, later);
+        assert_eq!(outputs(&mut session), [Output::ProbeReply, Output::Upgraded]);
+        assert_eq!(session.poll_timeout(), Some(later + INTERVAL + TIMEOUT));
+        // What is not read cannot be missed.
+        session.set_paused(true, later);
+        assert_eq!(session.poll_timeout(), None);
+        session.set_paused(false, later + 2 * INTERVAL);
+        assert_eq!(session.poll_timeout(), Some(later + 3 * INTERVAL + TIMEOUT));
+    }
+}

@@ -18,6 +18,7 @@ mod interleavings;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod older_clients;
 mod rates;
 mod shutdown;
 mod support;
