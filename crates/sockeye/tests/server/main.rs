@@ -19,6 +19,7 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod metrics;
+mod older_clients;
 mod rates;
 mod recovered_histories;
 mod recovery;
