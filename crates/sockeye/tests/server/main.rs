@@ -17,6 +17,7 @@ mod interleavings;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod namespaces;
 mod rates;
 mod recovered_histories;
 mod recovery;
