@@ -465,6 +465,72 @@ impl ParseId for String {
 }
 
 #[tokio::test(start_paused = true)]
+async fn b7_a_handler_that_never_ends_is_waited_for_until_the_close_timeout() {
+    let io = Server::builder()
+        .close_timeout(10 * SECOND)
+        .connection_state_recovery(ConnectionStateRecovery::default())
+        .build();
+    answering(&io);
+    io.on("stuck", async || std::future::pending::<()>().await);
+    let host = Host::in_memory(io);
+    let mut client = Returning::join(&host).await;
+    only_socket(&host.io).data().insert(7_u32);
+    only_socket(&host.io).join("room");
+    client.send("42[\"stuck\"]").await;
+    let begun = tokio::time::Instant::now();
+    assert!(client.come_back().await);
+    assert_eq!(begun.elapsed().as_secs(), 10);
+    let socket = only_socket(&host.io);
+    assert!(socket.is_in("room") && socket.data().get::<u32>() == Some(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn b7_a_client_that_goes_while_the_middlewares_run_may_come_again() {
+    let io = recovering(ConnectionStateRecovery::default());
+    io.middleware(async || {
+        tokio::time::sleep(SECOND).await;
+        Ok::<_, ConnectError>(())
+    });
+    let host = Host::in_memory(io);
+    let mut client = Returning::join(&host).await;
+    only_socket(&host.io).data().insert(7_u32);
+    client.lose().await;
+    host.io.emit("missed", ()).expect("JSON");
+    for _ in 0..3 {
+        let connecting = tokio::time::timeout(SECOND / 2, client.connect());
+        connecting.await.expect_err("it is in the middleware still");
+        client.lose().await;
+    }
+    assert!(client.connect().await);
+    client.catch_up().await;
+    assert_eq!(without_offsets(client.take()), [r#"["missed"]"#]);
+    assert_eq!(only_socket(&host.io).data().get::<u32>(), Some(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn b7_what_a_session_holds_may_panic_as_it_is_dropped() {
+    struct Fragile;
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("on purpose");
+            }
+        }
+    }
+    let host = host();
+    let mut client = Returning::join(&host).await;
+    only_socket(&host.io).data().insert(std::sync::Arc::new(Fragile));
+    client.offset = Some("nonsense".into());
+    assert!(!client.come_back().await);
+    client.offset = None;
+    only_socket(&host.io).data().insert(std::sync::Arc::new(Fragile));
+    client.lose().await;
+    tokio::time::sleep(600 * SECOND).await;
+    assert!(!client.connect().await);
+    assert!(client.come_back().await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn b7_who_looks_at_outgoing_events_sees_no_offsets() {
     let host = host();
     let record = Record::default();
