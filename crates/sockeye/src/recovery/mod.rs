@@ -22,7 +22,7 @@ use std::time::Duration;
 use indexmap::IndexSet;
 use parking_lot::Mutex;
 use serde::Deserialize;
-use sockeye_proto::socket::{EncodedPacket, UnfinishedEvent};
+use sockeye_proto::socket::EncodedPacket;
 use sockeye_proto::{RecoveryId, SocketId};
 use tokio::time::Instant;
 
@@ -37,6 +37,7 @@ use crate::panics;
 use crate::rooms::RoomName;
 
 pub(crate) use self::log::Reach;
+pub(crate) use self::offset::Offset;
 pub use self::options::ConnectionStateRecovery;
 
 /// How often what is too old is looked for, at the least.
@@ -127,15 +128,14 @@ impl Recovery {
         self.options.skip_middlewares
     }
 
-    /// Delivers an event with an offset, and keeps it if it could be delivered. Nothing else is
-    /// recorded meanwhile; `deliver` must not emit, nor join or leave rooms.
+    /// Has an event sent with the offset that it gets, and keeps it if it could be sent. Nothing
+    /// else is recorded meanwhile; `send` must not emit, nor join or leave rooms.
     pub(crate) fn record<E>(
         &self,
-        event: UnfinishedEvent,
         reach: Reach,
-        deliver: impl FnOnce(&EncodedPacket) -> Result<(), E>,
+        send: impl FnOnce(Offset) -> Result<EncodedPacket, E>,
     ) -> Result<(), E> {
-        self.log.lock().record(event, reach, deliver)
+        self.log.lock().record(reach, send)
     }
 
     /// Changes who is in a room, between two events.
