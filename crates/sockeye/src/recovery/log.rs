@@ -143,8 +143,11 @@ impl Log {
 
     /// Whether everything is here that the client may have missed.
     pub(super) fn is_complete(&self, membership: &Membership, absence: &Absence) -> bool {
-        let matters =
-            |gap: &Gap| gap.seq > absence.known && gap.at + self.limits.notice >= absence.ended_at;
+        let Absence { known, ended_at } = *absence;
+        let matters = |gap: &Gap| {
+            let received = gap.at.checked_add(self.limits.notice);
+            gap.seq > known && received.is_none_or(|received| received >= ended_at)
+        };
         ![self.lost, membership.gap].iter().flatten().any(matters)
     }
 

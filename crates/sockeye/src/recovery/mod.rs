@@ -106,11 +106,11 @@ impl Recovery {
     /// `None` where it is off.
     pub(crate) fn new(config: &Config) -> Option<Arc<Self>> {
         let options = config.recovery.clone()?;
-        let notice = config.ping_interval + 3 * config.ping_timeout;
+        let notice = config.ping_interval.saturating_add(config.ping_timeout.saturating_mul(3));
         let limits = LogLimits {
             packets_max: options.packets_max,
             bytes_max: options.packet_bytes_max,
-            age_max: options.max_disconnection_duration + notice,
+            age_max: options.max_disconnection_duration.saturating_add(notice),
             notice,
         };
         let sessions =

@@ -22,5 +22,6 @@ mod rates;
 mod recovered_histories;
 mod recovery;
 mod recovery_limits;
+mod recovery_way_back;
 mod shutdown;
 mod support;
