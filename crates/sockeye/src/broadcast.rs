@@ -127,9 +127,10 @@ impl Broadcast {
             return Ok(());
         }
         let reach = Reach::Selection(self.selection.clone());
-        recovery.record(event, reach, |packet| {
-            self.push(packet);
-            Ok(())
+        recovery.record(reach, |offset| {
+            let packet = event.finish_with_offset(offset);
+            self.push(&packet);
+            Ok(packet)
         })
     }
 

@@ -215,10 +215,11 @@ impl Sockets {
                 Step::Admitted => admitted |= self.admit(at, multiplexer),
                 Step::Refused(error) => {
                     metrics::socket_refused();
-                    let name = slot.socket.namespace().name();
+                    let socket = slot.socket.clone();
+                    let name = socket.namespace().name();
                     self.refuse(name, &error);
                     multiplexer.handle_connect_refused(name);
-                    slot.socket.refuse();
+                    socket.refuse();
                     self.remove(at);
                 }
                 Step::Gone => self.remove(at),

@@ -14,7 +14,7 @@ use crate::connection::Peer;
 use crate::handlers::Handlers;
 use crate::handshake::Handshake;
 use crate::namespace::Namespace;
-use crate::recovery::Restored;
+use crate::recovery::{Recoverable, Restored};
 
 impl Socket {
     /// Whether it goes on with the socket that its client had before: with the same id, rooms and
@@ -139,10 +139,11 @@ impl Socket {
 
     /// It has not been admitted: what it was to go on with waits on.
     pub(super) fn put_session_back(&self) {
-        if let Some(recovery) = self.0.namespace.recovery()
-            && let Some(recoverable) = &mut self.0.joined.lock().recoverable
-        {
-            recovery.put_back(recoverable, || self.0.data.take());
+        let Some(recovery) = self.0.namespace.recovery() else { return };
+        let restored = |recoverable: &mut Box<Recoverable>| recoverable.is_restored();
+        let recoverable = self.0.joined.lock().recoverable.take_if(restored);
+        if let Some(recoverable) = recoverable {
+            recovery.put_back(*recoverable, || self.0.data.take());
         }
     }
 }
