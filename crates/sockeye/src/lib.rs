@@ -88,6 +88,7 @@ mod address;
 mod admission;
 mod broadcast;
 mod builder;
+pub mod cluster;
 mod config;
 mod conflation;
 mod connection;

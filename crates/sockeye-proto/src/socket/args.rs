@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::binary::with_attachments;
 
@@ -59,6 +60,20 @@ impl OwnedArgs {
     /// `json` is valid: elements with commas between.
     pub(super) fn new(json: &str, attachments: Vec<Bytes>) -> Self {
         Self { json: json.into(), attachments }
+    }
+
+    /// One argument, with placeholders in it that count from 0.
+    pub fn one(json: &RawValue, attachments: Vec<Bytes>) -> Self {
+        Self::new(json.get(), attachments)
+    }
+
+    /// The first of them alone, with all attachments.
+    pub fn into_first(self) -> Self {
+        let len = element_len(self.json.as_bytes());
+        if len == self.json.len() {
+            return self;
+        }
+        Self::new(self.json[..len].trim_ascii(), self.attachments)
     }
 
     /// The elements' JSON, with commas between them.
