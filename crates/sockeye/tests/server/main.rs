@@ -18,5 +18,6 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod rates;
+mod room_events;
 mod shutdown;
 mod support;
