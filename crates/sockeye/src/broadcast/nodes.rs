@@ -8,7 +8,8 @@ use sockeye_proto::socket::EncodedPacket;
 use super::{Broadcast, IntoRooms};
 use crate::acks::Acks;
 use crate::cluster::{
-    Answer, BroadcastOptions, ClusterBody, ClusterEvent, Incomplete, RemoteSocket, incoming,
+    Answer, BroadcastOptions, ClusterBody, ClusterEvent, Delivery, Incomplete, RemoteSocket,
+    incoming,
 };
 use crate::rooms::RoomName;
 
@@ -143,7 +144,7 @@ impl Broadcast {
         }
         let (acks, question) = self.namespace.acks().prepare(id, limit);
         let (this, question_packet) = (self.clone(), packet.clone());
-        let delivery: Box<dyn FnOnce(Option<&str>) + Send> = Box::new(move |_| {
+        let delivery: Delivery = Box::new(move |_| {
             question.send(|ask| this.push_question(&question_packet, ask));
         });
         if self.is_local {
