@@ -2,10 +2,32 @@
 //! acknowledgements, requests and failures over several servers and their clients.
 //! Does not know any bus; it is given a way to make them.
 //!
-//! ```ignore
-//! struct Buses(InProcessCluster);
-//! impl sockeye_cluster_kit::Buses for Buses { … }
-//! sockeye_cluster_kit::conformance!(async { Buses(InProcessCluster::new()) });
+//! ```
+//! use sockeye::cluster::{InProcessBus, InProcessCluster};
+//!
+//! struct Buses {
+//!     cluster: InProcessCluster,
+//!     made: Vec<InProcessBus>,
+//! }
+//!
+//! impl sockeye_cluster_kit::Buses for Buses {
+//!     type Bus = InProcessBus;
+//!
+//!     const TELLS_WHO_DIES: bool = true;
+//!
+//!     async fn bus(&mut self) -> InProcessBus {
+//!         self.made.push(self.cluster.bus());
+//!         self.made[self.made.len() - 1].clone()
+//!     }
+//!
+//!     async fn kill(&mut self, index: usize) {
+//!         self.made[index].sever();
+//!     }
+//! }
+//!
+//! sockeye_cluster_kit::conformance!(async {
+//!     Buses { cluster: InProcessCluster::new(), made: Vec::new() }
+//! });
 //! ```
 //!
 //! Each test makes a cluster of its own, so a bus over a shared service needs names of its own in

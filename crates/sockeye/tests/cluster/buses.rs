@@ -184,11 +184,17 @@ pub(crate) struct Tapped {
     inner: InProcessBus,
     node: Arc<Mutex<Option<ClusterNode>>>,
     said: Arc<Mutex<Vec<Envelope>>>,
+    has_log: bool,
 }
 
 impl Tapped {
     pub(crate) fn new(cluster: &InProcessCluster) -> Self {
-        Self { inner: cluster.bus(), node: Arc::default(), said: Arc::default() }
+        let (node, said) = Default::default();
+        Self { inner: cluster.bus(), node, said, has_log: false }
+    }
+
+    pub(crate) fn with_log(cluster: &InProcessCluster) -> Self {
+        Self { has_log: true, ..Self::new(cluster) }
     }
 
     /// What the node has said.
@@ -209,6 +215,10 @@ impl ClusterBus for Tapped {
 
     fn presence(&self) -> Presence {
         self.inner.presence()
+    }
+
+    fn has_log(&self) -> bool {
+        self.has_log
     }
 
     fn subscribe(&self, namespace: &Arc<str>) {

@@ -74,7 +74,7 @@ async fn h74_without_the_log_it_is_delivered_without_an_offset() {
 #[tokio::test]
 async fn what_another_node_has_logged_has_its_offset() {
     let cluster = InProcessCluster::new();
-    let bus = Tapped::new(&cluster);
+    let bus = Tapped::with_log(&cluster);
     let io = Server::builder().cluster(bus.clone()).build();
     let mut client = Client::join(&io).await;
     let node = bus.node();
