@@ -1,4 +1,4 @@
-//! A peer's protocol test over real loopback, of servers and of clients, plain and compressed: every
+//! A peer's protocol test over real loopback, of servers and clients, plain and compressed: every
 //! illegal frame gets the code that RFC 6455 gives, the application is told the same, and what is
 //! legal goes on. (`machine/strict` has the errors behind the codes.)
 
