@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod ci;
 mod conformance;
+mod examples;
 mod fuzz;
 mod install;
 mod interop;

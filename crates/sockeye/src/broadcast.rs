@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sockeye_proto::SocketId;
-use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, ToName};
+use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, ToName, UnfinishedEvent};
 
 use crate::acks::Acks;
 use crate::conflation::Key;
@@ -14,6 +14,7 @@ use crate::gather;
 use crate::namespace::Namespace;
 use crate::outbox::{Pushed, Way};
 use crate::outgoing::Shown;
+use crate::recovery::{Reach, Recovery};
 use crate::rooms::{RoomName, Selection};
 use crate::socket::Socket;
 
@@ -27,6 +28,7 @@ pub struct Broadcast {
     namespace: Namespace,
     selection: Selection,
     way: Way,
+    compress: bool,
 }
 
 impl std::fmt::Debug for Broadcast {
@@ -42,7 +44,7 @@ impl std::fmt::Debug for Broadcast {
 
 impl Broadcast {
     pub(crate) fn new(namespace: Namespace) -> Self {
-        Self { namespace, selection: Selection::default(), way: Way::Always }
+        Self { namespace, selection: Selection::default(), way: Way::Always, compress: true }
     }
 
     pub(crate) fn except_id(mut self, id: SocketId) -> Self {
@@ -70,6 +72,12 @@ impl Broadcast {
         self
     }
 
+    /// Whether it may be compressed; see [`Socket::compress`].
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.compress = compress;
+        self
+    }
+
     /// Replaces what waits under the same key for a client that is slow, at each of the clients
     /// for itself; see [`Socket::conflate`].
     pub fn conflate(mut self, key: impl Into<Arc<str>>) -> Self {
@@ -92,14 +100,46 @@ impl Broadcast {
     /// error here: its own outbox policy applies to it.
     pub fn emit(&self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
         let name = event.to_name();
-        let packet = EncodedPacket::event(self.namespace.name(), None, &name, &args)?;
+        if let Some(recovery) = self.namespace.recovery() {
+            return self.emit_recoverable(recovery, &name, &args);
+        }
+        let packet = self.encode(None, &name, &args)?;
         self.show(&name, &packet);
+        self.push(&packet);
+        Ok(())
+    }
+
+    /// As [`emit`](Self::emit), where what clients miss is kept. It is encoded once here, too: the
+    /// offset is the same for all.
+    fn emit_recoverable(
+        &self,
+        recovery: &Recovery,
+        name: &Name<'_>,
+        args: &impl EmitArgs,
+    ) -> Result<(), EmitError> {
+        let event = UnfinishedEvent::new(self.namespace.name(), name, args)?.for_many();
+        let event = if self.compress { event } else { event.without_compression() };
+        if self.namespace.has_outgoing() {
+            self.show(name, &event.clone().finish());
+        }
+        if !matches!(self.way, Way::Always) {
+            self.push(&event.finish_without_offset());
+            return Ok(());
+        }
+        let reach = Reach::Selection(self.selection.clone());
+        recovery.record(reach, |offset| {
+            let packet = event.finish_with_offset(offset);
+            self.push(&packet);
+            Ok(packet)
+        })
+    }
+
+    fn push(&self, packet: &EncodedPacket) {
         gather::with_list(|list| {
             self.namespace.rooms().for_each(&self.selection, |_, peer| {
-                peer.push_listed(&packet, &self.way, list);
+                peer.push_listed(packet, &self.way, list);
             });
         });
-        Ok(())
     }
 
     /// Sends the event `message`; see [`emit`](Self::emit).
@@ -108,6 +148,17 @@ impl Broadcast {
     /// As [`emit`](Self::emit).
     pub fn send(&self, args: impl EmitArgs) -> Result<(), EmitError> {
         self.emit("message", args)
+    }
+
+    /// Makes the packet, for all that it reaches.
+    fn encode(
+        &self,
+        id: Option<u64>,
+        name: &Name<'_>,
+        args: &impl EmitArgs,
+    ) -> Result<EncodedPacket, EmitError> {
+        let packet = EncodedPacket::event(self.namespace.name(), id, name, args)?.for_many();
+        Ok(if self.compress { packet } else { packet.without_compression() })
     }
 
     /// Shows the event to the catch-alls of outgoing events of those that it reaches.
@@ -182,10 +233,10 @@ impl TimedBroadcast {
         event: impl ToName,
         args: impl EmitArgs,
     ) -> Result<Acks<T>, EmitError> {
-        let Broadcast { namespace, selection, way } = &self.broadcast;
+        let Broadcast { namespace, selection, way, .. } = &self.broadcast;
         let name = event.to_name();
         let id = namespace.next_ack_id();
-        let packet = EncodedPacket::event(namespace.name(), Some(id), &name, &args)?;
+        let packet = self.broadcast.encode(Some(id), &name, &args)?;
         self.broadcast.show(&name, &packet);
         Ok(namespace.acks().ask(id, self.limit, |ask| {
             gather::with_list(|list| {

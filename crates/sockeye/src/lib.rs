@@ -104,12 +104,14 @@ mod handshake;
 mod hooks;
 mod listen;
 mod listening;
+mod metrics;
 mod namespace;
 mod outbox;
 mod outgoing;
 mod panics;
 mod parent;
 mod reason;
+mod recovery;
 mod registry;
 mod reply;
 mod rooms;
@@ -139,6 +141,7 @@ pub use namespace::Namespace;
 pub use outgoing::Outgoing;
 pub use parent::{NamespaceRequest, ParentBroadcast, ParentNamespace, PatternError};
 pub use reason::{CloseDescription, DisconnectReason};
+pub use recovery::ConnectionStateRecovery;
 pub use reply::{AckTarget, IntoAdmission, IntoReply, IntoVerdict, Reply};
 pub use rooms::RoomName;
 pub use server::Server;
@@ -149,3 +152,4 @@ pub use sockeye_proto::engine::Transport;
 pub use sockeye_proto::socket::{
     ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, ToName,
 };
+pub use sockeye_ws::deflate::{Options as PerMessageDeflate, WindowBits};
