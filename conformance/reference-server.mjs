@@ -11,7 +11,7 @@ const { hooks, ...options } = JSON.parse(process.env.SERVER_OPTIONS ?? "{}");
 if (options.cookie?.expires) options.cookie.expires = new Date(options.cookie.expires);
 if (hooks) options.allowRequest = allowRequest;
 const http = createServer(answerPlainRequest);
-const io = new Server(http, { ...options, serveClient: false });
+const io = new Server(http, { serveClient: false, ...options });
 const log = [];
 const refusals = [];
 if (hooks) installHooks(io.engine);

@@ -125,6 +125,12 @@ fn build(options: &Value, log: Log, refusals: &engine::Refusals) -> Server {
         let names = names.iter().filter_map(Value::as_str);
         builder = builder.transports(names.filter_map(Transport::parse));
     }
+    if options["serveClient"] == true {
+        builder = builder.serve_client("node_modules/socket.io/client-dist").expect("the files");
+    }
+    if let Some(options) = options.get("connectionStateRecovery") {
+        builder = builder.connection_state_recovery(engine::recovery(options));
+    }
     if let Some(rules) = options.get("cors") {
         builder = builder.cors(engine::cors(rules));
     }

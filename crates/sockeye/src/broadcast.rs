@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sockeye_proto::SocketId;
-use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, ToName};
+use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, ToName, UnfinishedEvent};
 
 use crate::acks::Acks;
 use crate::conflation::Key;
@@ -14,6 +14,7 @@ use crate::gather;
 use crate::namespace::Namespace;
 use crate::outbox::{Pushed, Way};
 use crate::outgoing::Shown;
+use crate::recovery::{Reach, Recovery};
 use crate::rooms::{RoomName, Selection};
 use crate::socket::Socket;
 
@@ -99,14 +100,45 @@ impl Broadcast {
     /// error here: its own outbox policy applies to it.
     pub fn emit(&self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
         let name = event.to_name();
+        if let Some(recovery) = self.namespace.recovery() {
+            return self.emit_recoverable(recovery, &name, &args);
+        }
         let packet = self.encode(None, &name, &args)?;
         self.show(&name, &packet);
+        self.push(&packet);
+        Ok(())
+    }
+
+    /// As [`emit`](Self::emit), where what clients miss is kept. It is encoded once here, too: the
+    /// offset is the same for all.
+    fn emit_recoverable(
+        &self,
+        recovery: &Recovery,
+        name: &Name<'_>,
+        args: &impl EmitArgs,
+    ) -> Result<(), EmitError> {
+        let event = UnfinishedEvent::new(self.namespace.name(), name, args)?.for_many();
+        let event = if self.compress { event } else { event.without_compression() };
+        if self.namespace.has_outgoing() {
+            self.show(name, &event.clone().finish());
+        }
+        if !matches!(self.way, Way::Always) {
+            self.push(&event.finish_without_offset());
+            return Ok(());
+        }
+        let reach = Reach::Selection(self.selection.clone());
+        recovery.record(event, reach, |packet| {
+            self.push(packet);
+            Ok(())
+        })
+    }
+
+    fn push(&self, packet: &EncodedPacket) {
         gather::with_list(|list| {
             self.namespace.rooms().for_each(&self.selection, |_, peer| {
-                peer.push_listed(&packet, &self.way, list);
+                peer.push_listed(packet, &self.way, list);
             });
         });
-        Ok(())
     }
 
     /// Sends the event `message`; see [`emit`](Self::emit).

@@ -1,6 +1,9 @@
 //! The server's options, as an application sets them. What they mean is in each method's words;
 //! [`crate::config`] holds the values.
 
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -13,8 +16,11 @@ use crate::config::{Config, HttpCompression, OutboxPolicy};
 use crate::cookie::{CookieHeader, SessionCookie};
 use crate::cors::Cors;
 use crate::extensions::Extensions;
+use crate::metrics;
 use crate::namespace::Shared;
+use crate::recovery::ConnectionStateRecovery;
 use crate::server::Server;
+use crate::service::ClientFiles;
 
 /// The options of a [`Server`]. Each begins with what it bounds and ends with its default; the
 /// defaults are Node's where a client could notice a difference.
@@ -114,6 +120,39 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves the official client's files below [`path`](Self::path), as
+    /// `/socket.io/socket.io.min.js`: eight of them, scripts and their source maps, from the
+    /// directory `client-dist` of the npm package `socket.io`, which is not a part of this crate.
+    /// They are read once, now; they are compressed (br, gzip, deflate) once, when that is first
+    /// asked for. Their `ETag` is the client's version. Default: they are not served.
+    ///
+    /// A page of another origin may load them as `<script src>`. As a module it says its origin,
+    /// and needs [`cors`](Self::cors) to allow it, as the client itself does.
+    ///
+    /// ```no_run
+    /// # fn example() -> std::io::Result<()> {
+    /// let io = sockeye::Server::builder()
+    ///     .serve_client("node_modules/socket.io/client-dist")?
+    ///     .build();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// One of the files cannot be read, or `socket.io.js` does not say its version.
+    pub fn serve_client(mut self, directory: impl AsRef<Path>) -> io::Result<Self> {
+        self.config.client_files = Some(Arc::new(ClientFiles::read(directory.as_ref())?));
+        Ok(self)
+    }
+
+    /// Lets a client that lost its connection go on with the socket that it had, and sends it
+    /// what it missed; see [`ConnectionStateRecovery`]. Events then carry one more argument, text,
+    /// from which the official client knows what it has. Default: off.
+    pub fn connection_state_recovery(mut self, recovery: ConnectionStateRecovery) -> Self {
+        self.config.recovery = Some(recovery);
+        self
+    }
+
     options! {
         /// Whether a long-polling client is offered WebSocket. Default: true.
         allow_upgrades: bool => allow_upgrades;
@@ -202,6 +241,10 @@ impl ServerBuilder {
         /// The frames of one WebSocket message; more close the connection (1008).
         /// Default: 16,384.
         fragments_max: u32 => fragments_max;
+        /// Whether the server tells the `metrics` facade what happens, to the recorder that is
+        /// installed when the first such server is built: install yours before. The operations
+        /// page (`docs/operations.md`) has each metric. Default: false.
+        metrics: bool => metrics;
     }
 
     /// Adds a value that handlers get a clone of, by its type, with the extractor
@@ -214,6 +257,9 @@ impl ServerBuilder {
     /// The server.
     pub fn build(self) -> Server {
         let Self { config, state } = self;
+        if config.metrics {
+            metrics::start();
+        }
         Server::new(Shared { config, state, on_error: RwLock::new(None) })
     }
 }

@@ -1,6 +1,7 @@
 //! Every option of the server: what it bounds, its unit, its default and what happens at the bound.
 //! Knows nothing of connections; they read it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sockeye_proto::engine::{Rates, Timing, Transport};
@@ -11,6 +12,8 @@ use crate::address::ClientAddress;
 use crate::cookie::CookieHeader;
 use crate::cors::Cors;
 use crate::hooks::Hooks;
+use crate::recovery::ConnectionStateRecovery;
+use crate::service::ClientFiles;
 
 /// What happens to a packet that would take an outbox beyond
 /// [`outbox_bytes_max`](crate::ServerBuilder::outbox_bytes_max).
@@ -86,7 +89,10 @@ pub(crate) struct Config {
     pub(crate) attachments_max: usize,
     pub(crate) json_depth_max: usize,
     pub(crate) initial_packet: Option<String>,
+    pub(crate) recovery: Option<ConnectionStateRecovery>,
+    pub(crate) client_files: Option<Arc<ClientFiles>>,
     pub(crate) fragments_max: u32,
+    pub(crate) metrics: bool,
 }
 
 impl Default for Config {
@@ -125,7 +131,10 @@ impl Default for Config {
             attachments_max: 10,
             json_depth_max: 100,
             initial_packet: None,
+            recovery: None,
+            client_files: None,
             fragments_max: 16_384,
+            metrics: false,
         }
     }
 }

@@ -25,6 +25,7 @@ pub(crate) use self::payload::Payload;
 use self::writing::{GATHER_BYTES_MAX, write_some};
 use crate::config::OutboxPolicy;
 use crate::conflation::{Key, Places};
+use crate::metrics::{self, Dropped};
 
 /// What a packet's place among those that wait may cost: a list grows by doubling.
 const PLACE_BYTES: usize = 2 * size_of::<EncodedPacket>();
@@ -163,6 +164,7 @@ impl Outbox {
             return Pushed::Closed;
         }
         if volatile && !state.is_writable() {
+            metrics::dropped(1, Dropped::Volatile);
             return Pushed::Dropped;
         }
         self.add(&mut state, packet, in_turn)
@@ -179,7 +181,8 @@ impl Outbox {
             && state.policy == OutboxPolicy::DropOldest
         {
             let more = cost(&packet).saturating_sub(cost(&state.waiting[at]));
-            state.drop_oldest(self.bytes_max, more);
+            let dropped = state.drop_oldest(self.bytes_max, more);
+            metrics::dropped(dropped, Dropped::Oldest);
         }
         if let Some(at) = state.replaceable(key) {
             let bytes = state.bytes - cost(&state.waiting[at]) + cost(&packet);
@@ -187,6 +190,7 @@ impl Outbox {
             if bytes <= self.bytes_max || state.waiting.len() == 1 {
                 state.bytes = bytes;
                 state.waiting[at] = packet;
+                metrics::dropped(1, Dropped::Replaced);
                 return Pushed::Queued;
             }
         }
@@ -204,9 +208,16 @@ impl Outbox {
         // One packet always fits, however large: its own size is bounded elsewhere.
         if state.bytes + bytes > self.bytes_max && !state.waiting.is_empty() {
             match state.policy {
-                OutboxPolicy::Refuse => return Pushed::Full,
-                OutboxPolicy::DropOldest => state.drop_oldest(self.bytes_max, bytes),
+                OutboxPolicy::Refuse => {
+                    metrics::dropped(1, Dropped::Refused);
+                    return Pushed::Full;
+                }
+                OutboxPolicy::DropOldest => {
+                    let dropped = state.drop_oldest(self.bytes_max, bytes);
+                    metrics::dropped(dropped, Dropped::Oldest);
+                }
                 OutboxPolicy::Disconnect => {
+                    metrics::dropped(1, Dropped::Overflow);
                     let told = std::mem::replace(&mut state.overflowed, true);
                     return if told { Pushed::Closed } else { Pushed::Overflowed };
                 }
@@ -276,9 +287,11 @@ impl Outbox {
         let mut state = self.state.lock();
         state.blocked = true;
         state.seal(usize::MAX);
+        let begin = out.len();
         for packet in &state.waiting {
             out.extend_from_slice(form(state.encoder(), packet));
         }
+        metrics::sent(state.waiting.len(), out.len() - begin);
         state.forget_waiting();
         state.taken = state.bytes;
     }
@@ -291,6 +304,7 @@ impl Outbox {
             return None;
         }
         let payload = Payload::of(&state.waiting, state.encoder());
+        metrics::sent(state.waiting.len(), payload.body.len());
         state.clear();
         Some(payload)
     }
@@ -404,7 +418,8 @@ impl State {
         open && self.waiting.is_empty()
     }
 
-    fn drop_oldest(&mut self, bytes_max: usize, needed: usize) {
+    /// Returns how many are dropped.
+    fn drop_oldest(&mut self, bytes_max: usize, needed: usize) -> usize {
         let first = self.leaving();
         let mut end = first;
         while end < self.waiting.len() && self.bytes + needed > bytes_max {
@@ -412,6 +427,7 @@ impl State {
             end += 1;
         }
         self.remove(first, end);
+        end - first
     }
 
     /// Where a packet with this key waits that can still be replaced.
@@ -517,6 +533,7 @@ impl State {
             self.bytes -= cost(packet);
             done += 1;
         }
+        metrics::sent(done, count);
         if done == self.waiting.len() {
             self.clear();
         } else {

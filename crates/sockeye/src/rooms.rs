@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use sockeye_proto::SocketId;
 
 use crate::connection::Peer;
+use crate::metrics;
 
 /// The name of a room; a cheap clone.
 pub type RoomName = Arc<str>;
@@ -80,7 +81,11 @@ impl Rooms {
             return false;
         }
         let mut shard = self.shard(room).write();
-        shard.entry(room.clone()).or_default().insert(id, peer.clone()).is_none()
+        let members = shard.entry(room.clone()).or_insert_with(|| {
+            metrics::room_created();
+            Room::default()
+        });
+        members.insert(id, peer.clone()).is_none()
     }
 
     /// Returns whether the socket was in the room. The last one to leave takes the room along.
@@ -95,6 +100,7 @@ impl Rooms {
         let Some(members) = shard.get_mut(room) else { return false };
         let was_in = members.swap_remove(id).is_some();
         if members.is_empty() {
+            metrics::room_deleted();
             shard.remove(room);
         }
         was_in

@@ -93,7 +93,8 @@ fn settle() {
 fn an_idle_client_costs_little() {
     let plain = measure(Server::builder());
     println!("{plain} bytes of heap for each idle client");
-    let deflate = measure(Server::builder().per_message_deflate(Some(PerMessageDeflate::default())));
+    let deflate =
+        measure(Server::builder().per_message_deflate(Some(PerMessageDeflate::default())));
     println!("{deflate} bytes where WebSocket messages are compressed");
     assert!(plain > 1000, "{plain} bytes cannot be all");
 }

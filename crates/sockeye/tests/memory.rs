@@ -1,7 +1,7 @@
 //! How much memory clients can make the server hold, counted by the allocator. A binary of its
 //! own, in which nothing runs beside what is measured. Says nothing of time.
 
-#[expect(dead_code, reason = "a part of it serves here")]
+#[expect(dead_code, unused_imports, reason = "a part of it serves here")]
 #[path = "server/support/mod.rs"]
 mod support;
 

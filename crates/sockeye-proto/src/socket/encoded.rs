@@ -77,10 +77,7 @@ impl EncodedPacket {
         event: impl ToName,
         args: &(impl EmitArgs + ?Sized),
     ) -> Result<Self, EncodeError> {
-        let event = event.to_name();
-        if let Some(reserved) = event.as_text().filter(|name| RESERVED_EVENTS.contains(name)) {
-            return Err(EncodeError::Reserved(reserved.to_owned()));
-        }
+        let event = allowed(event.to_name())?;
         Self::with_args(kind::EVENT, namespace, id, Some(&event), args)
     }
 
@@ -229,27 +226,8 @@ impl EncodedPacket {
         event: Option<&Name<'_>>,
         args: &(impl EmitArgs + ?Sized),
     ) -> Result<Self, EncodeError> {
-        let mut buffer = new_buffer();
-        write_prefix(&mut buffer, &[b'4', packet], namespace, id);
-        let json = buffer.len();
-        buffer.push(b'[');
-        if let Some(event) = event {
-            event.write(&mut buffer);
-        }
-        let mut attachments = Vec::new();
-        args.write(&mut ArgsWriter::new(&mut buffer, &mut attachments, event.is_some()))?;
-        buffer.push(b']');
-        if !attachments.is_empty() {
-            // Only now is it known to be a binary packet, whose prefix tells how many follow.
-            let mut binary = new_buffer();
-            let kind = [b'4', packet + kind::TO_BINARY];
-            let mut count = itoa::Buffer::new();
-            let prefix = [&kind, count.format(attachments.len()).as_bytes(), b"-"].concat();
-            write_prefix(&mut binary, &prefix, namespace, id);
-            binary.extend_from_slice(&buffer[json..]);
-            buffer = binary;
-        }
-        Ok(finish(buffer, &attachments))
+        let (buffer, attachments) = write_args(packet, namespace, id, event, args)?;
+        Ok(finish_args(buffer, &attachments))
     }
 
     fn with_json(packet: u8, namespace: &str, json: &str) -> Self {
@@ -277,6 +255,50 @@ impl Inner {
     fn forms(&self) -> &Forms {
         self.forms.get_or_init(Box::default)
     }
+}
+
+/// A name that an event may have.
+pub(super) fn allowed(name: Name<'_>) -> Result<Name<'_>, EncodeError> {
+    match name.as_text().filter(|name| RESERVED_EVENTS.contains(name)) {
+        Some(reserved) => Err(EncodeError::Reserved(reserved.to_owned())),
+        None => Ok(name),
+    }
+}
+
+/// A packet up to its last argument, and its attachments.
+pub(super) fn write_args(
+    packet: u8,
+    namespace: &str,
+    id: Option<u64>,
+    event: Option<&Name<'_>>,
+    args: &(impl EmitArgs + ?Sized),
+) -> Result<(Vec<u8>, Vec<Bytes>), EncodeError> {
+    let mut buffer = new_buffer();
+    write_prefix(&mut buffer, &[b'4', packet], namespace, id);
+    let json = buffer.len();
+    buffer.push(b'[');
+    if let Some(event) = event {
+        event.write(&mut buffer);
+    }
+    let mut attachments = Vec::new();
+    args.write(&mut ArgsWriter::new(&mut buffer, &mut attachments, event.is_some()))?;
+    if !attachments.is_empty() {
+        // Only now is it known to be a binary packet, whose prefix tells how many follow.
+        let mut binary = new_buffer();
+        let kind = [b'4', packet + kind::TO_BINARY];
+        let mut count = itoa::Buffer::new();
+        let prefix = [&kind, count.format(attachments.len()).as_bytes(), b"-"].concat();
+        write_prefix(&mut binary, &prefix, namespace, id);
+        binary.extend_from_slice(&buffer[json..]);
+        buffer = binary;
+    }
+    Ok((buffer, attachments))
+}
+
+/// Ends what [`write_args`] has begun.
+pub(super) fn finish_args(mut buffer: Vec<u8>, attachments: &[Bytes]) -> EncodedPacket {
+    buffer.push(b']');
+    finish(buffer, attachments)
 }
 
 /// A buffer with room for the frame header in front. What is written in it is copied once it is

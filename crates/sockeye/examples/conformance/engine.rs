@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use axum::http::request::Parts;
 use serde_json::{Value, json};
 use sockeye::{
-    ConnectionError, ConnectionErrorContext, CookiePriority, Cors, HttpCompression,
-    PerMessageDeflate, Refusal, SameSite, ServerBuilder, SessionCookie, WindowBits,
+    ConnectionError, ConnectionErrorContext, ConnectionStateRecovery, CookiePriority, Cors,
+    HttpCompression, PerMessageDeflate, Refusal, SameSite, ServerBuilder, SessionCookie,
+    WindowBits,
 };
 
 const REFUSALS_MAX: usize = 10_000;
@@ -85,6 +86,17 @@ fn deflate(own: &serde_json::Map<String, Value>) -> PerMessageDeflate {
         threshold_bytes: number("threshold").map_or(1024, |bytes| bytes as usize),
         ..PerMessageDeflate::default()
     }
+}
+
+pub(crate) fn recovery(options: &Value) -> ConnectionStateRecovery {
+    let mut recovery = ConnectionStateRecovery::default();
+    if let Some(ms) = options["maxDisconnectionDuration"].as_u64() {
+        recovery = recovery.max_disconnection_duration(Duration::from_millis(ms));
+    }
+    if let Some(skip) = options["skipMiddlewares"].as_bool() {
+        recovery = recovery.skip_middlewares(skip);
+    }
+    recovery
 }
 
 pub(crate) fn cors(options: &Value) -> Cors {

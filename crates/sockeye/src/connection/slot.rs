@@ -12,6 +12,7 @@
 //! further events wait behind it. Only concurrent listeners go on in the background.
 
 mod dispatch;
+mod trail;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use sockeye_proto::socket::{Args, OwnedArgs};
 
 use self::dispatch::{Background, Event, Waiting};
+use self::trail::Trail;
 use crate::erased::HookHandler;
 use crate::error::{ConnectError, HandlerError};
 use crate::extract::Parts;
@@ -53,7 +55,7 @@ enum Stage {
 enum Running {
     Admission(BoxFuture<Result<(), ConnectError>>),
     Hook(Hook, BoxFuture<()>),
-    Event(Waiting),
+    Event(Box<Waiting>),
 }
 
 /// What comes after it.
@@ -63,6 +65,7 @@ enum Job {
         name: Box<str>,
         args: OwnedArgs,
         id: Option<u64>,
+        trail: Option<Box<Trail>>,
     },
     Disconnecting(DisconnectReason),
     Leave,
@@ -86,7 +89,12 @@ pub(super) enum Step {
 impl Slot {
     /// A socket that wants to connect.
     pub(super) fn new(socket: Socket) -> Self {
-        let admission = socket.namespace().admission(&socket);
+        let recovery = socket.namespace().recovery();
+        let skips = recovery.is_some_and(|recovery| recovery.skips_middlewares());
+        let admission = match skips && socket.recovered() {
+            true => None,
+            false => socket.namespace().admission(&socket),
+        };
         let running = admission.map(|admission| Running::Admission(Box::pin(admission)));
         let stage = Stage::Admitting;
         let waiting = VecDeque::new();
@@ -125,15 +133,16 @@ impl Slot {
         id: Option<u64>,
         cx: &mut Context<'_>,
     ) {
+        let trail = Trail::begin(&self.socket, name);
         if !self.socket.is_connected() {
             // The server has disconnected it this instant.
         } else if self.running.is_some() || !self.waiting.is_empty() {
             let args = args.to_owned_args();
-            let event = Job::Event { name: name.into(), args, id };
+            let event = Job::Event { name: name.into(), args, id, trail: trail.boxed() };
             self.waiting_bytes += event.bytes();
             self.waiting.push_back(event);
         } else {
-            self.run_event(Event::borrowed(name, args, id), cx);
+            self.run_event(Event::borrowed(name, args, id, trail), cx);
         }
     }
 
@@ -151,7 +160,10 @@ impl Slot {
             self.socket.refuse();
             return;
         }
-        self.socket.end();
+        // One that the application has disconnected this instant stays so.
+        if self.socket.end() && reason.is_recoverable() {
+            self.socket.begin_session();
+        }
         self.socket.forget_acks();
         if by_server {
             self.waiting.retain(|job| matches!(job, Job::Connection | Job::Hook(..)));
@@ -226,19 +238,26 @@ impl Slot {
         self.stage = Stage::Ending;
         self.socket.refuse();
         self.leave();
+        self.socket.keep_session();
     }
 
     fn start(&mut self, job: Job, cx: &mut Context<'_>) {
         match job {
             // The server has disconnected it this instant, perhaps in the handler before.
             Job::Event { .. } if !self.takes_events() => {}
-            Job::Event { name, args, id } => self.run_event(Event::owned(name, args, id), cx),
+            Job::Event { name, args, id, trail } => {
+                let trail = trail.map_or_else(Trail::default, |trail| *trail);
+                self.run_event(Event::owned(name, args, id, trail), cx);
+            }
             Job::Connection => self.find_hooks(Hook::Connection, None),
             Job::Disconnecting(reason) => self.find_hooks(Hook::Disconnecting, Some(reason)),
             Job::Leave => self.leave(),
             Job::Disconnect(reason) => self.find_hooks(Hook::Disconnect, Some(reason)),
             Job::Hook(hook, reason, handler) => self.start_hook(hook, reason, &*handler),
-            Job::Forget => self.socket.forget_handlers(),
+            Job::Forget => {
+                self.socket.forget_handlers();
+                self.socket.keep_session();
+            }
         }
     }
 
@@ -331,6 +350,6 @@ mod tests {
 
     #[test]
     fn an_idle_slot_is_small() {
-        assert!(size_of::<Slot>() <= 128, "{} bytes", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 96, "{} bytes", size_of::<Slot>());
     }
 }

@@ -25,6 +25,7 @@ use super::transport::Transport;
 use crate::admission::Place;
 use crate::gather::Turn;
 use crate::handshake::Handshake;
+use crate::metrics;
 use crate::outbox::{Encoding, Exit, Flushed, Outbox, Payload};
 
 /// What a connection begins with.
@@ -230,6 +231,7 @@ impl Connection {
     }
 
     fn charge(&mut self, packets: usize, bytes: usize, now: Instant) {
+        metrics::received(packets, bytes);
         if let Some(rate) = &mut self.rate {
             rate.charge(packets, bytes, now);
         }
@@ -349,7 +351,7 @@ impl Connection {
         let (reason, description) = self.core.session.closed().unwrap_or(ended);
         self.core.peer.describe(description);
         self.stage = Stage::Ending { deadline: now + self.place.server().config().close_timeout };
-        self.place.server().unregister(&self.id, self.counted);
+        self.place.server().unregister(&self.id, self.counted, reason);
         self.core.sockets.end_all(reason.into());
         self.probe = None;
         self.answer_post(PostAnswer::Refused);
@@ -536,6 +538,8 @@ impl Future for Connection {
         let peer = me.core.peer.clone();
         peer.waker().register(cx.waker());
         let _turn = Turn::begin(&peer);
+        // Its beginning alone: who knows a session's id can act as the client.
+        let _span = tracing::debug_span!("connection", session = ?me.id).entered();
         let now = now();
         me.run_commands(now, cx);
         me.read(now, cx);
@@ -574,7 +578,7 @@ impl Connection {
 impl Drop for Connection {
     /// Also when the runtime ends under it.
     fn drop(&mut self) {
-        self.place.server().unregister(&self.id, self.counted);
+        self.place.server().unregister(&self.id, self.counted, CloseReason::ForcedClose);
         self.core.sockets.abandon_all();
         self.core.peer.outbox().close();
         self.core.peer.notify_drained();
