@@ -63,11 +63,11 @@ impl Socket {
     /// what was missed. (In Node that goes before the CONNECT. The official client keeps what
     /// comes so early, and keeps it for too long: where the connection is lost between the two,
     /// it handles all of it again after the next CONNECT.)
-    pub(crate) fn admit(&self, revision: Revision) -> bool {
+    pub(crate) fn admit(&self) -> bool {
         let inner = &*self.0;
         let mut joined = inner.joined.lock();
         let Some(recovery) = inner.namespace.recovery() else {
-            self.push_connect(revision, None);
+            self.push_connect(None);
             self.enter(&joined);
             drop(joined);
             inner.namespace.tell_room_events();
@@ -80,7 +80,7 @@ impl Socket {
         let rooms = joined.rooms.iter();
         let is_admitted =
             recovery.admit(&mut recoverable, inner.id, rooms, bytes_max, |id, missed| {
-                self.push_connect(revision, Some(id));
+                self.push_connect(Some(id));
                 for packet in missed {
                     inner.peer.push(packet.clone(), false);
                 }
@@ -97,14 +97,13 @@ impl Socket {
         is_admitted
     }
 
-    fn push_connect(&self, revision: Revision, recovery: Option<RecoveryId>) {
+    fn push_connect(&self, recovery: Option<RecoveryId>) {
         let id = self.0.id;
-        let json = match (revision, recovery) {
-            (Revision::V3, _) => String::new(),
-            (Revision::V4, None) => format!("{{\"sid\":\"{id}\"}}"),
-            (Revision::V4, Some(pid)) => {
-                format!("{{\"sid\":\"{id}\",\"pid\":\"{}\"}}", pid.as_str())
-            }
+        let json = match recovery {
+            // These clients know the id already.
+            _ if self.0.peer.outbox().revision() == Revision::V3 => String::new(),
+            None => format!("{{\"sid\":\"{id}\"}}"),
+            Some(pid) => format!("{{\"sid\":\"{id}\",\"pid\":\"{}\"}}", pid.as_str()),
         };
         self.0.peer.push(EncodedPacket::connect(self.0.namespace.name(), &json), false);
     }
