@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::install::npm_ci;
+use crate::python::run_python;
 use crate::run::{command, root, target};
 
 const FOLDER: &str = "conformance";
@@ -14,6 +15,8 @@ pub fn run() -> Result<()> {
     run_npm("test", "node", "node reference-server.mjs")?;
     eprintln!("\nThe stories, told to Node's server twice:");
     run_npm("scenarios", "node", "node reference-server.mjs")?;
+    let reference = root().join(FOLDER).join("reference-server.mjs");
+    run_python(&format!("node {}", reference.display()))?;
     eprintln!("\nThe suite against Sockeye:");
     run_sockeye()?;
     eprintln!("\nconformance: passed");
@@ -28,7 +31,8 @@ pub fn run_sockeye() -> Result<()> {
     let server = target().join("debug/examples/conformance-server");
     run_npm("test", "sockeye", &server.to_string_lossy())?;
     eprintln!("\nThe stories, told to Node's server and to Sockeye:");
-    run_npm("scenarios", "sockeye", &server.to_string_lossy())
+    run_npm("scenarios", "sockeye", &server.to_string_lossy())?;
+    run_python(&server.to_string_lossy())
 }
 
 fn run_npm(script: &str, kind: &str, server: &str) -> Result<()> {
