@@ -242,6 +242,7 @@ function serveRooms(namespace, socket) {
     let operator = spec.from === "server" ? namespace.to([]) : socket.broadcast;
     if (spec.to) operator = operator.to(spec.to);
     if (spec.except) operator = operator.except(spec.except);
+    if (spec.compress === false) operator = operator.compress(false);
     if (spec.volatile) operator = operator.volatile;
     operator.emit(spec.event, ...args);
     ack?.();

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod ci;
 mod conformance;
+mod examples;
 mod fuzz;
 mod install;
 mod interop;
@@ -21,7 +22,8 @@ The repository's commands. Each prints what it runs and ends with a verdict.
   cargo xtask test           passes all tests: Rust, the official clients against real servers, and
                              a real browser. Installs what is missing (apt-get, npm)
   cargo xtask conformance    only the official clients: first against Node's server, then ours
-  cargo xtask interop        only npm's ws with the examples of our WebSocket crate, both ways
+  cargo xtask interop        only npm's ws with the examples of our WebSocket crate, both ways, and
+                             Chromium's WebSocket with a server of it
   cargo xtask fuzz [SECONDS] [TARGET]
                              runs the fuzz targets, all or one (fuzz/README.md tells them), each for
                              so long. Default: 10 seconds. Installs cargo-fuzz where it is missing

@@ -5,6 +5,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Serialize, Serializer};
 
 /// The length of every id. Node's sharded Redis adapter and sticky balancers rely on it.
 const LEN: usize = 20;
@@ -81,9 +82,23 @@ impl fmt::Display for SocketId {
     }
 }
 
+impl Serialize for SocketId {
+    /// As its text.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_id_is_written_as_its_text() {
+        let id = SocketId::from_entropy([1; 15]);
+        let json = serde_json::to_string(&id).expect("a text can be written");
+        assert_eq!(json, format!("\"{id}\""));
+    }
 
     #[test]
     fn ids_have_twenty_characters() {

@@ -399,6 +399,9 @@ async fn broadcast(socket: Socket, Data(spec): Data<Value>, RawArgs(args): RawAr
     let from_server = spec["from"] == "server";
     let mut to = if from_server { socket.namespace().broadcast() } else { socket.broadcast() };
     to = to.to(list("to")).except(list("except"));
+    if spec["compress"] == false {
+        to = to.compress(false);
+    }
     if spec["volatile"] == true {
         to = to.volatile();
     }

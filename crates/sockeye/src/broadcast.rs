@@ -28,6 +28,7 @@ pub struct Broadcast {
     namespace: Namespace,
     selection: Selection,
     way: Way,
+    compress: bool,
 }
 
 impl std::fmt::Debug for Broadcast {
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Broadcast {
 
 impl Broadcast {
     pub(crate) fn new(namespace: Namespace) -> Self {
-        Self { namespace, selection: Selection::default(), way: Way::Always }
+        Self { namespace, selection: Selection::default(), way: Way::Always, compress: true }
     }
 
     pub(crate) fn except_id(mut self, id: SocketId) -> Self {
@@ -68,6 +69,12 @@ impl Broadcast {
     /// [`Socket::volatile`].
     pub fn volatile(mut self) -> Self {
         self.way = Way::Volatile;
+        self
+    }
+
+    /// Whether it may be compressed; see [`Socket::compress`].
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.compress = compress;
         self
     }
 
@@ -96,7 +103,7 @@ impl Broadcast {
         if let Some(recovery) = self.namespace.recovery() {
             return self.emit_recoverable(recovery, &name, &args);
         }
-        let packet = EncodedPacket::event(self.namespace.name(), None, &name, &args)?;
+        let packet = self.encode(None, &name, &args)?;
         self.show(&name, &packet);
         self.push(&packet);
         Ok(())
@@ -110,7 +117,8 @@ impl Broadcast {
         name: &Name<'_>,
         args: &impl EmitArgs,
     ) -> Result<(), EmitError> {
-        let event = UnfinishedEvent::new(self.namespace.name(), name, args)?;
+        let event = UnfinishedEvent::new(self.namespace.name(), name, args)?.for_many();
+        let event = if self.compress { event } else { event.without_compression() };
         if self.namespace.has_outgoing() {
             self.show(name, &event.clone().finish());
         }
@@ -140,6 +148,17 @@ impl Broadcast {
     /// As [`emit`](Self::emit).
     pub fn send(&self, args: impl EmitArgs) -> Result<(), EmitError> {
         self.emit("message", args)
+    }
+
+    /// Makes the packet, for all that it reaches.
+    fn encode(
+        &self,
+        id: Option<u64>,
+        name: &Name<'_>,
+        args: &impl EmitArgs,
+    ) -> Result<EncodedPacket, EmitError> {
+        let packet = EncodedPacket::event(self.namespace.name(), id, name, args)?.for_many();
+        Ok(if self.compress { packet } else { packet.without_compression() })
     }
 
     /// Shows the event to the catch-alls of outgoing events of those that it reaches.
@@ -214,10 +233,10 @@ impl TimedBroadcast {
         event: impl ToName,
         args: impl EmitArgs,
     ) -> Result<Acks<T>, EmitError> {
-        let Broadcast { namespace, selection, way } = &self.broadcast;
+        let Broadcast { namespace, selection, way, .. } = &self.broadcast;
         let name = event.to_name();
         let id = namespace.next_ack_id();
-        let packet = EncodedPacket::event(namespace.name(), Some(id), &name, &args)?;
+        let packet = self.broadcast.encode(Some(id), &name, &args)?;
         self.broadcast.show(&name, &packet);
         Ok(namespace.acks().ask(id, self.limit, |ask| {
             gather::with_list(|list| {

@@ -9,11 +9,14 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use sockeye_proto::engine::Transport;
 
+use sockeye_ws::deflate::Options as PerMessageDeflate;
+
 use crate::address::ClientAddress;
 use crate::config::{Config, HttpCompression, OutboxPolicy};
 use crate::cookie::{CookieHeader, SessionCookie};
 use crate::cors::Cors;
 use crate::extensions::Extensions;
+use crate::metrics;
 use crate::namespace::Shared;
 use crate::recovery::ConnectionStateRecovery;
 use crate::server::Server;
@@ -180,14 +183,28 @@ impl ServerBuilder {
         /// The bytes of one WebSocket message, and of one POST. A longer message closes the
         /// connection (1009), a longer POST is answered 413. Default: 1,000,000.
         max_http_buffer_size: usize => http_buffer_bytes_max;
-        /// The bytes that may wait for one slow client; [`outbox_policy`](Self::outbox_policy)
-        /// says what happens then. One packet always fits. Default: 4 MiB.
+        /// Whether WebSocket messages are compressed with the clients that offer it
+        /// (permessage-deflate, RFC 7692), and how; `None` turns it off. A broadcast is compressed
+        /// once for all that it reaches. What comes is inflated up to
+        /// [`max_http_buffer_size`](Self::max_http_buffer_size). Without contexts, which is the
+        /// default of [`PerMessageDeflate`], a connection holds 100 bytes more; what a context
+        /// costs is said there. As with [`HttpCompression`], what is compressed together can be
+        /// guessed from its length by who can write a part of it. Default: `None`.
+        per_message_deflate: Option<PerMessageDeflate> => per_message_deflate;
+        /// The bytes that may wait for one slow client: of each packet its own, uncompressed, and
+        /// some 100 for what comes with it, so that this is what it holds in memory, however small
+        /// they are. [`outbox_policy`](Self::outbox_policy) says what happens then. One packet
+        /// always fits. Default: 4 MiB.
         outbox_bytes_max: usize => outbox_bytes_max;
         /// What happens when an outbox is full. Default: the client is disconnected.
         outbox_policy: OutboxPolicy => outbox_policy;
         /// The events of one socket that may wait behind a handler; when so many do, nothing more
         /// is read from that client until it has caught up. Default: 1,024.
         events_waiting_max: usize => events_waiting_max;
+        /// The bytes that the waiting events of one client may hold, those of all its sockets
+        /// together; as with [`events_waiting_max`](Self::events_waiting_max), nothing more is read
+        /// then. One event always fits. Default: 16 MiB.
+        events_waiting_bytes_max: usize => events_waiting_bytes_max;
         /// The sessions at one time; one more handshake is answered 503. Default: 1,000,000.
         connections_max: usize => connections_max;
         /// How the address of a client is found behind proxies; see [`ClientAddress`]. Default: it
@@ -216,6 +233,10 @@ impl ServerBuilder {
         /// The frames of one WebSocket message; more close the connection (1008).
         /// Default: 16,384.
         fragments_max: u32 => fragments_max;
+        /// Whether the server tells the `metrics` facade what happens, to the recorder that is
+        /// installed when the first such server is built: install yours before. The operations
+        /// page (`docs/operations.md`) has each metric. Default: false.
+        metrics: bool => metrics;
     }
 
     /// Adds a value that handlers get a clone of, by its type, with the extractor
@@ -228,6 +249,9 @@ impl ServerBuilder {
     /// The server.
     pub fn build(self) -> Server {
         let Self { config, state } = self;
+        if config.metrics {
+            metrics::start();
+        }
         Server::new(Shared { config, state, on_error: RwLock::new(None) })
     }
 }

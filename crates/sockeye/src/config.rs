@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sockeye_proto::engine::{Rates, Timing, Transport};
 use sockeye_proto::socket::MultiplexerLimits;
-use sockeye_ws::Limits;
+use sockeye_ws::{Limits, deflate};
 
 use crate::address::ClientAddress;
 use crate::cookie::CookieHeader;
@@ -72,9 +72,11 @@ pub(crate) struct Config {
     pub(crate) ack_timeout: Duration,
     pub(crate) http_buffer_bytes_max: usize,
     pub(crate) http_compression: Option<HttpCompression>,
+    pub(crate) per_message_deflate: Option<deflate::Options>,
     pub(crate) outbox_bytes_max: usize,
     pub(crate) outbox_policy: OutboxPolicy,
     pub(crate) events_waiting_max: usize,
+    pub(crate) events_waiting_bytes_max: usize,
     pub(crate) rates: Rates,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_address_max: Option<usize>,
@@ -89,6 +91,7 @@ pub(crate) struct Config {
     pub(crate) recovery: Option<ConnectionStateRecovery>,
     pub(crate) client_files: Option<Arc<ClientFiles>>,
     pub(crate) fragments_max: u32,
+    pub(crate) metrics: bool,
 }
 
 impl Default for Config {
@@ -110,9 +113,11 @@ impl Default for Config {
             ack_timeout: Duration::from_secs(20),
             http_buffer_bytes_max: 1_000_000,
             http_compression: Some(HttpCompression::default()),
+            per_message_deflate: None,
             outbox_bytes_max: 4 << 20,
             outbox_policy: OutboxPolicy::default(),
             events_waiting_max: 1024,
+            events_waiting_bytes_max: 16 << 20,
             rates: Rates::default(),
             connections_max: 1_000_000,
             connections_per_address_max: None,
@@ -127,6 +132,7 @@ impl Default for Config {
             recovery: None,
             client_files: None,
             fragments_max: 16_384,
+            metrics: false,
         }
     }
 }

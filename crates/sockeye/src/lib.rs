@@ -104,6 +104,7 @@ mod handshake;
 mod hooks;
 mod listen;
 mod listening;
+mod metrics;
 mod namespace;
 mod outbox;
 mod outgoing;
@@ -151,3 +152,4 @@ pub use sockeye_proto::engine::Transport;
 pub use sockeye_proto::socket::{
     ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, ToName,
 };
+pub use sockeye_ws::deflate::{Options as PerMessageDeflate, WindowBits};

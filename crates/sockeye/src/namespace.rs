@@ -22,6 +22,7 @@ use crate::extract::{OnConnect, Parts};
 use crate::handler::Handler;
 use crate::handlers::{Handlers, Hook, Lists};
 use crate::listening::Listens;
+use crate::metrics;
 use crate::panics;
 use crate::recovery::Recovery;
 use crate::reply::IntoAdmission;
@@ -247,6 +248,7 @@ impl Namespace {
 
     /// Tells the error hook.
     pub(crate) fn report(&self, socket: &Socket, event: &str, error: &HandlerError) {
+        metrics::handler_failed();
         let hook = self.0.shared.on_error.read().clone();
         let told = hook.map(|hook| panics::catch(|| hook(socket, event, error)));
         if told != Some(Ok(())) {
@@ -276,10 +278,14 @@ impl Namespace {
 
     pub(crate) fn insert(&self, socket: &Socket) {
         self.0.sockets.write().insert(socket.id(), socket.clone());
+        metrics::socket_connected();
     }
 
     pub(crate) fn remove(&self, id: &SocketId) {
-        self.0.sockets.write().remove(id);
+        let removed = self.0.sockets.write().remove(id);
+        if removed.is_some() {
+            metrics::socket_gone();
+        }
     }
 }
 

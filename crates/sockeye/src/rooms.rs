@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use sockeye_proto::SocketId;
 
 use crate::connection::Peer;
+use crate::metrics;
 
 /// The name of a room; a cheap clone.
 pub type RoomName = Arc<str>;
@@ -80,7 +81,11 @@ impl Rooms {
             return false;
         }
         let mut shard = self.shard(room).write();
-        shard.entry(room.clone()).or_default().insert(id, peer.clone()).is_none()
+        let members = shard.entry(room.clone()).or_insert_with(|| {
+            metrics::room_created();
+            Room::default()
+        });
+        members.insert(id, peer.clone()).is_none()
     }
 
     /// Returns whether the socket was in the room. The last one to leave takes the room along.
@@ -95,6 +100,7 @@ impl Rooms {
         let Some(members) = shard.get_mut(room) else { return false };
         let was_in = members.swap_remove(id).is_some();
         if members.is_empty() {
+            metrics::room_deleted();
             shard.remove(room);
         }
         was_in
@@ -177,7 +183,7 @@ mod tests {
 
     use super::*;
     use crate::config::OutboxPolicy;
-    use crate::outbox::{Link, Outbox};
+    use crate::outbox::Outbox;
 
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -250,8 +256,7 @@ mod tests {
         fn rooms_equal_a_naive_model(steps in vec(step(), 0..60)) {
             let rooms = Rooms::new();
             let mut model = Model::new();
-            let link = Link::Polling { get: false };
-            let peer = Arc::new(Peer::new(Outbox::new(link, 1, OutboxPolicy::Refuse)));
+            let peer = Arc::new(Peer::new(Outbox::new(None, 1, OutboxPolicy::Refuse)));
             for step in steps {
                 match step {
                     Step::Add(number) if !model.contains_key(&id(number)) => {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sockeye_proto::engine::Transport;
+use sockeye_proto::engine::{CloseReason, Transport};
 use sockeye_proto::socket::{EmitArgs, ToName};
 use sockeye_proto::{SessionId, SocketId};
 use tokio::sync::Notify;
@@ -24,6 +24,7 @@ use crate::erased::Listener;
 use crate::error::{EmitError, HandlerError};
 use crate::extract::OnConnect;
 use crate::handler::Handler;
+use crate::metrics;
 use crate::namespace::{Namespace, Shared, with_slash};
 use crate::parent::{NamespaceRequest, ParentNamespace, PatternError};
 use crate::reason::DisconnectReason;
@@ -245,6 +246,16 @@ impl Server {
         self.0.is_draining.load(Ordering::Acquire)
     }
 
+    /// Sets the gauges of what waits in the outboxes, which are sums over all sessions: call it
+    /// before each scrape. It looks at each session once; see
+    /// [`metrics`](ServerBuilder::metrics).
+    pub fn sample_metrics(&self) {
+        let peers: Vec<_> = self.0.sessions.lock().peers.values().cloned().collect();
+        let bytes = peers.iter().map(|peer| peer.outbox().bytes());
+        let (sum, max) = bytes.fold((0, 0), |(sum, max), bytes| (sum + bytes, bytes.max(max)));
+        metrics::outboxes(sum, max);
+    }
+
     /// Ends the service: new handshakes are refused with 503, each socket is disconnected with
     /// [`DisconnectReason::ServerShuttingDown`], what waits for a client is still sent, and
     /// handlers finish. Returns when all of that is done, or after `limit`; whether it was.
@@ -380,6 +391,7 @@ impl Server {
             };
             sessions.websockets += usize::from(transport == Transport::WebSocket);
         }
+        metrics::connection_opened(transport);
         // A handshake that was under way when the server began to end.
         if self.is_draining() {
             peer.command(Command::Close(DisconnectReason::ServerShuttingDown));
@@ -390,13 +402,15 @@ impl Server {
     /// A session of long-polling goes on over WebSocket.
     pub(crate) fn register_upgrade(&self) {
         self.0.sessions.lock().websockets += 1;
+        metrics::connection_upgraded();
     }
 
     /// Removes a session, if it is there, from those over `transport`.
-    pub(crate) fn unregister(&self, id: &SessionId, transport: Transport) {
+    pub(crate) fn unregister(&self, id: &SessionId, transport: Transport, reason: CloseReason) {
         let mut sessions = self.0.sessions.lock();
         if sessions.peers.remove(id).is_some() {
             sessions.websockets -= usize::from(transport == Transport::WebSocket);
+            metrics::connection_closed(transport, reason);
         }
     }
 

@@ -217,6 +217,23 @@ impl Socket {
         Emitter::of(self).volatile()
     }
 
+    /// Whether the next emit may be compressed; what is small by its kind, or secret beside what
+    /// others write, had better not be. It says so to both ways of compression:
+    /// [`per_message_deflate`](crate::ServerBuilder::per_message_deflate), and
+    /// [`http_compression`](crate::ServerBuilder::http_compression), whose responses stay as they
+    /// are if all packets in them shall. Default: true.
+    ///
+    /// ```
+    /// # use sockeye::{Binary, EmitError, Socket};
+    /// # fn example(socket: &Socket, photo: Binary) -> Result<(), EmitError> {
+    /// socket.compress(false).emit("photo", photo)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compress(&self, compress: bool) -> Emitter<'_> {
+        Emitter::of(self).compress(compress)
+    }
+
     /// The next emit replaces what waits for this client under the same key: prices, positions,
     /// progress, of which a slow client shall get the latest and not each.
     ///

@@ -150,6 +150,18 @@ impl BadRequest {
 }
 
 impl RequestError {
+    /// The name of its code in Node's `Server.errors`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TransportUnknown => "UNKNOWN_TRANSPORT",
+            Self::SessionUnknown => "UNKNOWN_SID",
+            Self::BadHandshakeMethod => "BAD_HANDSHAKE_METHOD",
+            Self::BadRequest(_) => "BAD_REQUEST",
+            Self::Forbidden => "FORBIDDEN",
+            Self::UnsupportedProtocol => "UNSUPPORTED_PROTOCOL_VERSION",
+        }
+    }
+
     /// The official number.
     pub fn code(self) -> u8 {
         match self {

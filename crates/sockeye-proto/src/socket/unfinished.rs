@@ -30,6 +30,8 @@ pub struct UnfinishedEvent {
     /// The packet up to its last argument.
     buffer: Vec<u8>,
     attachments: Vec<Bytes>,
+    for_many: bool,
+    compress: bool,
 }
 
 impl UnfinishedEvent {
@@ -45,12 +47,28 @@ impl UnfinishedEvent {
         let event = encoded::allowed(event.to_name())?;
         let (buffer, attachments) =
             encoded::write_args(kind::EVENT, namespace, None, Some(&event), args)?;
-        Ok(Self { buffer, attachments })
+        Ok(Self { buffer, attachments, for_many: false, compress: true })
+    }
+
+    /// As [`EncodedPacket::for_many`].
+    #[must_use]
+    pub fn for_many(mut self) -> Self {
+        self.for_many = true;
+        self
+    }
+
+    /// As [`EncodedPacket::without_compression`].
+    #[must_use]
+    pub fn without_compression(mut self) -> Self {
+        self.compress = false;
+        self
     }
 
     /// The packet as it is.
     pub fn finish(self) -> EncodedPacket {
-        encoded::finish_args(self.buffer, &self.attachments)
+        let packet = encoded::finish_args(self.buffer, &self.attachments);
+        let packet = if self.for_many { packet.for_many() } else { packet };
+        if self.compress { packet } else { packet.without_compression() }
     }
 
     /// The packet with this text as one more argument. What is written needs no escape in JSON.

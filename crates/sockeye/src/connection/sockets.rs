@@ -12,6 +12,7 @@ use super::slot::{Slot, Step};
 use crate::error::{ConnectError, HandlerError};
 use crate::handler::BoxFuture;
 use crate::handshake::Handshake;
+use crate::metrics;
 use crate::namespace::Namespace;
 use crate::panics;
 use crate::parent::NamespaceRequest;
@@ -187,6 +188,7 @@ impl Sockets {
                 Step::Idle => at += 1,
                 Step::Admitted => admitted |= self.admit(at, multiplexer),
                 Step::Refused(error) => {
+                    metrics::socket_refused();
                     let name = slot.socket.namespace().name();
                     self.peer.push(EncodedPacket::connect_error(name, &error.to_json()), false);
                     multiplexer.handle_connect_refused(name);
@@ -273,8 +275,14 @@ impl Sockets {
         self.slots.is_empty()
     }
 
-    /// The longest queue of waiting events.
-    pub(super) fn waiting_max(&self) -> usize {
-        self.slots.iter().map(Slot::waiting).max().unwrap_or(0)
+    /// Whether too many events wait, or too much.
+    pub(super) fn is_full(&self) -> bool {
+        let config = self.server.config();
+        self.slots.iter().any(|slot| slot.waiting() >= config.events_waiting_max)
+            || self.waiting_bytes() >= config.events_waiting_bytes_max
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.slots.iter().map(Slot::waiting_bytes).sum()
     }
 }

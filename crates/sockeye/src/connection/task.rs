@@ -25,7 +25,8 @@ use super::transport::Transport;
 use crate::admission::Place;
 use crate::gather::Turn;
 use crate::handshake::Handshake;
-use crate::outbox::{Flushed, Link, Outbox};
+use crate::metrics;
+use crate::outbox::{Flushed, Outbox, Payload};
 
 /// What a connection begins with.
 pub(crate) struct Opening {
@@ -85,11 +86,12 @@ impl Connection {
         place.open();
         let server = place.server().clone();
         let config = server.config();
-        let (link, kind) = match &mut transport {
-            Some(transport) => (transport.link().0, engine::Transport::WebSocket),
-            None => (Link::Polling { get: false }, engine::Transport::Polling),
+        let exit = transport.as_mut().map(|transport| transport.exit());
+        let kind = match &exit {
+            Some(_) => engine::Transport::WebSocket,
+            None => engine::Transport::Polling,
         };
-        let outbox = Outbox::new(link, config.outbox_bytes_max, config.outbox_policy);
+        let outbox = Outbox::new(exit, config.outbox_bytes_max, config.outbox_policy);
         let peer = Arc::new(Peer::new(outbox));
         let now = now();
         let open = engine::Open {
@@ -219,6 +221,7 @@ impl Connection {
     }
 
     fn charge(&mut self, packets: usize, bytes: usize, now: Instant) {
+        metrics::received(packets, bytes);
         if let Some(rate) = &mut self.rate {
             rate.charge(packets, bytes, now);
         }
@@ -244,8 +247,7 @@ impl Connection {
     /// Too many events wait for handlers, or too much has come: nothing is read until they have
     /// gone on, or it is due.
     fn is_paused(&self, now: Instant) -> bool {
-        self.core.sockets.waiting_max() >= self.place.server().config().events_waiting_max
-            || self.ready_at(now).is_some()
+        self.core.sockets.is_full() || self.ready_at(now).is_some()
     }
 
     /// When more may come from a client that was too fast.
@@ -269,15 +271,15 @@ impl Connection {
                 Output::Upgraded => {
                     if let Some(answer) = self.get.take() {
                         // A client that has gone needs no answer.
-                        let _ = answer.send(GetAnswer::Payload(b"6".to_vec()));
+                        let noop = Payload { body: b"6".to_vec(), may_be_compressed: true };
+                        let _ = answer.send(GetAnswer::Payload(noop));
                         self.core.session.handle_get_answered(now);
                     }
                     self.place.server().register_upgrade();
                     self.counted = engine::Transport::WebSocket;
                     self.transport = self.probe.take();
                     if let Some(transport) = &mut self.transport {
-                        let (link, owed) = transport.link();
-                        self.core.peer.outbox().relink(link, owed);
+                        self.core.peer.outbox().relink(transport.exit());
                     }
                     self.core.sockets.report_upgrade();
                 }
@@ -338,7 +340,7 @@ impl Connection {
         let (reason, description) = self.core.session.closed().unwrap_or(ended);
         self.core.peer.describe(description);
         self.stage = Stage::Ending { deadline: now + self.place.server().config().close_timeout };
-        self.place.server().unregister(&self.id, self.counted);
+        self.place.server().unregister(&self.id, self.counted, reason);
         self.core.sockets.end_all(reason.into());
         self.probe = None;
         self.answer_post(PostAnswer::Refused);
@@ -525,6 +527,8 @@ impl Future for Connection {
         let peer = me.core.peer.clone();
         peer.waker().register(cx.waker());
         let _turn = Turn::begin(&peer);
+        // Its beginning alone: who knows a session's id can act as the client.
+        let _span = tracing::debug_span!("connection", session = ?me.id).entered();
         let now = now();
         me.run_commands(now, cx);
         me.read(now, cx);
@@ -563,7 +567,7 @@ impl Connection {
 impl Drop for Connection {
     /// Also when the runtime ends under it.
     fn drop(&mut self) {
-        self.place.server().unregister(&self.id, self.counted);
+        self.place.server().unregister(&self.id, self.counted, CloseReason::ForcedClose);
         self.core.sockets.abandon_all();
         self.core.peer.outbox().close();
         self.core.peer.notify_drained();

@@ -33,6 +33,7 @@ use self::sessions::{MemorySessions, Session, SessionStore};
 use crate::config::Config;
 use crate::extensions::Extensions;
 use crate::handler::BoxFuture;
+use crate::outbox;
 use crate::panics;
 use crate::rooms::RoomName;
 
@@ -205,7 +206,7 @@ impl Recovery {
                 return false;
             }
             for packet in log.missed(membership, absence.known) {
-                bytes += packet.wire().len();
+                bytes += outbox::cost(packet);
                 if bytes > bytes_max {
                     return false;
                 }

@@ -29,6 +29,7 @@ use crate::address::peer_address;
 use crate::config::Config;
 use crate::cors::Verdict;
 use crate::handshake::Handshake;
+use crate::metrics;
 use crate::server::Server;
 
 pub(crate) use self::client_files::ClientFiles;
@@ -265,6 +266,7 @@ impl Checked {
     }
 
     fn refuse(&self, refused: &Refused) -> Answer {
+        metrics::request_refused(refused.name());
         if let Some(hook) = &self.config().hooks.connection_error {
             refused.report(&**hook, &self.parts);
         }

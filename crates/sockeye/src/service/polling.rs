@@ -18,6 +18,7 @@ use super::opening::{Admitted, id_in_use};
 use super::refusal::Refused;
 use super::{Answer, Checked, plain};
 use crate::connection::{Command, Connection, GetAnswer, Opening, Peer, PostAnswer};
+use crate::outbox::Payload;
 
 /// How long a body that is too long is read on.
 const PASS_OVER_TIME_MAX: Duration = Duration::from_secs(1);
@@ -50,12 +51,13 @@ pub(super) async fn get(checked: &Checked, peer: &Arc<Peer>) -> Result<Answer, R
     }
 }
 
-async fn answer_payload(checked: &Checked, payload: Vec<u8>) -> Answer {
+async fn answer_payload(checked: &Checked, payload: Payload) -> Answer {
+    let Payload { body, may_be_compressed } = payload;
     const TEXT: &str = "text/plain; charset=UTF-8";
     let request = &checked.parts.headers;
-    let options = checked.config().http_compression.as_ref();
-    let Some((coding, compressed)) = compress(options, request, &payload).await else {
-        return ok(request, TEXT, payload);
+    let options = checked.config().http_compression.as_ref().filter(|_| may_be_compressed);
+    let Some((coding, compressed)) = compress(options, request, &body).await else {
+        return ok(request, TEXT, body);
     };
     let mut answer = ok(request, TEXT, compressed);
     let coding = HeaderValue::from_static(coding.as_str());

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{self, HeaderValue};
-use http::{StatusCode, request};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use sockeye_proto::SessionId;
 use sockeye_proto::engine::RequestError;
+use sockeye_ws::deflate::Agreed;
 use sockeye_ws::handshake::{self, HttpVersion};
 
 use super::opening::Admitted;
@@ -18,13 +19,14 @@ use crate::connection::{Command, Connection, Opening, Transport};
 
 /// Opens a session over WebSocket.
 pub(super) fn open(checked: &mut Checked, admitted: Admitted) -> Result<Answer, Refused> {
-    let (answer, upgrade) = switch(&mut checked.parts)?;
+    let Switch { answer, upgrade, agreed } = switch(checked)?;
     let Admitted { place, id } = admitted;
     let mut handshake = checked.handshake();
     let limit = checked.config().handshake_timeout;
     tokio::spawn(async move {
         let Some(upgraded) = within(limit, upgrade).await else { return };
-        let transport = Transport::new(upgraded, place.server().config().websocket_limits());
+        let limits = place.server().config().websocket_limits();
+        let transport = Transport::new(upgraded, limits, agreed);
         handshake.complete(transport.address());
         let (handshake, transport) = (Arc::new(handshake), Some(Box::new(transport)));
         // An own id that another session has taken since: this one is dropped.
@@ -40,12 +42,13 @@ pub(super) fn open(checked: &mut Checked, admitted: Admitted) -> Result<Answer, 
 /// A session of long-polling wants to go on over WebSocket.
 pub(super) fn upgrade(checked: &mut Checked, id: &SessionId) -> Result<Answer, Refused> {
     let peer = checked.server.session(id).ok_or(RequestError::SessionUnknown)?;
-    let (answer, upgrade) = switch(&mut checked.parts)?;
+    let Switch { answer, upgrade, agreed } = switch(checked)?;
     let limits = checked.config().websocket_limits();
     let limit = checked.config().handshake_timeout;
     tokio::spawn(async move {
         if let Some(upgraded) = within(limit, upgrade).await {
-            peer.command(Command::Upgrade(Box::new(Transport::new(upgraded, limits))));
+            let transport = Transport::new(upgraded, limits, agreed);
+            peer.command(Command::Upgrade(Box::new(transport)));
         }
     });
     Ok(answer)
@@ -57,15 +60,27 @@ async fn within(limit: Duration, upgrade: OnUpgrade) -> Option<Upgraded> {
     tokio::time::timeout(limit, upgrade).await.ok()?.ok()
 }
 
-/// The 101, if the request is a WebSocket handshake.
-fn switch(parts: &mut request::Parts) -> Result<(Answer, OnUpgrade), Refused> {
+/// What becomes of a WebSocket handshake.
+struct Switch {
+    /// The 101.
+    answer: Answer,
+    upgrade: OnUpgrade,
+    /// What the client and the server have agreed about compression.
+    agreed: Option<Agreed>,
+}
+
+fn switch(checked: &mut Checked) -> Result<Switch, Refused> {
+    let deflate = checked.config().per_message_deflate;
+    let parts = &mut checked.parts;
     let version = match parts.version {
         http::Version::HTTP_11 => HttpVersion::Http11,
         _ => HttpVersion::Http10,
     };
     let values = |name| parts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let accept = handshake::server::verify(parts.method.as_str(), version, values);
-    let key = accept.map_err(Refused::Handshake)?.key;
+    let mut accept = accept.map_err(Refused::Handshake)?;
+    let agreed = deflate.and_then(|options| accept.negotiate_deflate(&options));
+    let key = accept.key;
     let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(Refused::NotUpgradable)?;
     let mut answer = plain(StatusCode::SWITCHING_PROTOCOLS, "");
     let headers = answer.headers_mut();
@@ -73,5 +88,9 @@ fn switch(parts: &mut request::Parts) -> Result<(Answer, OnUpgrade), Refused> {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let accept = HeaderValue::from_bytes(&key).expect("base64 is a header's value");
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    Ok((answer, upgrade))
+    if let Some(agreed) = &agreed {
+        let value = HeaderValue::try_from(agreed.to_string()).expect("visible ASCII");
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, value);
+    }
+    Ok(Switch { answer, upgrade, agreed })
 }

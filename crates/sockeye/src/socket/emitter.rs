@@ -2,7 +2,7 @@
 //! Does not know how packets travel.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, OwnedArgs, ToName, UnfinishedEvent};
@@ -11,23 +11,25 @@ use tokio::sync::oneshot;
 use super::Socket;
 use crate::conflation::Key;
 use crate::error::{AckError, EmitError};
+use crate::metrics;
 use crate::outbox::Way;
 use crate::outgoing::Shown;
 use crate::recovery::{Reach, Recovery};
 
-/// An emit to one socket, with options; see [`Socket::timeout`], [`Socket::volatile`] and
-/// [`Socket::conflate`].
+/// An emit to one socket, with options; see [`Socket::timeout`], [`Socket::volatile`],
+/// [`Socket::conflate`] and [`Socket::compress`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent before `emit`"]
 pub struct Emitter<'a> {
     socket: &'a Socket,
     way: Way,
     timeout: Option<Duration>,
+    compress: bool,
 }
 
 impl<'a> Emitter<'a> {
     pub(super) fn of(socket: &'a Socket) -> Self {
-        Self { socket, way: Way::Always, timeout: None }
+        Self { socket, way: Way::Always, timeout: None, compress: true }
     }
 
     /// Waits for the acknowledgement for at most `timeout`: see [`Socket::timeout`].
@@ -39,6 +41,12 @@ impl<'a> Emitter<'a> {
     /// Makes it volatile: see [`Socket::volatile`].
     pub fn volatile(mut self) -> Self {
         self.way = Way::Volatile;
+        self
+    }
+
+    /// Whether it may be compressed: see [`Socket::compress`].
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.compress = compress;
         self
     }
 
@@ -76,6 +84,7 @@ impl<'a> Emitter<'a> {
         }
         let namespace = &socket.0.namespace;
         let event = UnfinishedEvent::new(namespace.name(), name, args)?;
+        let event = if self.compress { event } else { event.without_compression() };
         if namespace.has_outgoing() {
             socket.show(&Shown::new(name, &event.clone().finish()));
         }
@@ -139,7 +148,8 @@ impl<'a> Emitter<'a> {
         let packet = self.encode(Some(id), event, args)?;
         let (answer, waiting) = oneshot::channel();
         self.socket.0.acks.lock().insert(id, answer);
-        let pending = PendingAck { socket: self.socket.clone(), id, waiting };
+        let sent = metrics::clock();
+        let pending = PendingAck { socket: self.socket.clone(), id, waiting, sent };
         self.socket.push(packet)?;
         Ok(pending)
     }
@@ -160,7 +170,7 @@ impl<'a> Emitter<'a> {
         if namespace.has_outgoing() {
             self.socket.show(&Shown::new(event, &packet));
         }
-        Ok(packet)
+        Ok(if self.compress { packet } else { packet.without_compression() })
     }
 }
 
@@ -169,12 +179,25 @@ struct PendingAck {
     socket: Socket,
     id: u64,
     waiting: oneshot::Receiver<OwnedArgs>,
+    sent: Option<Instant>,
 }
 
 impl PendingAck {
     async fn answer(mut self, limit: Duration) -> Result<OwnedArgs, AckError> {
-        let answer = tokio::time::timeout(limit, &mut self.waiting).await;
-        answer.map_err(|_| AckError::Timeout)?.map_err(|_| AckError::Disconnected)
+        match tokio::time::timeout(limit, &mut self.waiting).await {
+            Ok(Ok(answer)) => {
+                metrics::acknowledged(self.sent);
+                Ok(answer)
+            }
+            Ok(Err(_)) => {
+                metrics::ack_failed(metrics::Ack::Disconnected);
+                Err(AckError::Disconnected)
+            }
+            Err(_) => {
+                metrics::ack_failed(metrics::Ack::Timeout);
+                Err(AckError::Timeout)
+            }
+        }
     }
 }
 

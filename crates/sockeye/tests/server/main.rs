@@ -4,6 +4,7 @@
 mod broadcast_acks;
 mod catch_alls;
 mod compile_errors;
+mod compression;
 mod conflation;
 mod deadlines;
 mod delivery;
@@ -17,6 +18,7 @@ mod interleavings;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod metrics;
 mod namespaces;
 mod rates;
 mod recovered_histories;

@@ -12,7 +12,7 @@ use sockeye_ws::Event;
 
 use super::{Connection, Core};
 use crate::connection::transport::READ_BYTES_MAX;
-use crate::outbox::Link;
+use crate::outbox::{Exit, Link};
 
 /// A peer that never stops sending gives way to others after so many reads.
 const READS_PER_TURN_MAX: usize = 16;
@@ -51,14 +51,23 @@ impl Connection {
                     return;
                 }
             };
-            let mut packets = 0;
+            let inflates = transport.inflates;
+            let (mut packets, mut bytes) = (0, 0);
             let mut events = transport.machine.handle_input(&mut buffer[..count], now);
             for event in events.by_ref() {
                 packets += 1;
+                bytes += payload_len(&event);
                 self.core.handle_event(event, now, cx);
+                // A read holds few events unless they are compressed.
+                if inflates && self.core.sockets.is_full() {
+                    break;
+                }
             }
-            drop(events);
-            self.charge(packets, count, now);
+            let rest = events.into_rest();
+            if !rest.is_empty() {
+                transport.put_back(rest);
+            }
+            self.charge(packets, bytes.max(count), now);
             self.answer_transport();
         }
         cx.waker().wake_by_ref();
@@ -101,7 +110,8 @@ impl Connection {
                 self.core.handle_probe_event(event, now);
                 if self.core.session.transport() == engine::Transport::WebSocket {
                     // What they are answered with must not leave by a waiting GET any more.
-                    self.core.peer.outbox().relink(Link::Task, Vec::new());
+                    let exit = Exit { link: Link::Task, deflate: None, owed: Vec::new() };
+                    self.core.peer.outbox().relink(exit);
                 }
             }
             drop(events);
@@ -109,6 +119,15 @@ impl Connection {
             self.run_outputs(now, cx);
         }
         cx.waker().wake_by_ref();
+    }
+}
+
+/// How long a message is.
+fn payload_len(event: &Event<'_>) -> usize {
+    match event {
+        Event::Text(text) => text.len(),
+        Event::Binary(data) => data.len(),
+        Event::Ping(_) | Event::Pong(_) | Event::Closed(_) => 0,
     }
 }
 
