@@ -115,6 +115,9 @@ fn build(options: &Value, log: Log, refusals: &engine::Refusals) -> Server {
     if let Some(bytes) = options["maxHttpBufferSize"].as_u64() {
         builder = builder.max_http_buffer_size(bytes as usize);
     }
+    if let Some(allow) = options["allowEIO3"].as_bool() {
+        builder = builder.allow_eio3(allow);
+    }
     if let Some(allow) = options["allowUpgrades"].as_bool() {
         builder = builder.allow_upgrades(allow);
     }

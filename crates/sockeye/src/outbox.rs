@@ -5,34 +5,30 @@
 //! gathered and leaves in one write (see [`crate::gather`]). An outbox holds a buffer only while
 //! packets wait.
 
-mod deflate;
+mod encoding;
+mod payload;
 #[cfg(test)]
 mod tests;
+mod writing;
 
-use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use sockeye_proto::engine::Revision;
 use sockeye_proto::socket::EncodedPacket;
 use tokio::net::tcp::OwnedWriteHalf;
 
-pub(crate) use self::deflate::Deflate;
+pub(crate) use self::encoding::Encoding;
+use self::encoding::{Deflate, Encoder};
+pub(crate) use self::payload::Payload;
+use self::writing::{GATHER_BYTES_MAX, write_some};
 use crate::config::OutboxPolicy;
 use crate::conflation::{Key, Places};
 use crate::metrics::{self, Dropped};
 
-/// Packets up to this many bytes in all are copied together, so that one plain `write` takes
-/// them; larger ones are handed to the kernel where they are.
-const GATHER_BYTES_MAX: usize = 64 * 1024;
-/// How many pieces one vectored write names.
-const SLICES_MAX: usize = 64;
 /// What a packet's place among those that wait may cost: a list grows by doubling.
 const PLACE_BYTES: usize = 2 * size_of::<EncodedPacket>();
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// How packets leave.
 pub(crate) enum Link {
@@ -46,12 +42,19 @@ pub(crate) enum Link {
     Closed,
 }
 
-/// The way out over a WebSocket.
+/// The way out.
 pub(crate) struct Exit {
     pub(crate) link: Link,
-    pub(crate) deflate: Option<Deflate>,
+    pub(crate) encoding: Encoding,
     /// What must leave first.
     pub(crate) owed: Vec<u8>,
+}
+
+impl Exit {
+    /// By answers to GETs.
+    pub(crate) fn polling(encoding: Encoding) -> Self {
+        Self { link: Link::Polling { get: false }, encoding, owed: Vec::new() }
+    }
 }
 
 /// What a packet is worth to its emitter.
@@ -83,14 +86,6 @@ pub(crate) enum Pushed {
     Overflowed,
     /// The connection is gone.
     Closed,
-}
-
-/// What a GET is answered with.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Payload {
-    pub(crate) body: Vec<u8>,
-    /// Whether it holds a packet that was not told to stay as it is.
-    pub(crate) may_be_compressed: bool,
 }
 
 /// What a flush left behind.
@@ -138,15 +133,13 @@ struct State {
 struct Rare {
     /// Which of `waiting` may be replaced.
     places: Option<Box<Places>>,
-    /// Where the peer has agreed to compression.
-    deflate: Option<Deflate>,
+    /// Where packets do not leave as they are.
+    encoder: Encoder,
 }
 
 impl Outbox {
-    /// `exit` is the way out, or `None` for long-polling.
-    pub(crate) fn new(exit: Option<Exit>, bytes_max: usize, policy: OutboxPolicy) -> Self {
-        let polling = Link::Polling { get: false };
-        let (link, deflate) = exit.map_or((polling, None), |exit| (exit.link, exit.deflate));
+    pub(crate) fn new(exit: Exit, bytes_max: usize, policy: OutboxPolicy) -> Self {
+        let Exit { link, encoding, .. } = exit;
         let state = State {
             link,
             waiting: SmallVec::new(),
@@ -158,7 +151,7 @@ impl Outbox {
             broken: false,
             ended: false,
             policy,
-            rare: deflate.map(Rare::compressing),
+            rare: Rare::with(encoding),
         };
         Self { state: Mutex::new(state), bytes_max }
     }
@@ -296,7 +289,7 @@ impl Outbox {
         state.seal(usize::MAX);
         let begin = out.len();
         for packet in &state.waiting {
-            out.extend_from_slice(deflate::form(state.deflate(), packet));
+            out.extend_from_slice(form(state.encoder(), packet));
         }
         metrics::sent(state.waiting.len(), out.len() - begin);
         state.forget_waiting();
@@ -307,21 +300,13 @@ impl Outbox {
     pub(crate) fn take_payload(&self) -> Option<Payload> {
         let mut state = self.state.lock();
         state.scheduled = false;
-        let len: usize = state.waiting.iter().map(|packet| packet.payload_len() + 1).sum();
-        if len == 0 {
+        if state.waiting.is_empty() {
             return None;
         }
-        let mut body = Vec::with_capacity(len);
-        for packet in &state.waiting {
-            if !body.is_empty() {
-                body.push(sockeye_proto::engine::payload::SEPARATOR);
-            }
-            packet.write_payload(&mut body);
-        }
-        metrics::sent(state.waiting.len(), body.len());
-        let may_be_compressed = state.waiting.iter().any(EncodedPacket::may_be_compressed);
+        let payload = Payload::of(&state.waiting, state.encoder());
+        metrics::sent(state.waiting.len(), payload.body.len());
         state.clear();
-        Some(Payload { body, may_be_compressed })
+        Some(payload)
     }
 
     /// Says whether a GET waits, which makes the polling transport writable.
@@ -333,16 +318,15 @@ impl Outbox {
 
     /// Changes the way out, from long-polling: what waits leaves by the new one, behind `owed`.
     pub(crate) fn relink(&self, exit: Exit) {
-        let Exit { link, deflate, owed } = exit;
+        let Exit { link, encoding, owed } = exit;
         let mut state = self.state.lock();
         if matches!(state.link, Link::Closed) {
             return;
         }
         state.link = link;
-        match (&mut state.rare, deflate) {
-            (Some(rare), deflate) => rare.deflate = deflate,
-            (rare, Some(deflate)) => *rare = Some(Rare::compressing(deflate)),
-            (None, None) => {}
+        match &mut state.rare {
+            Some(rare) => rare.encoder = Encoder::new(encoding),
+            rare => *rare = Rare::with(encoding),
         }
         if !owed.is_empty() {
             let owed = EncodedPacket::frames(owed);
@@ -351,6 +335,14 @@ impl Outbox {
             if let Some(places) = state.places() {
                 places.retreat();
             }
+        }
+    }
+
+    /// The way out changes: what waits leaves by the one that [`relink`](Self::relink) tells.
+    pub(crate) fn hold_back(&self) {
+        let mut state = self.state.lock();
+        if !matches!(state.link, Link::Closed) {
+            state.link = Link::Task;
         }
     }
 
@@ -384,6 +376,14 @@ impl Outbox {
         matches!(self.state.lock().link, Link::Polling { .. })
     }
 
+    /// Which revision of Engine.IO the client speaks.
+    pub(crate) fn revision(&self) -> Revision {
+        match self.state.lock().encoder() {
+            Some(Encoder::V3 { .. }) => Revision::V3,
+            _ => Revision::V4,
+        }
+    }
+
     /// Whether everything has left.
     pub(crate) fn is_empty(&self) -> bool {
         let state = self.state.lock();
@@ -400,8 +400,9 @@ impl Outbox {
 }
 
 impl Rare {
-    fn compressing(deflate: Deflate) -> Box<Self> {
-        Box::new(Self { places: None, deflate: Some(deflate) })
+    fn with(encoding: Encoding) -> Option<Box<Self>> {
+        let encoder = Encoder::new(encoding);
+        (!encoder.is_plain()).then(|| Box::new(Self { places: None, encoder }))
     }
 }
 
@@ -439,7 +440,7 @@ impl State {
     /// them refers to them.
     fn leaving(&self) -> usize {
         let is_under_way = self.taken > 0 && matches!(self.link, Link::Direct(_));
-        let sealed = self.deflate().map_or(0, Deflate::sealed);
+        let sealed = self.encoder().and_then(Encoder::deflate).map_or(0, Deflate::sealed);
         sealed.max(usize::from(is_under_way))
     }
 
@@ -447,7 +448,7 @@ impl State {
     fn remove(&mut self, first: usize, end: usize) {
         self.waiting.drain(first..end);
         let Some(rare) = &mut self.rare else { return };
-        if let Some(deflate) = rare.deflate.as_mut().filter(|_| first == 0) {
+        if let Some(deflate) = rare.encoder.deflate_mut().filter(|_| first == 0) {
             deflate.advance(end);
         }
         if let Some(places) = &mut rare.places {
@@ -466,9 +467,10 @@ impl State {
         self.waiting = SmallVec::new();
         let Some(rare) = &mut self.rare else { return };
         rare.places = None;
-        match &mut rare.deflate {
-            Some(deflate) => deflate.advance(usize::MAX),
-            None => self.rare = None,
+        match &mut rare.encoder {
+            Encoder::Deflate(deflate) => deflate.advance(usize::MAX),
+            Encoder::V3 { .. } => {}
+            Encoder::Plain => self.rare = None,
         }
     }
 
@@ -477,13 +479,14 @@ impl State {
     }
 
     #[inline]
-    fn deflate(&self) -> Option<&Deflate> {
-        self.rare.as_ref()?.deflate.as_ref()
+    fn encoder(&self) -> Option<&Encoder> {
+        self.rare.as_ref().map(|rare| &rare.encoder)
     }
 
     /// Gives the next packets their final form, about `len_max` bytes of them.
     fn seal(&mut self, len_max: usize) {
-        if let Some(Rare { deflate: Some(deflate), .. }) = self.rare.as_deref_mut() {
+        let encoder = self.rare.as_mut().map(|rare| &mut rare.encoder);
+        if let Some(deflate) = encoder.and_then(Encoder::deflate_mut) {
             deflate.seal(&mut self.waiting, &mut self.bytes, len_max);
         }
     }
@@ -492,7 +495,7 @@ impl State {
         while !self.waiting.is_empty() {
             self.seal(GATHER_BYTES_MAX);
             let Link::Direct(socket) = &self.link else { return Flushed::Empty };
-            let (given, wrote) = write_some(socket, &self.waiting, self.taken, self.deflate());
+            let (given, wrote) = write_some(socket, &self.waiting, self.taken, self.encoder());
             match wrote {
                 Ok(count) => {
                     self.advance(count);
@@ -522,7 +525,7 @@ impl State {
         // What has not been offered to the socket is not compressed for this.
         while self.taken > 0 && done < self.waiting.len() {
             let packet = &self.waiting[done];
-            let len = deflate::form(self.deflate(), packet).len();
+            let len = form(self.encoder(), packet).len();
             if self.taken < len {
                 break;
             }
@@ -545,43 +548,11 @@ pub(crate) fn cost(packet: &EncodedPacket) -> usize {
     packet.held_bytes() + PLACE_BYTES
 }
 
-/// One write of as much as is sensible; how many bytes were offered, and how many were taken.
-fn write_some(
-    socket: &OwnedWriteHalf,
-    waiting: &[EncodedPacket],
-    taken: usize,
-    deflate: Option<&Deflate>,
-) -> (usize, io::Result<usize>) {
-    let form = |packet| deflate::form(deflate, packet);
-    let first = &form(&waiting[0])[taken..];
-    if waiting.len() == 1 {
-        return (first.len(), socket.try_write(first));
+/// The frames that a packet leaves as.
+#[inline]
+fn form<'p>(encoder: Option<&Encoder>, packet: &'p EncodedPacket) -> &'p [u8] {
+    match encoder {
+        None => packet.wire(),
+        Some(encoder) => encoder.form(packet),
     }
-    if first.len() + form(&waiting[1]).len() > GATHER_BYTES_MAX {
-        // Not much is compressed ahead of what the socket takes.
-        let given_max = if deflate.is_some() { GATHER_BYTES_MAX } else { usize::MAX };
-        let mut slices: SmallVec<[IoSlice<'_>; SLICES_MAX]> = SmallVec::new();
-        slices.push(IoSlice::new(first));
-        let mut given = first.len();
-        for packet in waiting[1..].iter().take(SLICES_MAX - 1) {
-            if given > given_max {
-                break;
-            }
-            slices.push(IoSlice::new(form(packet)));
-            given += form(packet).len();
-        }
-        return (given, socket.try_write_vectored(&slices));
-    }
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.clear();
-        scratch.extend_from_slice(first);
-        for packet in &waiting[1..] {
-            let form = form(packet);
-            if scratch.len() + form.len() > GATHER_BYTES_MAX {
-                break;
-            }
-            scratch.extend_from_slice(form);
-        }
-        (scratch.len(), socket.try_write(scratch))
-    })
 }

@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
     use crate::config::OutboxPolicy;
-    use crate::outbox::Outbox;
+    use crate::outbox::{Encoding, Exit, Outbox};
 
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -256,7 +256,8 @@ mod tests {
         fn rooms_equal_a_naive_model(steps in vec(step(), 0..60)) {
             let rooms = Rooms::new();
             let mut model = Model::new();
-            let peer = Arc::new(Peer::new(Outbox::new(None, 1, OutboxPolicy::Refuse)));
+            let exit = Exit::polling(Encoding::Plain);
+            let peer = Arc::new(Peer::new(Outbox::new(exit, 1, OutboxPolicy::Refuse)));
             for step in steps {
                 match step {
                     Step::Add(number) if !model.contains_key(&id(number)) => {

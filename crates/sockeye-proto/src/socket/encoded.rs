@@ -2,6 +2,7 @@
 //! as it is, and that the long-polling form is made of. Does not know who receives it.
 
 mod deflated;
+mod v3;
 
 use std::cell::Cell;
 use std::fmt;
@@ -53,8 +54,16 @@ struct Inner {
     compress: bool,
     /// Whether many get it: where it is compressed then, it is by itself.
     for_many: bool,
-    /// The compressed frames, once someone needs them.
-    deflated: OnceLock<Box<Deflated>>,
+    /// Other forms of it, once someone needs them.
+    forms: OnceLock<Box<Forms>>,
+}
+
+/// What goes to other clients in place of the plain frames.
+#[derive(Clone, Default)]
+struct Forms {
+    deflated: Deflated,
+    /// For clients of Engine.IO 3, with attachments as binary frames or in base64.
+    v3: [OnceLock<Box<[u8]>>; 2],
 }
 
 impl EncodedPacket {
@@ -157,8 +166,8 @@ impl EncodedPacket {
         &self.0.wire
     }
 
-    /// How many bytes of memory it holds, but for its compressed forms, which are shorter than it
-    /// is. It stays the same for as long as there is the packet.
+    /// How many bytes of memory it holds, but for the forms of it that some clients need, which
+    /// are about as long or shorter. It stays the same for as long as there is the packet.
     #[inline]
     pub fn held_bytes(&self) -> usize {
         let counts = 2 * size_of::<usize>();
@@ -239,8 +248,12 @@ impl fmt::Debug for EncodedPacket {
 impl Inner {
     fn new(wire: Vec<u8>, text: Range<usize>, attachments: Box<[Range<usize>]>) -> Self {
         let wire = wire.into_boxed_slice();
-        let deflated = OnceLock::new();
-        Self { wire, text, attachments, compress: true, for_many: false, deflated }
+        let forms = OnceLock::new();
+        Self { wire, text, attachments, compress: true, for_many: false, forms }
+    }
+
+    fn forms(&self) -> &Forms {
+        self.forms.get_or_init(Box::default)
     }
 }
 

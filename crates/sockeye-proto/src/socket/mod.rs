@@ -18,6 +18,7 @@ mod multiplexer;
 mod name;
 mod packet;
 mod unfinished;
+mod v3;
 
 pub use args::{ArgError, Args, ArgsCursor, OwnedArgs};
 pub use binary::Binary;
@@ -27,3 +28,4 @@ pub use multiplexer::{Event, Incoming, Multiplexer, MultiplexerLimits};
 pub use name::{Name, ToName};
 pub use packet::{RESERVED_EVENTS, Violation};
 pub use unfinished::UnfinishedEvent;
+pub use v3::connect_of_v3;

@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// A long-polling POST has begun; answered when its packets are handled.
     Post(oneshot::Sender<PostAnswer>),
     /// Its body.
-    PostBody(Bytes),
+    PostBody { body: Bytes, is_binary: bool },
     /// Its client has gone, or the body was too large: nothing of it is handled.
     PostAborted { gone: bool },
     /// Its content type cannot be a payload.

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use sockeye_proto::SocketId;
+use sockeye_proto::engine::Revision;
 use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
+use sockeye_proto::{SessionId, SocketId};
 
 use super::peer::Peer;
 use super::slot::{Slot, Step};
@@ -25,6 +26,7 @@ pub(super) struct Sockets {
     server: Server,
     peer: Arc<Peer>,
     handshake: Arc<Handshake>,
+    revision: Revision,
     slots: Vec<Slot>,
     /// CONNECTs to namespaces that there are not (yet).
     wishes: Vec<Wish>,
@@ -46,8 +48,22 @@ enum Waits {
 }
 
 impl Sockets {
-    pub(super) fn new(server: Server, peer: Arc<Peer>, handshake: Arc<Handshake>) -> Self {
-        Self { server, peer, handshake, slots: Vec::new(), wishes: Vec::new() }
+    pub(super) fn new(
+        server: Server,
+        peer: Arc<Peer>,
+        handshake: Arc<Handshake>,
+        revision: Revision,
+    ) -> Self {
+        Self { server, peer, handshake, revision, slots: Vec::new(), wishes: Vec::new() }
+    }
+
+    /// A client of Engine.IO 3 is in `/` at once. The id that it knows its socket by is the
+    /// session's.
+    pub(super) fn join_unasked(&mut self, session: &SessionId) {
+        let id = SocketId::parse(session.as_str()).expect("ids are of one form");
+        let namespace = self.server.enter("/").expect("there is always `/`");
+        let socket = self.new_socket_as(id, namespace, None);
+        self.add(socket);
     }
 
     pub(super) fn handle(&mut self, incoming: Incoming<'_>, cx: &mut Context<'_>) {
@@ -95,8 +111,11 @@ impl Sockets {
     }
 
     fn new_socket(&self, namespace: Namespace, auth: Option<&str>) -> Socket {
-        let (id, handshake) = (self.server.new_socket_id(), self.handshake.clone());
-        Socket::new(id, namespace, self.peer.clone(), handshake, auth)
+        self.new_socket_as(self.server.new_socket_id(), namespace, auth)
+    }
+
+    fn new_socket_as(&self, id: SocketId, namespace: Namespace, auth: Option<&str>) -> Socket {
+        Socket::new(id, namespace, self.peer.clone(), self.handshake.clone(), auth)
     }
 
     fn add(&mut self, socket: Socket) {
@@ -124,8 +143,7 @@ impl Sockets {
                         Some(namespace) => self.open(namespace, auth.as_deref()),
                         None => {
                             let error = ConnectError::new("Invalid namespace");
-                            let refusal = EncodedPacket::connect_error(&name, &error.to_json());
-                            self.peer.push(refusal, false);
+                            self.refuse(&name, &error);
                             multiplexer.handle_connect_refused(&name);
                         }
                     }
@@ -159,6 +177,14 @@ impl Sockets {
         Socket::restored(restored, namespace, peer, handshake, auth)
     }
 
+    fn refuse(&self, namespace: &str, error: &ConnectError) {
+        let json = match self.revision {
+            Revision::V4 => error.to_json(),
+            Revision::V3 => error.to_json_v3(),
+        };
+        self.peer.push(EncodedPacket::connect_error(namespace, &json), false);
+    }
+
     fn forget_wishes(&mut self) {
         for wish in std::mem::take(&mut self.wishes) {
             if let Waits::Session(namespace, _) = wish.waits {
@@ -189,10 +215,11 @@ impl Sockets {
                 Step::Admitted => admitted |= self.admit(at, multiplexer),
                 Step::Refused(error) => {
                     metrics::socket_refused();
-                    let name = slot.socket.namespace().name();
-                    self.peer.push(EncodedPacket::connect_error(name, &error.to_json()), false);
+                    let socket = slot.socket.clone();
+                    let name = socket.namespace().name();
+                    self.refuse(name, &error);
                     multiplexer.handle_connect_refused(name);
-                    slot.socket.refuse();
+                    socket.refuse();
                     self.remove(at);
                 }
                 Step::Gone => self.remove(at),
@@ -204,7 +231,7 @@ impl Sockets {
     /// The middlewares have let a socket in. Returns whether it is.
     fn admit(&mut self, at: usize, multiplexer: &mut Multiplexer) -> bool {
         let slot = &mut self.slots[at];
-        let is_admitted = slot.socket.admit();
+        let is_admitted = slot.socket.admit(self.revision);
         if is_admitted {
             let namespace = slot.socket.namespace();
             multiplexer.handle_connect_accepted(namespace.name());

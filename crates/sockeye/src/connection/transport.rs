@@ -8,13 +8,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use sockeye_ws::deflate::Agreed;
 use sockeye_ws::{CloseCode, Limits, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::outbox::{Deflate, Exit, Link};
+use crate::outbox::{Encoding, Exit, Link};
 
 /// How many bytes one read takes at the most.
 pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
@@ -40,16 +39,14 @@ pub(crate) struct Transport {
     pub(crate) machine: sockeye_ws::Connection,
     /// What the task itself has to write: all of a boxed stream's bytes, or a probe's answers.
     unsent: Vec<u8>,
-    /// How packets are compressed; moves to the outbox with the writing half.
-    deflate: Option<Box<Deflate>>,
-    /// Whether what comes may be much more than its bytes.
-    pub(crate) inflates: bool,
+    /// What the peer takes.
+    encoding: Encoding,
 }
 
 impl Transport {
     /// Takes the connection back from hyper: the bare TCP socket where it is one, so that neither
     /// hyper's buffers nor a virtual call stay in the way.
-    pub(crate) fn new(upgraded: Upgraded, limits: Limits, agreed: Option<Agreed>) -> Self {
+    pub(crate) fn new(upgraded: Upgraded, limits: Limits, encoding: Encoding) -> Self {
         type Tcp = TokioIo<TcpStream>;
         use hyper_util::server::conn::auto::upgrade::downcast;
         let (io, early) = match downcast::<Tcp>(upgraded) {
@@ -62,24 +59,28 @@ impl Transport {
         };
         // An empty buffer may still own 8 KiB.
         let early = if early.is_empty() { Bytes::new() } else { early };
-        let machine = sockeye_ws::Connection::new(Role::Server, limits).with_deflate(agreed);
-        let inflates = agreed.is_some();
-        let deflate = agreed.map(|agreed| Box::new(Deflate::new(agreed)));
-        Self { io, early, machine, unsent: Vec::new(), deflate, inflates }
+        let machine =
+            sockeye_ws::Connection::new(Role::Server, limits).with_deflate(encoding.agreed());
+        Self { io, early, machine, unsent: Vec::new(), encoding }
     }
 
     /// Where packets leave, once the transport is the session's.
     pub(crate) fn exit(&mut self) -> Exit {
         self.unsent.extend(self.machine.poll_transmit().unwrap_or_default());
-        let deflate = self.deflate.take().map(|deflate| *deflate);
+        let encoding = self.encoding;
         match &mut self.io {
             Io::Tcp { write, .. } => {
                 let link = write.take().map_or(Link::Closed, Link::Direct);
-                Exit { link, deflate, owed: std::mem::take(&mut self.unsent) }
+                Exit { link, encoding, owed: std::mem::take(&mut self.unsent) }
             }
             // The task goes on writing what it has.
-            Io::Boxed(_) => Exit { link: Link::Task, deflate, owed: Vec::new() },
+            Io::Boxed(_) => Exit { link: Link::Task, encoding, owed: Vec::new() },
         }
+    }
+
+    /// Whether what comes may be much more than its bytes.
+    pub(crate) fn inflates(&self) -> bool {
+        matches!(self.encoding, Encoding::Deflate(_))
     }
 
     /// Puts what was read and not handled back, to be read again before anything else.

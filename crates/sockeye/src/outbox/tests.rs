@@ -8,7 +8,7 @@ fn packet(size: usize) -> EncodedPacket {
 }
 
 fn polling(bytes_max: usize, policy: OutboxPolicy) -> Outbox {
-    Outbox::new(None, bytes_max, policy)
+    Outbox::new(Exit::polling(Encoding::Plain), bytes_max, policy)
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn the_latest_is_bounded_as_any_other() {
 fn a_changed_way_out_keeps_places() {
     let outbox = polling(1000, OutboxPolicy::Disconnect);
     outbox.push_latest(numbered(1), &key("a"), false);
-    outbox.relink(Exit { link: Link::Task, deflate: None, owed: b"owed".to_vec() });
+    outbox.relink(Exit { link: Link::Task, encoding: Encoding::Plain, owed: b"owed".to_vec() });
     assert_eq!(outbox.push_latest(numbered(2), &key("a"), false), Pushed::Queued);
     let mut wire = Vec::new();
     outbox.take_wire(&mut wire);

@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::cors::Verdict;
 use crate::handshake::Handshake;
 use crate::metrics;
+use crate::outbox::Encoding;
 use crate::server::Server;
 
 pub(crate) use self::client_files::ClientFiles;
@@ -239,10 +240,22 @@ impl Checked {
             transports: &self.config().transports,
         };
         verify(&view, |id| {
-            let polling = self.server.session(id)?.outbox().is_polling();
+            let peer = self.server.session(id)?;
+            let polling = peer.outbox().is_polling();
             let transport = if polling { Transport::Polling } else { Transport::WebSocket };
-            Some(SessionView { transport, revision: Revision::V4 })
+            Some(SessionView { transport, revision: peer.outbox().revision() })
         })
+    }
+
+    /// What a client of this revision takes, as far as its query says.
+    fn encoding(&self, revision: Revision) -> Encoding {
+        match revision {
+            Revision::V4 => Encoding::Plain,
+            Revision::V3 => {
+                let base64 = Query::parse(self.parts.uri.query().unwrap_or("")).b64;
+                Encoding::V3 { base64 }
+            }
+        }
     }
 
     /// What the session's sockets will know of this request.

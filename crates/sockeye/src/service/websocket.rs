@@ -8,30 +8,30 @@ use http::StatusCode;
 use http::header::{self, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use sockeye_proto::SessionId;
-use sockeye_proto::engine::RequestError;
-use sockeye_ws::deflate::Agreed;
+use sockeye_proto::engine::{RequestError, Revision};
 use sockeye_ws::handshake::{self, HttpVersion};
 
 use super::opening::Admitted;
 use super::refusal::Refused;
 use super::{Answer, Checked, plain};
 use crate::connection::{Command, Connection, Opening, Transport};
+use crate::outbox::Encoding;
 
 /// Opens a session over WebSocket.
 pub(super) fn open(checked: &mut Checked, admitted: Admitted) -> Result<Answer, Refused> {
-    let Switch { answer, upgrade, agreed } = switch(checked)?;
-    let Admitted { place, id } = admitted;
+    let Admitted { place, id, revision } = admitted;
+    let Switch { answer, upgrade, encoding } = switch(checked, revision)?;
     let mut handshake = checked.handshake();
     let limit = checked.config().handshake_timeout;
     tokio::spawn(async move {
         let Some(upgraded) = within(limit, upgrade).await else { return };
         let limits = place.server().config().websocket_limits();
-        let transport = Transport::new(upgraded, limits, agreed);
+        let transport = Transport::new(upgraded, limits, encoding);
         handshake.complete(transport.address());
         let (handshake, transport) = (Arc::new(handshake), Some(Box::new(transport)));
         // An own id that another session has taken since: this one is dropped.
-        if let Some((_, connection)) = Connection::open(Opening { place, id, handshake, transport })
-        {
+        let opening = Opening { place, id, handshake, transport, encoding };
+        if let Some((_, connection)) = Connection::open(opening) {
             // A task of its own, so that the memory of this larger one goes.
             tokio::spawn(connection);
         }
@@ -42,12 +42,12 @@ pub(super) fn open(checked: &mut Checked, admitted: Admitted) -> Result<Answer, 
 /// A session of long-polling wants to go on over WebSocket.
 pub(super) fn upgrade(checked: &mut Checked, id: &SessionId) -> Result<Answer, Refused> {
     let peer = checked.server.session(id).ok_or(RequestError::SessionUnknown)?;
-    let Switch { answer, upgrade, agreed } = switch(checked)?;
+    let Switch { answer, upgrade, encoding } = switch(checked, peer.outbox().revision())?;
     let limits = checked.config().websocket_limits();
     let limit = checked.config().handshake_timeout;
     tokio::spawn(async move {
         if let Some(upgraded) = within(limit, upgrade).await {
-            let transport = Transport::new(upgraded, limits, agreed);
+            let transport = Transport::new(upgraded, limits, encoding);
             peer.command(Command::Upgrade(Box::new(transport)));
         }
     });
@@ -65,12 +65,13 @@ struct Switch {
     /// The 101.
     answer: Answer,
     upgrade: OnUpgrade,
-    /// What the client and the server have agreed about compression.
-    agreed: Option<Agreed>,
+    encoding: Encoding,
 }
 
-fn switch(checked: &mut Checked) -> Result<Switch, Refused> {
-    let deflate = checked.config().per_message_deflate;
+fn switch(checked: &mut Checked, revision: Revision) -> Result<Switch, Refused> {
+    let mut encoding = checked.encoding(revision);
+    // What clients of revision 3 get is not compressed: they are few, and their form is another.
+    let deflate = checked.config().per_message_deflate.filter(|_| revision == Revision::V4);
     let parts = &mut checked.parts;
     let version = match parts.version {
         http::Version::HTTP_11 => HttpVersion::Http11,
@@ -91,6 +92,7 @@ fn switch(checked: &mut Checked) -> Result<Switch, Refused> {
     if let Some(agreed) = &agreed {
         let value = HeaderValue::try_from(agreed.to_string()).expect("visible ASCII");
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, value);
+        encoding = Encoding::Deflate(*agreed);
     }
-    Ok(Switch { answer, upgrade, agreed })
+    Ok(Switch { answer, upgrade, encoding })
 }

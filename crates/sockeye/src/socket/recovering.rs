@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use sockeye_proto::RecoveryId;
+use sockeye_proto::engine::Revision;
 use sockeye_proto::socket::EncodedPacket;
 
 use super::{CONNECTED, CONNECTING, Inner, Joined, Socket};
@@ -62,11 +63,13 @@ impl Socket {
     /// what was missed. (In Node that goes before the CONNECT. The official client keeps what
     /// comes so early, and keeps it for too long: where the connection is lost between the two,
     /// it handles all of it again after the next CONNECT.)
-    pub(crate) fn admit(&self) -> bool {
+    pub(crate) fn admit(&self, revision: Revision) -> bool {
         let inner = &*self.0;
         let mut joined = inner.joined.lock();
-        let Some(recovery) = inner.namespace.recovery() else {
-            self.push_connect(None);
+        // Clients of the older revision cannot come back to a socket.
+        let recovery = inner.namespace.recovery().filter(|_| revision == Revision::V4);
+        let Some(recovery) = recovery else {
+            self.push_connect(revision, None);
             self.enter(&joined);
             return true;
         };
@@ -77,7 +80,7 @@ impl Socket {
         let rooms = joined.rooms.iter();
         let is_admitted =
             recovery.admit(&mut recoverable, inner.id, rooms, bytes_max, |id, missed| {
-                self.push_connect(Some(id));
+                self.push_connect(revision, Some(id));
                 for packet in missed {
                     inner.peer.push(packet.clone(), false);
                 }
@@ -92,11 +95,14 @@ impl Socket {
         is_admitted
     }
 
-    fn push_connect(&self, recovery: Option<RecoveryId>) {
+    fn push_connect(&self, revision: Revision, recovery: Option<RecoveryId>) {
         let id = self.0.id;
-        let json = match recovery {
-            None => format!("{{\"sid\":\"{id}\"}}"),
-            Some(pid) => format!("{{\"sid\":\"{id}\",\"pid\":\"{}\"}}", pid.as_str()),
+        let json = match (revision, recovery) {
+            (Revision::V3, _) => String::new(),
+            (Revision::V4, None) => format!("{{\"sid\":\"{id}\"}}"),
+            (Revision::V4, Some(pid)) => {
+                format!("{{\"sid\":\"{id}\",\"pid\":\"{}\"}}", pid.as_str())
+            }
         };
         self.0.peer.push(EncodedPacket::connect(self.0.namespace.name(), &json), false);
     }

@@ -20,6 +20,7 @@ mod limits;
 mod listeners;
 mod metrics;
 mod namespaces;
+mod older_clients;
 mod rates;
 mod recovered_histories;
 mod recovery;

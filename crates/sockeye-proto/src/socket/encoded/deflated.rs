@@ -15,8 +15,7 @@ const WINDOW_BITS_MIN: u8 = 9;
 
 /// For each window, from that of 512 bytes on, the frames as they go to a client that remembers so
 /// much; `None` if compression makes nothing shorter.
-#[derive(Clone, Default)]
-pub(super) struct Deflated([OnceLock<Option<Box<[u8]>>>; 7]);
+pub(super) type Deflated = [OnceLock<Option<Box<[u8]>>>; 7];
 
 impl EncodedPacket {
     /// All WebSocket frames of it for a client that has `agreed` to permessage-deflate: each
@@ -64,8 +63,8 @@ impl EncodedPacket {
         }
         let window = agreed.window_alone(longest);
         let index = window.get().checked_sub(WINDOW_BITS_MIN)?;
-        let forms = self.0.deflated.get_or_init(Box::default);
-        forms.0[usize::from(index)].get_or_init(|| self.compress(agreed)).as_deref()
+        let form = &self.0.forms().deflated[usize::from(index)];
+        form.get_or_init(|| self.compress(agreed)).as_deref()
     }
 
     fn compress(&self, agreed: &Agreed) -> Option<Box<[u8]>> {
