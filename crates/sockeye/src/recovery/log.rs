@@ -125,6 +125,11 @@ impl Log {
         }
     }
 
+    /// What the events that are kept hold.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

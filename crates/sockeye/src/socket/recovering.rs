@@ -13,6 +13,7 @@ use super::{CONNECTED, CONNECTING, Inner, Joined, Socket};
 use crate::connection::Peer;
 use crate::handlers::Handlers;
 use crate::handshake::Handshake;
+use crate::metrics;
 use crate::namespace::Namespace;
 use crate::recovery::{Recoverable, Restored};
 
@@ -92,6 +93,10 @@ impl Socket {
             && inner.left_own()
         {
             recoverable.membership().forget(&inner.id.as_str().into());
+        }
+        if recoverable.as_ref().is_some_and(|recoverable| recoverable.is_recovered()) {
+            let lost = metrics::Recovery::Lost;
+            metrics::recovery(if is_admitted { metrics::Recovery::Recovered } else { lost });
         }
         joined.recoverable = recoverable;
         drop(joined);
