@@ -172,7 +172,8 @@ impl Broadcast {
         if let Some(recovery) = self.namespace.recovery() {
             return self.record(recovery, UnfinishedEvent::again(packet));
         }
-        let logged = offset.filter(|_| !matches!(self.way, Way::Volatile));
+        // One that a newer one may replace would bring that one's offset to its own place.
+        let logged = offset.filter(|_| matches!(self.way, Way::Always));
         let logged = logged.map(|offset| packet.event_behind(self.namespace.name(), offset));
         self.push(logged.as_ref().unwrap_or(packet));
     }

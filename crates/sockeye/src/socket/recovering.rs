@@ -13,6 +13,7 @@ use super::{CONNECTED, CONNECTING, Inner, Joined, Socket};
 use crate::connection::Peer;
 use crate::handlers::Handlers;
 use crate::handshake::Handshake;
+use crate::metrics;
 use crate::namespace::Namespace;
 use crate::recovery::{Recoverable, Restored};
 
@@ -66,7 +67,10 @@ impl Socket {
     pub(crate) fn admit(&self) -> bool {
         let inner = &*self.0;
         let mut joined = inner.joined.lock();
-        let Some(recovery) = inner.namespace.recovery() else {
+        // Clients of the older revision cannot come back to a socket.
+        let is_older = inner.peer.outbox().revision() == Revision::V3;
+        let recovery = inner.namespace.recovery().filter(|_| !is_older);
+        let Some(recovery) = recovery else {
             self.push_connect(None);
             self.enter(&joined);
             drop(joined);
@@ -90,6 +94,10 @@ impl Socket {
             && inner.left_own()
         {
             recoverable.membership().forget(&inner.id.as_str().into());
+        }
+        if recoverable.as_ref().is_some_and(|recoverable| recoverable.is_recovered()) {
+            let lost = metrics::Recovery::Lost;
+            metrics::recovery(if is_admitted { metrics::Recovery::Recovered } else { lost });
         }
         joined.recoverable = recoverable;
         drop(joined);
