@@ -94,6 +94,7 @@ impl Broadcast {
         let name = event.to_name();
         let packet = EncodedPacket::event(self.namespace.name(), None, &name, &args)?;
         self.show(&name, &packet);
+        let packet = self.namespace.config().parser.encode(packet)?;
         gather::with_list(|list| {
             self.namespace.rooms().for_each(&self.selection, |_, peer| {
                 peer.push_listed(&packet, &self.way, list);
@@ -187,6 +188,7 @@ impl TimedBroadcast {
         let id = namespace.next_ack_id();
         let packet = EncodedPacket::event(namespace.name(), Some(id), &name, &args)?;
         self.broadcast.show(&name, &packet);
+        let packet = namespace.config().parser.encode(packet)?;
         Ok(namespace.acks().ask(id, self.limit, |ask| {
             gather::with_list(|list| {
                 namespace.rooms().for_each(selection, |id, peer| {

@@ -148,5 +148,13 @@ pub use socket::{Emitter, Socket};
 pub use sockeye_proto::SocketId;
 pub use sockeye_proto::engine::Transport;
 pub use sockeye_proto::socket::{
-    ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, ToName,
+    ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, Parser, ToName,
 };
+
+/// What an application needs for a [`Parser`] of its own.
+pub mod parser {
+    pub use sockeye_proto::engine::Message;
+    pub use sockeye_proto::socket::{
+        MultiplexerLimits, Packet, PacketKind, PacketParser, Violation,
+    };
+}

@@ -4,6 +4,8 @@
 //! A later compressed variant (permessage-deflate without context takeover) is shared the same
 //! way: it belongs into [`Inner`], made on first need.
 
+mod foreign;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -43,6 +45,8 @@ struct Inner {
     text: Range<usize>,
     /// The payloads of the binary frames within them.
     attachments: Vec<Range<usize>>,
+    /// A Socket.IO packet that no other parser has encoded.
+    is_json: bool,
 }
 
 impl EncodedPacket {
@@ -103,7 +107,7 @@ impl EncodedPacket {
         let mut buffer = new_buffer();
         write_prefix(&mut buffer, attachments.len(), kind::EVENT, namespace, id);
         buffer.extend_from_slice(list.as_bytes());
-        finish(buffer, attachments)
+        finish(buffer, attachments, true)
     }
 
     /// An acknowledgement.
@@ -143,13 +147,19 @@ impl EncodedPacket {
     pub fn engine(packet: &engine::Packet<'_>) -> Self {
         let mut buffer = new_buffer();
         packet.encode_text(&mut buffer);
-        finish(buffer, &[])
+        finish(buffer, &[], false)
     }
 
     /// Whole WebSocket frames, such as a pong or a close frame. They have no long-polling form.
     pub fn frames(frames: Vec<u8>) -> Self {
         let wire = 0..frames.len();
-        Self(Arc::new(Inner { buffer: frames, wire, text: 0..0, attachments: Vec::new() }))
+        Self(Arc::new(Inner {
+            buffer: frames,
+            wire,
+            text: 0..0,
+            attachments: Vec::new(),
+            is_json: false,
+        }))
     }
 
     /// All WebSocket frames of it, as a server sends them: the text, then each attachment.
@@ -162,15 +172,20 @@ impl EncodedPacket {
     pub fn payload_len(&self) -> usize {
         let separator_and_b = 2;
         let binary = |range: &Range<usize>| range.len().div_ceil(3) * 4 + separator_and_b;
-        self.0.text.len() + self.0.attachments.iter().map(binary).sum::<usize>()
+        let len = self.0.text.len() + self.0.attachments.iter().map(binary).sum::<usize>();
+        // Binary data that is a packet itself has nothing before it.
+        len - usize::from(self.0.text.is_empty() && len > 0)
     }
 
     /// Appends the long-polling form: the text, and behind separators each attachment as
     /// `b` and base64.
     pub fn write_payload(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0.buffer[self.0.text.clone()]);
-        for attachment in self.attachments() {
-            out.extend_from_slice(&[engine::payload::SEPARATOR, b'b']);
+        for (index, attachment) in self.attachments().enumerate() {
+            if index > 0 || !self.0.text.is_empty() {
+                out.push(engine::payload::SEPARATOR);
+            }
+            out.push(b'b');
             let start = out.len();
             out.resize(start + attachment.len().div_ceil(3) * 4, 0);
             STANDARD
@@ -232,14 +247,14 @@ impl EncodedPacket {
             binary.extend_from_slice(&buffer[json..]);
             buffer = binary;
         }
-        Ok(finish(buffer, &attachments))
+        Ok(finish(buffer, &attachments, true))
     }
 
     fn with_json(packet: u8, namespace: &str, json: &str) -> Self {
         let mut buffer = new_buffer();
         write_prefix(&mut buffer, 0, packet, namespace, None);
         buffer.extend_from_slice(json.as_bytes());
-        finish(buffer, &[])
+        finish(buffer, &[], true)
     }
 }
 
@@ -282,7 +297,7 @@ fn write_prefix(
 }
 
 /// Puts the frame header in front of the text, and the attachments' frames behind it.
-fn finish(mut buffer: Vec<u8>, attachments: &[Bytes]) -> EncodedPacket {
+fn finish(mut buffer: Vec<u8>, attachments: &[Bytes], is_json: bool) -> EncodedPacket {
     let text = HEADER_BYTES_MAX..buffer.len();
     write_header(&mut buffer, Opcode::Text, text.len());
     let header_len = buffer.len() - text.end;
@@ -299,7 +314,7 @@ fn finish(mut buffer: Vec<u8>, attachments: &[Bytes]) -> EncodedPacket {
         })
         .collect();
     let wire = start..buffer.len();
-    EncodedPacket(Arc::new(Inner { buffer, wire, text, attachments }))
+    EncodedPacket(Arc::new(Inner { buffer, wire, text, attachments, is_json }))
 }
 
 /// Arguments that are JSON already.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use sockeye_proto::SocketId;
-use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
+use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer, Parser};
 
 use super::peer::Peer;
 use super::slot::{Slot, Step};
@@ -39,6 +39,10 @@ struct Wish {
 impl Sockets {
     pub(super) fn new(server: Server, peer: Arc<Peer>, handshake: Arc<Handshake>) -> Self {
         Self { server, peer, handshake, slots: Vec::new(), wishes: Vec::new() }
+    }
+
+    pub(super) fn parser(&self) -> &Parser {
+        &self.server.config().parser
     }
 
     pub(super) fn handle(&mut self, incoming: Incoming<'_>, cx: &mut Context<'_>) {
@@ -101,7 +105,7 @@ impl Sockets {
                 None => {
                     let error = ConnectError::new("Invalid namespace");
                     let refusal = EncodedPacket::connect_error(&name, &error.to_json());
-                    self.peer.push(refusal, false);
+                    self.peer.tell(self.parser(), refusal);
                     multiplexer.handle_connect_refused(&name);
                 }
             }
@@ -133,11 +137,12 @@ impl Sockets {
                 Step::Admitted => {
                     admitted = true;
                     multiplexer.handle_connect_accepted(slot.socket.namespace().name());
-                    admit(slot, &self.peer);
+                    admit(slot, &self.peer, &self.server.config().parser);
                 }
                 Step::Refused(error) => {
                     let name = slot.socket.namespace().name();
-                    self.peer.push(EncodedPacket::connect_error(name, &error.to_json()), false);
+                    let refusal = EncodedPacket::connect_error(name, &error.to_json());
+                    self.peer.tell(&self.server.config().parser, refusal);
                     multiplexer.handle_connect_refused(name);
                     slot.socket.refuse();
                     self.remove(at);
@@ -166,7 +171,7 @@ impl Sockets {
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_ending()) {
             let name = slot.socket.namespace().name();
             if !slot.is_admitting() {
-                self.peer.push(EncodedPacket::disconnect(name), false);
+                self.peer.tell(&self.server.config().parser, EncodedPacket::disconnect(name));
             }
             multiplexer.handle_disconnect(name);
             slot.end(DisconnectReason::ServerNamespaceDisconnect);
@@ -209,10 +214,10 @@ impl Sockets {
 }
 
 /// The CONNECT packet goes first: what is broadcast from now on comes behind it.
-fn admit(slot: &mut Slot, peer: &Arc<Peer>) {
+fn admit(slot: &mut Slot, peer: &Arc<Peer>, parser: &Parser) {
     let socket = &slot.socket;
     let json = format!("{{\"sid\":\"{}\"}}", socket.id());
-    peer.push(EncodedPacket::connect(socket.namespace().name(), &json), false);
+    peer.tell(parser, EncodedPacket::connect(socket.namespace().name(), &json));
     socket.admit();
     socket.namespace().insert(socket);
     slot.open();

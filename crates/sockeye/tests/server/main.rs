@@ -17,6 +17,7 @@ mod interleavings;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod parsers;
 mod rates;
 mod shutdown;
 mod support;

@@ -5,8 +5,7 @@ use std::cell::RefCell;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
-use sockeye_proto::engine::{self, CloseReason, Message, Packet};
+use sockeye_proto::engine::{self, CloseReason, Packet};
 use sockeye_proto::socket::{EncodedPacket, Incoming};
 use sockeye_ws::Event;
 
@@ -147,11 +146,7 @@ impl Core {
     pub(super) fn handle_packet(&mut self, packet: Packet<'_>, now: Instant, cx: &mut Context<'_>) {
         let Some(message) = self.session.handle_packet(packet, now) else { return };
         let mut joins = false;
-        let incoming = match &message {
-            Message::Text(text) => self.multiplexer.handle_text(text),
-            Message::Binary(data) => self.multiplexer.handle_binary(Bytes::copy_from_slice(data)),
-        };
-        match incoming {
+        match self.sockets.parser().handle(&mut self.multiplexer, &message) {
             Ok(Some(incoming)) => {
                 joins = matches!(incoming, Incoming::Connect { .. });
                 self.sockets.handle(incoming, cx);

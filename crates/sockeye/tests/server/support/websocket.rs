@@ -15,6 +15,8 @@ pub(crate) struct WebSocket {
     stream: Box<dyn Stream>,
     machine: Connection,
     received: VecDeque<String>,
+    /// Binary messages stand apart: most clients get none.
+    received_binary: VecDeque<Vec<u8>>,
 }
 
 impl WebSocket {
@@ -67,15 +69,25 @@ impl WebSocket {
             return Err(status.to_string());
         }
         let machine = Connection::new(Role::Client, Limits::default());
-        let mut client = Self { stream, machine, received: VecDeque::new() };
+        let (received, received_binary) = (VecDeque::new(), VecDeque::new());
+        let mut client = Self { stream, machine, received, received_binary };
         client.handle_input(&mut buffer[end..count]);
         Ok(client)
     }
 
     /// Sends a packet; a stream that has ended takes it to nowhere.
     pub(crate) async fn send(&mut self, packet: &str) {
+        self.send_message(Message::Text(packet)).await;
+    }
+
+    /// As [`send`](Self::send), for a binary message.
+    pub(crate) async fn send_binary(&mut self, data: &[u8]) {
+        self.send_message(Message::Binary(data)).await;
+    }
+
+    async fn send_message(&mut self, message: Message<'_>) {
         let mut bytes = Vec::new();
-        if self.machine.encode_masked(&mut bytes, Message::Text(packet), KEY).is_ok() {
+        if self.machine.encode_masked(&mut bytes, message, KEY).is_ok() {
             let _ = self.stream.write_all(&bytes).await;
         }
     }
@@ -85,9 +97,18 @@ impl WebSocket {
     /// # Cancel safety
     /// Dropped, nothing is lost.
     pub(crate) async fn next(&mut self) -> Option<String> {
+        self.next_of(|client| client.received.pop_front()).await
+    }
+
+    /// As [`next`](Self::next), the next binary message.
+    pub(crate) async fn next_binary(&mut self) -> Option<Vec<u8>> {
+        self.next_of(|client| client.received_binary.pop_front()).await
+    }
+
+    async fn next_of<T>(&mut self, pop: impl Fn(&mut Self) -> Option<T>) -> Option<T> {
         let mut buffer = [0; 512];
         loop {
-            if let Some(packet) = self.received.pop_front() {
+            if let Some(packet) = pop(self) {
                 return Some(packet);
             }
             if self.machine.is_closed() {
@@ -114,8 +135,10 @@ impl WebSocket {
 
     fn handle_input(&mut self, input: &mut [u8]) {
         for event in self.machine.handle_input(input, Instant::now()) {
-            if let Event::Text(text) = event {
-                self.received.push_back(text.into_owned());
+            match event {
+                Event::Text(text) => self.received.push_back(text.into_owned()),
+                Event::Binary(data) => self.received_binary.push_back(data.into_owned()),
+                _ => {}
             }
         }
     }
