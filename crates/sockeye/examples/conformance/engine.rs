@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use axum::http::request::Parts;
 use serde_json::{Value, json};
 use sockeye::{
-    ConnectionError, ConnectionErrorContext, CookiePriority, Cors, HttpCompression, Refusal,
-    SameSite, ServerBuilder, SessionCookie,
+    ConnectionError, ConnectionErrorContext, CookiePriority, Cors, HttpCompression, Parser,
+    Refusal, SameSite, ServerBuilder, SessionCookie,
 };
 
 const REFUSALS_MAX: usize = 10_000;
@@ -44,6 +44,9 @@ pub(crate) fn with_options(
     options: &Value,
     refusals: &Refusals,
 ) -> ServerBuilder {
+    if options["parser"] == "msgpack" {
+        builder = builder.parser(Parser::MessagePack);
+    }
     match &options["cookie"] {
         Value::Bool(true) => builder = builder.cookie(SessionCookie::default()),
         Value::Object(_) => builder = builder.cookie(cookie(&options["cookie"])),
