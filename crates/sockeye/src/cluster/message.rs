@@ -149,8 +149,9 @@ pub enum ClusterBody {
     },
     /// An event for the servers themselves.
     ServerSideEmit {
-        /// The event.
-        event: ClusterEvent,
+        /// Its name, and behind it its arguments. Names that clients' events must not have are
+        /// possible here.
+        event: OwnedArgs,
         /// Where an answer is wanted.
         request: Option<RequestId>,
     },
