@@ -24,12 +24,12 @@ mod packet;
 mod read;
 mod write;
 
-use std::borrow::Cow;
-
+use bytes::Bytes;
 pub(super) use packet::MessagePack;
 use read::Reader;
 pub use write::{write_array_len, write_json, write_map_len, write_str, write_uint};
 
+use super::emit::EncodeError;
 use super::packet::Violation;
 
 /// What may be in one value that is read with [`to_json`].
@@ -41,11 +41,8 @@ pub struct ReadLimits {
     pub attachments_max: usize,
 }
 
-/// JSON, and the binary data that its placeholders stand for.
-pub type JsonWithAttachments = (String, Vec<Cow<'static, [u8]>>);
-
-/// Reads one value, which is all there is. The text is at most seven times as long as the
-/// message, but for placeholders.
+/// Reads one value, which is all there is: its JSON, and the binary data that the placeholders in
+/// it stand for. The text is at most seven times as long as the message, but for placeholders.
 ///
 /// ```
 /// use sockeye_proto::socket::msgpack::{ReadLimits, to_json, write_json};
@@ -62,14 +59,45 @@ pub type JsonWithAttachments = (String, Vec<Cow<'static, [u8]>>);
 /// ```
 ///
 /// # Errors
-/// It is no MessagePack value, or beyond the limits.
-pub fn to_json(message: &[u8], limits: ReadLimits) -> Result<JsonWithAttachments, Violation> {
-    let mut reader = Reader::new(message, limits);
-    let mut json = Vec::with_capacity(message.len() + message.len() / 4);
-    let mut attachments = Vec::new();
-    reader.value(&mut json, &mut attachments)?;
-    if !reader.is_empty() {
-        return Err(Violation::InvalidPayload);
-    }
+/// It is no MessagePack value, or beyond the limits; or it has a map that looks like a placeholder
+/// beside binary data.
+pub fn to_json(message: &[u8], limits: ReadLimits) -> Result<(String, Vec<Bytes>), Violation> {
+    let (mut json, mut attachments) = (Vec::new(), Vec::new());
+    json.reserve(message.len() + message.len() / 4);
+    append_json(message, limits, &mut json, &mut attachments)?;
     Ok((read::into_text(json), attachments))
+}
+
+/// As [`to_json`], behind what is there already: the numbers of placeholders go on where
+/// `attachments` end.
+///
+/// # Errors
+/// As [`to_json`]. What has been appended by then means nothing.
+pub fn append_json(
+    message: &[u8],
+    limits: ReadLimits,
+    json: &mut Vec<u8>,
+    attachments: &mut Vec<Bytes>,
+) -> Result<(), Violation> {
+    let mut reader = Reader::new(message, limits);
+    reader.value(json, attachments)?;
+    if reader.has_fake_beside(attachments) {
+        return Err(Violation::IllegalPlaceholder);
+    }
+    if reader.is_empty() { Ok(()) } else { Err(Violation::InvalidPayload) }
+}
+
+/// JSON with binary data in it as Node's `JSON.stringify` writes a `Buffer`:
+/// `{"type":"Buffer","data":[…]}`, a number for each byte.
+///
+/// # Errors
+/// As [`write_json`].
+pub fn inline_json<A: AsRef<[u8]>>(json: &str, attachments: &[A]) -> Result<String, EncodeError> {
+    let mut message = Vec::new();
+    write_json(&mut message, json, attachments)?;
+    let limits = ReadLimits { depth_max: usize::MAX, attachments_max: 0 };
+    let mut inlined = Vec::new();
+    let read = Reader::new(&message, limits).inline().value(&mut inlined, &mut Vec::new());
+    read.expect("what was written is read, and nothing is attached");
+    Ok(read::into_text(inlined))
 }

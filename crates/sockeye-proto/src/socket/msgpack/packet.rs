@@ -89,7 +89,7 @@ fn read_packet(message: &[u8], limits: MultiplexerLimits) -> Result<Packet<'stat
         namespace: Cow::Owned(namespace.to_owned()),
         id,
         json: Cow::Owned(json.map(read::into_text).unwrap_or_default()),
-        attachments,
+        attachments: attachments.into_iter().map(|data| Cow::Owned(data.into())).collect(),
     })
 }
 

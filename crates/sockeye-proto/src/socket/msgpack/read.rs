@@ -1,8 +1,7 @@
 //! MessagePack, read into JSON with attachments. Never trusts a length: what is not there cannot
 //! be made room for. Does not know packets.
 
-use std::borrow::Cow;
-
+use bytes::Bytes;
 use rmp::Marker;
 
 use super::ReadLimits;
@@ -20,18 +19,32 @@ mod ext {
 /// The bounds of the integers that a double has exactly.
 const SAFE_INTEGER_MAX: f64 = 9_007_199_254_740_991.0;
 
-type Attachments = Vec<Cow<'static, [u8]>>;
+type Attachments = Vec<Bytes>;
 
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
     limits: ReadLimits,
     /// How many arrays and maps have begun and not ended.
     depth: usize,
+    /// A map came that looks like a placeholder.
+    has_fake: bool,
+    /// Binary data becomes what `JSON.stringify` makes of it, in place of a placeholder.
+    inline: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(message: &'a [u8], limits: ReadLimits) -> Self {
-        Self { rest: message, limits, depth: 0 }
+        Self { rest: message, limits, depth: 0, has_fake: false, inline: false }
+    }
+
+    pub(super) fn inline(mut self) -> Self {
+        self.inline = true;
+        self
+    }
+
+    /// Whether binary data was read, and something that could be taken for it.
+    pub(super) fn has_fake_beside(&self, attachments: &[Bytes]) -> bool {
+        self.has_fake && !attachments.is_empty()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -150,6 +163,7 @@ impl<'a> Reader<'a> {
                 json.truncate(before);
             } else {
                 self.value(json, attachments)?;
+                self.has_fake |= json[before..].ends_with(b"\"_placeholder\":true");
             }
         }
         json.push(b'}');
@@ -224,6 +238,11 @@ impl<'a> Reader<'a> {
         json: &mut Vec<u8>,
         attachments: &mut Attachments,
     ) -> Result<(), Violation> {
+        if self.inline {
+            let buffer = NodeBuffer { kind: "Buffer", data };
+            serde_json::to_writer(json, &buffer).expect("numbers can be written as JSON");
+            return Ok(());
+        }
         let num = attachments.len();
         if num >= self.limits.attachments_max {
             return Err(Violation::TooManyAttachments);
@@ -231,7 +250,7 @@ impl<'a> Reader<'a> {
         json.extend_from_slice(b"{\"_placeholder\":true,\"num\":");
         write_integer(json, num as i128);
         json.push(b'}');
-        attachments.push(Cow::Owned(data.to_vec()));
+        attachments.push(Bytes::copy_from_slice(data));
         Ok(())
     }
 
@@ -311,6 +330,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Node's `Buffer` as its `toJSON` has it.
+#[derive(serde::Serialize)]
+struct NodeBuffer<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    data: &'a [u8],
+}
+
 /// The milliseconds of a timestamp: 32 bits of seconds; 30 of nanoseconds and 34 of seconds; or 32
 /// of nanoseconds and 64 of seconds. Cut towards zero, as JavaScript does.
 fn timestamp_ms(data: &[u8]) -> Option<i128> {
@@ -366,6 +393,8 @@ mod tests {
     use crate::socket::msgpack::to_json;
 
     const LIMITS: ReadLimits = ReadLimits { depth_max: 4, attachments_max: 2 };
+
+    const FAKE: &[u8] = b"\x82\xac_placeholder\xc3\xa3num\x00";
 
     fn json(message: &[u8]) -> Result<String, Violation> {
         to_json(message, LIMITS).map(|(json, _)| json)
@@ -446,6 +475,10 @@ mod tests {
             to_json(b"\x92\xc4\x01a\xc7\x08\x0012345678", LIMITS).expect("two");
         assert_eq!(json, r#"[{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
         assert_eq!(attachments, [&b"a"[..], b"12345678"]);
+        // What only looks like binary data would stand for it in the text.
+        let fake = [&b"\x92\xc4\x01a"[..], FAKE].concat();
+        assert_eq!(to_json(&fake, LIMITS), Err(Violation::IllegalPlaceholder));
+        assert!(to_json(FAKE, LIMITS).is_ok());
         let three = to_json(b"\x93\xc4\x00\xc5\x00\x00\xc6\x00\x00\x00\x00", LIMITS);
         assert_eq!(three, Err(Violation::TooManyAttachments));
     }

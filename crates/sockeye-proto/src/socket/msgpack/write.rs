@@ -373,6 +373,14 @@ mod tests {
     }
 
     #[test]
+    fn binary_data_can_be_inlined() {
+        let json = r#"{"a":[{"_placeholder":true,"num":0},1.5]}"#;
+        let inlined = crate::socket::msgpack::inline_json(json, &[&[0, 255][..]]);
+        let expected = r#"{"a":[{"type":"Buffer","data":[0,255]},1.5]}"#;
+        assert_eq!(inlined.expect("JSON"), expected);
+    }
+
+    #[test]
     fn what_is_no_json_is_refused() {
         for json in [
             "",
