@@ -1,6 +1,8 @@
 //! Broadcasts: whom they reach, and the walk that pushes one encoded packet to all of them.
 //! Knows rooms and outboxes; does not call back into sockets to send.
 
+mod nodes;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use sockeye_proto::SocketId;
 use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, ToName};
 
 use crate::acks::Acks;
+use crate::cluster::{Incomplete, RemoteSocket};
 use crate::conflation::Key;
 use crate::error::EmitError;
 use crate::gather;
@@ -27,6 +30,8 @@ pub struct Broadcast {
     namespace: Namespace,
     selection: Selection,
     way: Way,
+    /// Whether other nodes of the cluster are left out.
+    is_local: bool,
 }
 
 impl std::fmt::Debug for Broadcast {
@@ -42,7 +47,11 @@ impl std::fmt::Debug for Broadcast {
 
 impl Broadcast {
     pub(crate) fn new(namespace: Namespace) -> Self {
-        Self { namespace, selection: Selection::default(), way: Way::Always }
+        Self::with(namespace, Selection::default(), Way::Always)
+    }
+
+    pub(crate) fn with(namespace: Namespace, selection: Selection, way: Way) -> Self {
+        Self { namespace, selection, way, is_local: false }
     }
 
     pub(crate) fn except_id(mut self, id: SocketId) -> Self {
@@ -60,6 +69,12 @@ impl Broadcast {
     /// Leaves out the members of these rooms.
     pub fn except(mut self, rooms: impl IntoRooms) -> Self {
         rooms.each(|room| self.selection.except.push(room));
+        self
+    }
+
+    /// Leaves the other nodes of the cluster out: the broadcast reaches sockets of this node only.
+    pub fn local(mut self) -> Self {
+        self.is_local = true;
         self
     }
 
@@ -94,13 +109,25 @@ impl Broadcast {
         let name = event.to_name();
         let packet = EncodedPacket::event(self.namespace.name(), None, &name, &args)?;
         self.show(&name, &packet);
-        let packet = self.namespace.config().parser.encode(packet)?;
+        if self.namespace.link().is_some() {
+            self.send_to_all_nodes(packet);
+        } else {
+            // What cannot be written is the emitter's to know.
+            self.deliver(&self.namespace.config().parser.encode(packet)?, None);
+        }
+        Ok(())
+    }
+
+    /// Sends a packet to this node's members; `offset` is where it stands in the cluster's log.
+    pub(crate) fn deliver(&self, packet: &EncodedPacket, offset: Option<&str>) {
+        let logged = offset.filter(|_| !matches!(self.way, Way::Volatile));
+        let logged = logged.map(|offset| packet.event_behind(self.namespace.name(), offset));
+        let Some(packet) = self.encode(logged.as_ref().unwrap_or(packet)) else { return };
         gather::with_list(|list| {
             self.namespace.rooms().for_each(&self.selection, |_, peer| {
                 peer.push_listed(&packet, &self.way, list);
             });
         });
-        Ok(())
     }
 
     /// Sends the event `message`; see [`emit`](Self::emit).
@@ -111,6 +138,27 @@ impl Broadcast {
         self.emit("message", args)
     }
 
+    /// Asks this node's members for acknowledgements; `packet` has the id.
+    pub(crate) fn ask_here<T>(&self, id: u64, packet: &EncodedPacket, limit: Duration) -> Acks<T> {
+        self.namespace.acks().ask(id, limit, |ask| {
+            let Some(packet) = self.encode(packet) else { return };
+            gather::with_list(|list| {
+                self.namespace.rooms().for_each(&self.selection, |id, peer| {
+                    match peer.push_listed(&packet, &self.way, list) {
+                        Pushed::Queued | Pushed::First | Pushed::WakeTask => ask(*id),
+                        Pushed::Dropped | Pushed::Full | Pushed::Overflowed | Pushed::Closed => {}
+                    }
+                });
+            });
+        })
+    }
+
+    /// The packet as clients have it. Only an application's parser, or JSON that is none, fails.
+    fn encode(&self, packet: &EncodedPacket) -> Option<EncodedPacket> {
+        let encoded = self.namespace.config().parser.encode(packet.clone());
+        encoded.inspect_err(|error| tracing::error!(%error, "an event cannot be written")).ok()
+    }
+
     /// Shows the event to the catch-alls of outgoing events of those that it reaches.
     fn show(&self, name: &Name<'_>, packet: &EncodedPacket) {
         if self.namespace.has_outgoing() {
@@ -119,33 +167,20 @@ impl Broadcast {
         }
     }
 
-    /// The sockets that it reaches.
+    /// As [`show`](Self::show), of an event of another node.
+    pub(crate) fn show_packet(&self, packet: &EncodedPacket) {
+        if self.namespace.has_outgoing()
+            && let Some(shown) = Shown::of(packet)
+        {
+            self.sockets().iter().for_each(|socket| socket.show(&shown));
+        }
+    }
+
+    /// The sockets of this node that it reaches; [`fetch_sockets`](Self::fetch_sockets) has those
+    /// of all.
     pub fn sockets(&self) -> Vec<Socket> {
         let ids = self.namespace.rooms().ids(&self.selection);
         ids.iter().filter_map(|id| self.namespace.socket(id)).collect()
-    }
-
-    /// Makes every socket that it reaches join rooms.
-    pub fn sockets_join(&self, rooms: impl IntoRooms) {
-        let rooms = rooms.collect();
-        for socket in self.sockets() {
-            socket.join(&rooms[..]);
-        }
-    }
-
-    /// Makes every socket that it reaches leave rooms.
-    pub fn sockets_leave(&self, rooms: impl IntoRooms) {
-        let rooms = rooms.collect();
-        for socket in self.sockets() {
-            socket.leave(&rooms[..]);
-        }
-    }
-
-    /// Disconnects every socket that it reaches; see [`Socket::disconnect`].
-    pub fn disconnect_sockets(&self, close: bool) {
-        for socket in self.sockets() {
-            socket.disconnect(close);
-        }
     }
 }
 
@@ -183,22 +218,25 @@ impl TimedBroadcast {
         event: impl ToName,
         args: impl EmitArgs,
     ) -> Result<Acks<T>, EmitError> {
-        let Broadcast { namespace, selection, way } = &self.broadcast;
+        let Broadcast { namespace, .. } = &self.broadcast;
         let name = event.to_name();
         let id = namespace.next_ack_id();
         let packet = EncodedPacket::event(namespace.name(), Some(id), &name, &args)?;
         self.broadcast.show(&name, &packet);
+        let asked_nodes = self.broadcast.ask_other_nodes(&packet, self.limit);
         let packet = namespace.config().parser.encode(packet)?;
-        Ok(namespace.acks().ask(id, self.limit, |ask| {
-            gather::with_list(|list| {
-                namespace.rooms().for_each(selection, |id, peer| {
-                    match peer.push_listed(&packet, way, list) {
-                        Pushed::Queued | Pushed::First | Pushed::WakeTask => ask(*id),
-                        Pushed::Dropped | Pushed::Full | Pushed::Overflowed | Pushed::Closed => {}
-                    }
-                });
-            });
-        }))
+        Ok(self.broadcast.ask_here(id, &packet, self.limit).with_nodes(asked_nodes))
+    }
+
+    /// As [`Broadcast::fetch_sockets`], within this limit.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time.
+    pub async fn fetch_sockets(&self) -> Result<Vec<RemoteSocket>, Incomplete<RemoteSocket>> {
+        self.broadcast.fetch_within(self.limit).await
     }
 }
 

@@ -47,6 +47,27 @@ impl Default for HttpCompression {
     }
 }
 
+/// What bounds a server's part in a cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterConfig {
+    pub(crate) queue_bytes_max: usize,
+    pub(crate) publish_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    /// Headers that other nodes are not told.
+    pub(crate) hidden_headers: Vec<String>,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            queue_bytes_max: 16 << 20,
+            publish_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
+            hidden_headers: Vec::new(),
+        }
+    }
+}
+
 /// What `serde_json` still reads, with room for what a handler's type adds.
 const JSON_DEPTH_MAX: usize = 120;
 
@@ -84,6 +105,7 @@ pub(crate) struct Config {
     pub(crate) attachments_max: usize,
     pub(crate) json_depth_max: usize,
     pub(crate) initial_packet: Option<String>,
+    pub(crate) cluster: ClusterConfig,
     pub(crate) fragments_max: u32,
 }
 
@@ -121,6 +143,7 @@ impl Default for Config {
             attachments_max: 10,
             json_depth_max: 100,
             initial_packet: None,
+            cluster: ClusterConfig::default(),
             fragments_max: 16_384,
         }
     }

@@ -113,7 +113,9 @@ mod parent;
 mod reason;
 mod registry;
 mod reply;
+mod room_events;
 mod rooms;
+mod sequence;
 mod server;
 mod service;
 mod socket;
@@ -122,6 +124,8 @@ pub use acks::{Acks, CollectedAcks};
 pub use address::{ClientAddress, PeerAddr};
 pub use broadcast::{Broadcast, IntoRooms, TimedBroadcast};
 pub use builder::ServerBuilder;
+pub use cluster::server_side::ServerSideEvent;
+pub use cluster::{RemoteEmitter, RemoteSocket};
 pub use config::{HttpCompression, OutboxPolicy};
 pub use cookie::{CookiePriority, SameSite, SessionCookie};
 pub use cors::Cors;
@@ -141,6 +145,7 @@ pub use outgoing::Outgoing;
 pub use parent::{NamespaceRequest, ParentBroadcast, ParentNamespace, PatternError};
 pub use reason::{CloseDescription, DisconnectReason};
 pub use reply::{AckTarget, IntoAdmission, IntoReply, IntoVerdict, Reply};
+pub use room_events::RoomEvent;
 pub use rooms::RoomName;
 pub use server::Server;
 pub use service::{NotFound, ResponseFuture, SocketIoLayer, SocketIoService};
@@ -148,7 +153,7 @@ pub use socket::{Emitter, Socket};
 pub use sockeye_proto::SocketId;
 pub use sockeye_proto::engine::Transport;
 pub use sockeye_proto::socket::{
-    ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, Parser, ToName,
+    ArgError, ArgsCursor, ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, Parser, ToName,
 };
 
 /// What an application needs for a [`Parser`] of its own.

@@ -6,6 +6,7 @@
 
 mod foreign;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -101,6 +102,17 @@ impl EncodedPacket {
     pub fn event_again(&self, namespace: &str, id: Option<u64>) -> Self {
         let attachments: Vec<_> = self.attachments().map(Bytes::copy_from_slice).collect();
         Self::with_list(namespace, id, self.json(), &attachments)
+    }
+
+    /// The same event as this one's, with text as one more argument, such as an offset.
+    pub fn event_behind(&self, namespace: &str, text: &str) -> Self {
+        let attachments: Vec<_> = self.attachments().map(Bytes::copy_from_slice).collect();
+        // An event's list has its name at least, so a comma stands before what is added.
+        let mut list = self.json().strip_suffix(']').unwrap_or_default().to_owned();
+        list.push(',');
+        list.push_str(&serde_json::Value::from(text).to_string());
+        list.push(']');
+        Self::with_list(namespace, None, &list, &attachments)
     }
 
     fn with_list(namespace: &str, id: Option<u64>, list: &str, attachments: &[Bytes]) -> Self {
@@ -209,6 +221,15 @@ impl EncodedPacket {
     /// The binary attachments.
     pub fn attachments(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.0.attachments.iter().map(|range| &self.0.buffer[range.clone()])
+    }
+
+    /// The name of an event; `None` for other packets.
+    pub fn event_name(&self) -> Option<Cow<'_, str>> {
+        let parts = packet::split(self.text(), usize::MAX).ok()?;
+        if !matches!(parts.kind, kind::EVENT | kind::BINARY_EVENT) {
+            return None;
+        }
+        packet::read_event(parts.json, usize::MAX).ok()?.map(|(name, _)| name)
     }
 
     /// An event's arguments, as its receiver will read them; `None` for other packets. It reads
@@ -432,6 +453,12 @@ mod tests {
         assert_eq!(same.expect("an event").wire(), packet.wire());
         let without = EncodedPacket::event("/b", None, "e", &args).expect("JSON");
         assert_eq!(packet.event_again("/b", None).wire(), without.wire());
+        let behind = without.event_behind("/b", "1-0").event_args().expect("an event");
+        let behind: (String, Binary, Vec<Binary>, String) = behind.cursor().rest().expect("four");
+        assert_eq!((behind.1.as_ref(), behind.3.as_str()), (&[1][..], "1-0"));
+        let named =
+            EncodedPacket::event("/", None, 7, &()).expect("JSON").event_behind("/", "a\"b");
+        assert_eq!((named.text(), named.event_name().as_deref()), (r#"2[7,"a\"b"]"#, Some("7")));
     }
 
     #[test]

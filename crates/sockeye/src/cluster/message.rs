@@ -267,6 +267,16 @@ impl ClusterEvent {
         EncodedPacket::event(namespace, None, event, args).map(Self)
     }
 
+    pub(crate) fn of(packet: EncodedPacket) -> Self {
+        Self(packet)
+    }
+
+    /// The clients' packet. With a request it may ask for an acknowledgement by an id that means
+    /// something to its sender only.
+    pub(crate) fn packet(&self) -> &EncodedPacket {
+        &self.0
+    }
+
     /// Its JSON: the list `["event",…]` of the name and the arguments.
     pub fn json(&self) -> &str {
         self.0.json()

@@ -19,5 +19,6 @@ mod limits;
 mod listeners;
 mod parsers;
 mod rates;
+mod room_events;
 mod shutdown;
 mod support;
