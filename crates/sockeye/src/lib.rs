@@ -153,7 +153,8 @@ pub use socket::{Emitter, Socket};
 pub use sockeye_proto::SocketId;
 pub use sockeye_proto::engine::Transport;
 pub use sockeye_proto::socket::{
-    ArgError, ArgsCursor, ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, Parser, ToName,
+    ArgError, ArgsCursor, ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, Parser,
+    ToName,
 };
 
 /// What an application needs for a [`Parser`] of its own.

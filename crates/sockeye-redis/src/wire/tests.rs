@@ -17,6 +17,10 @@ fn root() -> Arc<str> {
     "/".into()
 }
 
+fn room(name: &str) -> sockeye::RoomName {
+    name.into()
+}
+
 fn classic_channels() -> classic::Channels {
     classic::Channels::new("socket.io", &root())
 }
@@ -35,7 +39,7 @@ fn older_requests_name_one_socket_and_one_room() {
     let ClusterBody::SocketsJoin { options, rooms } = request(join).expect("a request").body else {
         panic!("it joins");
     };
-    assert_eq!((&*options.rooms, &*rooms), (&["abc".into()][..], &["a".into()][..]));
+    assert_eq!((&*options.rooms, &*rooms), (&[room("abc")][..], &[room("a")][..]));
     let disconnect = r#"{"requestId":"r","type":4,"sid":"abc","close":true}"#;
     let body = request(disconnect).expect("a request").body;
     assert!(matches!(body, ClusterBody::DisconnectSockets { close: true, .. }));
@@ -52,7 +56,7 @@ fn requests_of_the_classic_adapter_that_we_do_not_make_are_understood() {
     let ClusterBody::ListSockets { rooms, .. } = body.expect("a request").body else {
         panic!("it asks for sockets");
     };
-    assert_eq!(*rooms, ["a".into(), "1".into()]);
+    assert_eq!(*rooms, [room("a"), room("1")]);
     let id = SocketId::from_entropy([0; 15]);
     let body = ClusterBody::ListSocketsResponse { request: RequestId::new("r"), sockets: vec![id] };
     let written = classic::encode(

@@ -10,8 +10,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use sockeye::Binary;
 use sockeye::cluster::{ClusterBody, ClusterMessage, NodeId};
+use sockeye::{Binary, RoomName};
 use sockeye_redis::wire::streams::Entry;
 use sockeye_redis::wire::{Publication, classic, sharded, streams};
 
@@ -164,11 +164,11 @@ fn check(vector: &Vector, message: &ClusterMessage) {
             assert_eq!(event.json(), json);
         }
         ("number", ClusterBody::Broadcast { options, .. }) => {
-            assert_eq!(*options.rooms, ["7".into()]);
+            assert_eq!(*options.rooms, [RoomName::from("7")]);
         }
         ("rooms", ClusterBody::Broadcast { options, .. }) => {
-            assert_eq!(*options.rooms, ["a".into(), "b".into()]);
-            assert_eq!(*options.except, ["c".into()]);
+            assert_eq!(*options.rooms, [RoomName::from("a"), RoomName::from("b")]);
+            assert_eq!(*options.except, [RoomName::from("c")]);
         }
         ("volatile", ClusterBody::Broadcast { options, .. }) => {
             assert!(options.flags.volatile && !options.flags.compress);
