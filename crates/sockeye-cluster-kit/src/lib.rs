@@ -2,10 +2,32 @@
 //! acknowledgements, requests and failures over several servers and their clients.
 //! Does not know any bus; it is given a way to make them.
 //!
-//! ```ignore
-//! struct Buses(InProcessCluster);
-//! impl sockeye_cluster_kit::Buses for Buses { … }
-//! sockeye_cluster_kit::conformance!(async { Buses(InProcessCluster::new()) });
+//! ```
+//! use sockeye::cluster::{InProcessBus, InProcessCluster};
+//!
+//! struct Buses {
+//!     cluster: InProcessCluster,
+//!     made: Vec<InProcessBus>,
+//! }
+//!
+//! impl sockeye_cluster_kit::Buses for Buses {
+//!     type Bus = InProcessBus;
+//!
+//!     const TELLS_WHO_DIES: bool = true;
+//!
+//!     async fn bus(&mut self) -> InProcessBus {
+//!         self.made.push(self.cluster.bus());
+//!         self.made[self.made.len() - 1].clone()
+//!     }
+//!
+//!     async fn kill(&mut self, index: usize) {
+//!         self.made[index].sever();
+//!     }
+//! }
+//!
+//! sockeye_cluster_kit::conformance!(async {
+//!     Buses { cluster: InProcessCluster::new(), made: Vec::new() }
+//! });
 //! ```
 //!
 //! Each test makes a cluster of its own, so a bus over a shared service needs names of its own in
@@ -37,6 +59,12 @@ pub trait Buses: Send + 'static {
     /// The node with the bus that was made as this one (from 0) dies: it is not heard any more and
     /// does not say so.
     fn kill(&mut self, index: usize) -> impl Future<Output = ()> + Send;
+
+    /// Waits until what the nodes want to hear now is heard: a bus may subscribe to the channel of
+    /// a room a moment after the room is there. Default: it is heard at once.
+    fn settled(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// Makes a test of each check, for the buses that `$make`, a future, makes.

@@ -44,7 +44,12 @@ impl Default for ClassicOptions {
 /// # Ok(())
 /// # }
 /// ```
-pub struct ClassicBus {
+///
+/// Clones are handles to the same one: it is one server's.
+#[derive(Clone)]
+pub struct ClassicBus(Arc<Inner>);
+
+struct Inner {
     redis: Redis,
     commands: Arc<Commands>,
     options: ClassicOptions,
@@ -72,15 +77,22 @@ impl ClassicBus {
     /// With options.
     pub fn with_options(redis: Redis, options: ClassicOptions) -> Self {
         let commands = Arc::new(Commands::new(redis.clone()));
-        Self { redis, commands, options, running: OnceLock::new() }
+        Self(Arc::new(Inner { redis, commands, options, running: OnceLock::new() }))
+    }
+
+    /// Waits until all is heard that the server wants to hear now. Before the first
+    /// connection to Redis nothing is.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time.
+    pub async fn settled(&self) {
+        if let Some(running) = self.0.running.get() {
+            running.subscriber.settled().await;
+        }
     }
 
     fn channels(&self, namespace: &Arc<str>) -> Channels {
-        Channels::new(&self.options.key, namespace)
-    }
-
-    fn running(&self) -> Result<&Running, BusError> {
-        self.running.get().ok_or_else(|| BusError::new("the bus has not been started"))
+        Channels::new(&self.0.options.key, namespace)
     }
 }
 
@@ -97,14 +109,14 @@ fn subscriptions(channels: &Channels, node: &ClusterNode) -> [Subscription; 4] {
 impl ClusterBus for ClassicBus {
     fn start(&self, node: ClusterNode) {
         let ears = Arc::new(Ears { node: node.clone(), channels: RwLock::default() });
-        let (redis, commands) = (self.redis.clone(), self.commands.clone());
+        let (redis, commands) = (self.0.redis.clone(), self.0.commands.clone());
         let subscriber = Subscriber::start(redis, commands, node.id().as_str(), ears.clone());
         // A bus is given to one server.
-        let _ = self.running.set(Running { node, ears, subscriber });
+        let _ = self.0.running.set(Running { node, ears, subscriber });
     }
 
     fn subscribe(&self, namespace: &Arc<str>) {
-        let Some(running) = self.running.get() else { return };
+        let Some(running) = self.0.running.get() else { return };
         let channels = Arc::new(self.channels(namespace));
         let subscriptions = subscriptions(&channels, &running.node);
         let mut known = running.ears.channels.write();
@@ -115,7 +127,7 @@ impl ClusterBus for ClassicBus {
     }
 
     fn unsubscribe(&self, namespace: &Arc<str>) {
-        let Some(running) = self.running.get() else { return };
+        let Some(running) = self.0.running.get() else { return };
         let mut known = running.ears.channels.write();
         for subscription in subscriptions(&self.channels(namespace), &running.node) {
             known.remove(subscription.name());
@@ -125,7 +137,7 @@ impl ClusterBus for ClassicBus {
 
     fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BusFuture<'a, Result<Offsets, BusError>> {
         Box::pin(async move {
-            let specific = self.options.publish_on_specific_response_channel;
+            let specific = self.0.options.publish_on_specific_response_channel;
             let mut commands = Pipeline::new();
             for Envelope { to, message } in batch {
                 let channels = self.channels(&message.namespace);
@@ -134,7 +146,7 @@ impl ClusterBus for ClassicBus {
                 let publication = publication.map_err(BusError::new)?;
                 commands.cmd("PUBLISH").arg(publication.channel).arg(publication.payload);
             }
-            self.commands.run(&commands).await.map_err(BusError::new)?;
+            self.0.commands.run(&commands).await.map_err(BusError::new)?;
             Ok(Vec::new())
         })
     }
@@ -142,7 +154,7 @@ impl ClusterBus for ClassicBus {
     fn nodes<'a>(&'a self, namespace: &'a Arc<str>) -> BusFuture<'a, Result<Nodes, BusError>> {
         Box::pin(async move {
             let channels = self.channels(namespace);
-            let count = count(&self.commands, "NUMSUB", channels.request()).await?;
+            let count = count(&self.0.commands, "NUMSUB", channels.request()).await?;
             // This one is among them while it hears.
             Ok(Nodes::Count(count.saturating_sub(1)))
         })
@@ -150,10 +162,10 @@ impl ClusterBus for ClassicBus {
 
     fn close(&self) -> BusFuture<'_, ()> {
         Box::pin(async move {
-            if let Ok(running) = self.running() {
+            if let Some(running) = self.0.running.get() {
                 running.subscriber.close();
             }
-            self.commands.close().await;
+            self.0.commands.close().await;
         })
     }
 }
@@ -179,8 +191,8 @@ impl Listener for Ears {
 impl fmt::Debug for ClassicBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClassicBus")
-            .field("redis", &self.redis)
-            .field("options", &self.options)
+            .field("redis", &self.0.redis)
+            .field("options", &self.0.options)
             .finish_non_exhaustive()
     }
 }

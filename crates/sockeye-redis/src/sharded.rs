@@ -49,7 +49,12 @@ impl Default for ShardedOptions {
 /// # Ok(())
 /// # }
 /// ```
-pub struct ShardedBus {
+///
+/// Clones are handles to the same one: it is one server's.
+#[derive(Clone)]
+pub struct ShardedBus(Arc<Inner>);
+
+struct Inner {
     redis: Redis,
     commands: Arc<Commands>,
     options: ShardedOptions,
@@ -77,16 +82,27 @@ impl ShardedBus {
     /// With options.
     pub fn with_options(redis: Redis, options: ShardedOptions) -> Self {
         let commands = Arc::new(Commands::new(redis.clone()));
-        Self { redis, commands, options, running: OnceLock::new() }
+        Self(Arc::new(Inner { redis, commands, options, running: OnceLock::new() }))
+    }
+
+    /// Waits until all is heard that the server wants to hear now. A room's channel is subscribed
+    /// to a moment after the room is there; before its first connection nothing is.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time.
+    pub async fn settled(&self) {
+        if let Some(running) = self.0.running.get() {
+            running.subscriber.settled().await;
+        }
     }
 
     fn channels(&self, namespace: &str) -> Channels {
-        let ShardedOptions { channel_prefix, subscription_mode } = &self.options;
+        let ShardedOptions { channel_prefix, subscription_mode } = &self.0.options;
         Channels::new(channel_prefix, namespace, *subscription_mode)
     }
 
     fn want(&self, namespace: &Arc<str>, channels: impl IntoIterator<Item = String>) {
-        let Some(running) = self.running.get() else { return };
+        let Some(running) = self.0.running.get() else { return };
         for channel in channels {
             let mut known = running.ears.namespaces.write();
             known.entry(channel.clone()).or_insert_with(|| (namespace.clone(), 0)).1 += 1;
@@ -96,7 +112,7 @@ impl ShardedBus {
     }
 
     fn unwant(&self, channels: impl IntoIterator<Item = String>) {
-        let Some(running) = self.running.get() else { return };
+        let Some(running) = self.0.running.get() else { return };
         for channel in channels {
             let mut known = running.ears.namespaces.write();
             if let Some((_, count)) = known.get_mut(&channel) {
@@ -112,7 +128,7 @@ impl ShardedBus {
 
     /// The channels of a namespace, without those of its rooms.
     fn own_channels(&self, namespace: &str) -> Option<[String; 2]> {
-        let running = self.running.get()?;
+        let running = self.0.running.get()?;
         let channels = self.channels(namespace);
         Some([channels.common().to_owned(), channels.node(running.node.id())])
     }
@@ -121,14 +137,14 @@ impl ShardedBus {
 impl ClusterBus for ShardedBus {
     fn start(&self, node: ClusterNode) {
         let ears = Arc::new(Ears { node: node.clone(), namespaces: RwLock::default() });
-        let (redis, commands) = (self.redis.clone(), self.commands.clone());
+        let (redis, commands) = (self.0.redis.clone(), self.0.commands.clone());
         let subscriber = Subscriber::start(redis, commands, node.id().as_str(), ears.clone());
         // A bus is given to one server.
-        let _ = self.running.set(Running { node, ears, subscriber });
+        let _ = self.0.running.set(Running { node, ears, subscriber });
     }
 
     fn room_interest(&self) -> RoomInterest {
-        match self.options.subscription_mode {
+        match self.0.options.subscription_mode {
             SubscriptionMode::Static => RoomInterest::None,
             SubscriptionMode::Dynamic => RoomInterest::Named,
             SubscriptionMode::DynamicPrivate => RoomInterest::All,
@@ -159,7 +175,7 @@ impl ClusterBus for ShardedBus {
                 let publication = encode(message, to.as_ref(), &channels).map_err(BusError::new)?;
                 commands.cmd("SPUBLISH").arg(publication.channel).arg(publication.payload);
             }
-            self.commands.run(&commands).await.map_err(BusError::new)?;
+            self.0.commands.run(&commands).await.map_err(BusError::new)?;
             Ok(Vec::new())
         })
     }
@@ -167,7 +183,7 @@ impl ClusterBus for ShardedBus {
     fn nodes<'a>(&'a self, namespace: &'a Arc<str>) -> BusFuture<'a, Result<Nodes, BusError>> {
         Box::pin(async move {
             let channels = self.channels(namespace);
-            let count = count(&self.commands, "SHARDNUMSUB", channels.common()).await?;
+            let count = count(&self.0.commands, "SHARDNUMSUB", channels.common()).await?;
             // This one is among them while it hears.
             Ok(Nodes::Count(count.saturating_sub(1)))
         })
@@ -175,10 +191,10 @@ impl ClusterBus for ShardedBus {
 
     fn close(&self) -> BusFuture<'_, ()> {
         Box::pin(async move {
-            if let Some(running) = self.running.get() {
+            if let Some(running) = self.0.running.get() {
                 running.subscriber.close();
             }
-            self.commands.close().await;
+            self.0.commands.close().await;
         })
     }
 }
@@ -201,8 +217,8 @@ impl Listener for Ears {
 impl fmt::Debug for ShardedBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShardedBus")
-            .field("redis", &self.redis)
-            .field("options", &self.options)
+            .field("redis", &self.0.redis)
+            .field("options", &self.0.options)
             .finish_non_exhaustive()
     }
 }

@@ -9,14 +9,14 @@
 //!        the connection is lost, or a probe does not come back in time
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, PushInfo, PushKind, RedisResult, Value};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::redis::{Commands, Redis};
@@ -61,11 +61,20 @@ pub(crate) struct Subscriber(Arc<Inner>);
 
 struct Inner {
     redis: Redis,
-    /// Those that are wanted, and by how many.
-    wanted: Mutex<BTreeMap<Subscription, usize>>,
+    wanted: Mutex<Wanted>,
     /// Something has changed: what is wanted, the connection, or the last probe that came back.
     changed: Notify,
     state: Mutex<State>,
+    /// The version of what is wanted that is heard; it stays when nothing is heard any more.
+    heard: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Wanted {
+    /// By how many.
+    subscriptions: BTreeMap<Subscription, usize>,
+    /// How often it has changed.
+    version: u64,
 }
 
 #[derive(Default)]
@@ -93,6 +102,7 @@ impl Subscriber {
             wanted: Mutex::default(),
             changed: Notify::new(),
             state: Mutex::default(),
+            heard: watch::channel(0).0,
         });
         let probe = format!("sockeye-probe#{name}");
         listener.set_hearing(false);
@@ -102,20 +112,33 @@ impl Subscriber {
 
     /// It is heard from now on, as soon as that can be.
     pub(crate) fn want(&self, subscription: Subscription) {
-        *self.0.wanted.lock().entry(subscription).or_default() += 1;
-        self.0.changed.notify_one();
+        let mut wanted = self.0.wanted.lock();
+        let count = wanted.subscriptions.entry(subscription).or_default();
+        *count += 1;
+        if *count == 1 {
+            wanted.version += 1;
+            self.0.changed.notify_one();
+        }
     }
 
     /// It need not be heard any more, unless others want it.
     pub(crate) fn unwant(&self, subscription: &Subscription) {
         let mut wanted = self.0.wanted.lock();
-        if let Some(count) = wanted.get_mut(subscription) {
-            *count -= 1;
-            if *count == 0 {
-                wanted.remove(subscription);
-            }
+        let Some(count) = wanted.subscriptions.get_mut(subscription) else { return };
+        *count -= 1;
+        if *count == 0 {
+            wanted.subscriptions.remove(subscription);
+            wanted.version += 1;
+            self.0.changed.notify_one();
         }
-        self.0.changed.notify_one();
+    }
+
+    /// Waits until all that is wanted now is subscribed to.
+    pub(crate) async fn settled(&self) {
+        let version = self.0.wanted.lock().version;
+        let mut heard = self.0.heard.subscribe();
+        // The sender lives as long as this.
+        let _ = heard.wait_for(|heard| *heard >= version).await;
     }
 
     /// Nothing is heard any more.
@@ -185,18 +208,21 @@ impl Session<'_> {
         let connecting = self.inner.redis.connect(pushed, Some(PROBE_TIMEOUT));
         let mut connection = connecting.await.map_err(|error| error.to_string())?;
         let own = Subscription::Channel(self.probe.to_owned());
-        let mut active = BTreeMap::new();
+        let mut active = BTreeSet::new();
         loop {
-            let mut wanted = self.inner.wanted.lock().clone();
-            wanted.insert(own.clone(), 1);
-            let is_new = reconcile(&mut connection, &mut active, wanted)
-                .await
-                .map_err(|error| error.to_string())?;
-            if !*was_hearing || is_new {
+            let (mut wanted, version) = {
+                let wanted = self.inner.wanted.lock();
+                (wanted.subscriptions.keys().cloned().collect::<BTreeSet<_>>(), wanted.version)
+            };
+            wanted.insert(own.clone());
+            let reconciled = reconcile(&mut connection, &mut active, wanted).await;
+            reconciled.map_err(|error| error.to_string())?;
+            if !*was_hearing {
                 self.prove().await?;
                 *was_hearing = true;
                 listener.set_hearing(true);
             }
+            self.inner.heard.send_replace(version);
             // What changes during this is seen at once: it leaves a permit.
             let is_idle = timeout(PROBE_INTERVAL, self.inner.changed.notified()).await.is_err();
             if self.is_closed() {
@@ -294,29 +320,25 @@ fn receiver(
     }
 }
 
-/// Subscribes to what is wanted and gives up the rest; whether anything is new.
+/// Subscribes to what is wanted and gives up the rest.
 async fn reconcile(
     connection: &mut MultiplexedConnection,
-    active: &mut BTreeMap<Subscription, usize>,
-    wanted: BTreeMap<Subscription, usize>,
-) -> RedisResult<bool> {
-    let mut commands = Vec::new();
-    let gone = active.keys().filter(|have| !wanted.contains_key(have));
-    commands.extend(gone.map(|subscription| (subscription.unsubscribe(), subscription)));
-    let before = commands.len();
-    let new = wanted.keys().filter(|wish| !active.contains_key(wish));
-    commands.extend(new.map(|subscription| (subscription.subscribe(), subscription)));
-    let is_new = commands.len() > before;
+    active: &mut BTreeSet<Subscription>,
+    wanted: BTreeSet<Subscription>,
+) -> RedisResult<()> {
+    let gone = active.difference(&wanted).map(|gone| (gone.unsubscribe(), gone.name()));
+    let new = wanted.difference(active).map(|new| (new.subscribe(), new.name()));
+    let commands: Vec<_> = gone.chain(new).collect();
     for batch in commands.chunks(BATCH) {
         let mut pipeline = Pipeline::new();
-        for (command, subscription) in batch {
+        for (command, name) in batch {
             // One channel each: in a cluster each may have another slot.
-            pipeline.cmd(command).arg(subscription.name());
+            pipeline.cmd(command).arg(name);
         }
         connection.req_packed_commands(&pipeline, 0, batch.len()).await?;
     }
     *active = wanted;
-    Ok(is_new)
+    Ok(())
 }
 
 impl Subscription {

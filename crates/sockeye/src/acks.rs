@@ -42,7 +42,7 @@ struct Asked(Mutex<State>);
 struct State {
     /// Those who have not answered. Ordered, so that those who never do are told in one order.
     pending: BTreeSet<SocketId>,
-    /// `None` when everything has been said.
+    /// `None` when the question has been sent and everything has been said.
     answers: Option<mpsc::UnboundedSender<Answer>>,
 }
 
@@ -55,20 +55,22 @@ impl AckTable {
         limit: Duration,
         send: impl FnOnce(&mut dyn FnMut(SocketId)),
     ) -> Acks<T> {
+        let (mut acks, question) = self.prepare(id, limit);
+        acks.count = question.send(send);
+        acks
+    }
+
+    /// As [`ask`](Self::ask), where the question is sent later. Until then there is no end.
+    pub(crate) fn prepare<T>(&self, id: u64, limit: Duration) -> (Acks<T>, Question) {
         let (sender, answers) = mpsc::unbounded_channel();
         let asked = Arc::new(Asked::default());
-        let count = {
-            let mut state = asked.0.lock();
-            self.0.lock().insert(id, asked.clone());
-            send(&mut |socket| {
-                state.pending.insert(socket);
-            });
-            state.answers = (!state.pending.is_empty()).then_some(sender);
-            state.pending.len()
-        };
+        asked.0.lock().answers = Some(sender);
+        self.0.lock().insert(id, asked.clone());
+        let question = Question(asked.clone());
         let timer = Box::pin(tokio::time::sleep(limit));
         let entry = Entry { table: self.clone(), id, asked };
-        Acks { entry, count, answers, remote: None, timer, overdue: Vec::new(), types: PhantomData }
+        let (remote, overdue) = (None, Vec::new());
+        (Acks { entry, count: 0, answers, remote, timer, overdue, types: PhantomData }, question)
     }
 
     /// An answer came from a socket. One that was not asked, or has answered, is passed over.
@@ -89,6 +91,36 @@ impl AckTable {
             table.values().cloned().collect()
         };
         all.iter().for_each(|asked| asked.0.lock().settle(socket, None));
+    }
+}
+
+/// A question that has not been sent.
+pub(crate) struct Question(Arc<Asked>);
+
+impl Question {
+    /// Sends it as [`AckTable::ask`] does. Returns how many were asked.
+    pub(crate) fn send(self, send: impl FnOnce(&mut dyn FnMut(SocketId))) -> usize {
+        let mut count = 0;
+        let mut state = self.0.0.lock();
+        send(&mut |socket| {
+            count += 1;
+            state.pending.insert(socket);
+        });
+        if state.answers.is_none() {
+            // Nobody waits any more.
+            state.pending.clear();
+        }
+        count
+    }
+}
+
+impl Drop for Question {
+    /// It has been sent, or will not be.
+    fn drop(&mut self) {
+        let mut state = self.0.0.lock();
+        if state.pending.is_empty() {
+            state.answers = None;
+        }
     }
 }
 
@@ -193,7 +225,7 @@ impl<T> Acks<T> {
             if let Some((socket, error)) = self.overdue.pop() {
                 return Poll::Ready(Some((socket, Err(error))));
             }
-            if self.remote.is_none() && self.entry.asked.0.lock().pending.is_empty() {
+            if self.remote.is_none() && self.entry.asked.0.lock().answers.is_none() {
                 // An answer may have come between the two looks.
                 return self.answers.poll_recv(cx).map(|last| last.map(named));
             }

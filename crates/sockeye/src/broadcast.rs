@@ -140,17 +140,19 @@ impl Broadcast {
 
     /// Asks this node's members for acknowledgements; `packet` has the id.
     pub(crate) fn ask_here<T>(&self, id: u64, packet: &EncodedPacket, limit: Duration) -> Acks<T> {
-        self.namespace.acks().ask(id, limit, |ask| {
-            let Some(packet) = self.encode(packet) else { return };
-            gather::with_list(|list| {
-                self.namespace.rooms().for_each(&self.selection, |id, peer| {
-                    match peer.push_listed(&packet, &self.way, list) {
-                        Pushed::Queued | Pushed::First | Pushed::WakeTask => ask(*id),
-                        Pushed::Dropped | Pushed::Full | Pushed::Overflowed | Pushed::Closed => {}
-                    }
-                });
+        self.namespace.acks().ask(id, limit, |ask| self.push_question(packet, ask))
+    }
+
+    fn push_question(&self, packet: &EncodedPacket, ask: &mut dyn FnMut(SocketId)) {
+        let Some(packet) = self.encode(packet) else { return };
+        gather::with_list(|list| {
+            self.namespace.rooms().for_each(&self.selection, |id, peer| {
+                match peer.push_listed(&packet, &self.way, list) {
+                    Pushed::Queued | Pushed::First | Pushed::WakeTask => ask(*id),
+                    Pushed::Dropped | Pushed::Full | Pushed::Overflowed | Pushed::Closed => {}
+                }
             });
-        })
+        });
     }
 
     /// The packet as clients have it. Only an application's parser, or JSON that is none, fails.
@@ -223,9 +225,11 @@ impl TimedBroadcast {
         let id = namespace.next_ack_id();
         let packet = EncodedPacket::event(namespace.name(), Some(id), &name, &args)?;
         self.broadcast.show(&name, &packet);
-        let asked_nodes = self.broadcast.ask_other_nodes(&packet, self.limit);
+        if namespace.link().is_some() {
+            return Ok(self.broadcast.ask_all_nodes(id, packet, self.limit));
+        }
         let packet = namespace.config().parser.encode(packet)?;
-        Ok(self.broadcast.ask_here(id, &packet, self.limit).with_nodes(asked_nodes))
+        Ok(self.broadcast.ask_here(id, &packet, self.limit))
     }
 
     /// As [`Broadcast::fetch_sockets`], within this limit.

@@ -9,19 +9,38 @@ use sockeye_redis::{
 use crate::server::{Proxy, RedisServer};
 
 /// Buses on a Redis of their own, each through a proxy that can be cut.
-struct Made<F> {
+struct Made<B, F> {
     server: RedisServer,
     proxies: Vec<Proxy>,
+    buses: Vec<B>,
     make: F,
 }
 
-impl<F> Made<F> {
+impl<B, F> Made<B, F> {
     async fn with(make: F) -> Self {
-        Self { server: RedisServer::start().await, proxies: Vec::new(), make }
+        let server = RedisServer::start().await;
+        Self { server, proxies: Vec::new(), buses: Vec::new(), make }
     }
 }
 
-impl<B: ClusterBus, F: Fn(Redis) -> B + Send + 'static> Buses for Made<F> {
+/// A bus that subscribes a moment after it is told to.
+trait Settling: ClusterBus + Clone {
+    fn settled(&self) -> impl Future<Output = ()> + Send;
+}
+
+impl Settling for ClassicBus {
+    fn settled(&self) -> impl Future<Output = ()> + Send {
+        self.settled()
+    }
+}
+
+impl Settling for ShardedBus {
+    fn settled(&self) -> impl Future<Output = ()> + Send {
+        self.settled()
+    }
+}
+
+impl<B: Settling, F: Fn(Redis) -> B + Send + Sync + 'static> Buses for Made<B, F> {
     type Bus = B;
 
     const TELLS_WHO_DIES: bool = false;
@@ -30,11 +49,19 @@ impl<B: ClusterBus, F: Fn(Redis) -> B + Send + 'static> Buses for Made<F> {
         let proxy = Proxy::to(self.server.address()).await;
         let redis = Redis::open(&proxy.url()).expect("a URL");
         self.proxies.push(proxy);
-        (self.make)(redis)
+        let bus = (self.make)(redis);
+        self.buses.push(bus.clone());
+        bus
     }
 
     async fn kill(&mut self, index: usize) {
         self.proxies[index].cut();
+    }
+
+    async fn settled(&self) {
+        for bus in &self.buses {
+            bus.settled().await;
+        }
     }
 }
 

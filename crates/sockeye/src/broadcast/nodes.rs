@@ -6,8 +6,10 @@ use std::time::Duration;
 use sockeye_proto::socket::EncodedPacket;
 
 use super::{Broadcast, IntoRooms};
+use crate::acks::Acks;
 use crate::cluster::{
-    Answer, Asked, BroadcastOptions, ClusterBody, ClusterEvent, Incomplete, RemoteSocket, incoming,
+    Answer, BroadcastOptions, ClusterBody, ClusterEvent, Delivery, Incomplete, RemoteSocket,
+    incoming,
 };
 use crate::rooms::RoomName;
 
@@ -122,14 +124,34 @@ impl Broadcast {
         }
     }
 
-    /// Asks the clients of the other nodes; `packet` has an acknowledgement id of this node.
-    pub(super) fn ask_other_nodes(&self, packet: &EncodedPacket, limit: Duration) -> Option<Asked> {
-        let link = self.namespace.link().filter(|_| !self.is_local)?;
-        Some(link.ask(&self.namespace.name_shared(), |request| ClusterBody::Broadcast {
+    /// Asks the members on all nodes; `packet` has the id of this node's question.
+    pub(super) fn ask_all_nodes<T>(
+        &self,
+        id: u64,
+        packet: EncodedPacket,
+        limit: Duration,
+    ) -> Acks<T> {
+        let Some(link) = self.namespace.link() else { return self.ask_here(id, &packet, limit) };
+        let name = self.namespace.name_shared();
+        let body = |request| ClusterBody::Broadcast {
             event: ClusterEvent::of(packet.clone()),
             options: self.options(Some(limit)),
             request: Some(request),
-        }))
+        };
+        if !link.has_log() {
+            let remote = (!self.is_local).then(|| link.ask(&name, body));
+            return self.ask_here(id, &packet, limit).with_nodes(remote);
+        }
+        let (acks, question) = self.namespace.acks().prepare(id, limit);
+        let (this, question_packet) = (self.clone(), packet.clone());
+        let delivery: Delivery = Box::new(move |_| {
+            question.send(|ask| this.push_question(&question_packet, ask));
+        });
+        if self.is_local {
+            link.then(delivery);
+            return acks;
+        }
+        acks.with_nodes(Some(link.ask_then(&name, body, Some(delivery))))
     }
 
     pub(super) async fn fetch_within(

@@ -34,7 +34,7 @@ pub(super) fn handle(server: &Server, message: ClusterMessage, offset: Option<&s
     match message.body {
         ClusterBody::InitialHeartbeat | ClusterBody::Heartbeat | ClusterBody::Leave => {}
         ClusterBody::Broadcast { event, options, request: None } => {
-            here.broadcast(&event, options, offset);
+            here.broadcast(&event, options, offset.filter(|_| here.link.has_log()));
         }
         ClusterBody::Broadcast { event, options, request: Some(request) } => {
             here.ask_clients(&event, options, request, sender);

@@ -42,6 +42,7 @@ pub(crate) struct Link {
     /// The time of the next deadline may have changed.
     changed: Arc<Notify>,
     has_log: bool,
+    has_heartbeats: bool,
     config: ClusterConfig,
     /// Turns true when the bus is closed.
     is_closed: watch::Sender<bool>,
@@ -51,12 +52,14 @@ impl Link {
     /// Begins to listen.
     pub(crate) fn new(bus: Arc<dyn ClusterBus>, config: ClusterConfig) -> Self {
         let node = ClusterNode::new();
-        let state = Arc::new(Mutex::new(Cluster::new(bus.presence())));
+        let state = Cluster::new(bus.presence());
+        let has_heartbeats = state.has_heartbeats();
+        let state = Arc::new(Mutex::new(state));
         let queue = Arc::new(Queue::new(config.queue_bytes_max));
         let has_log = bus.has_log();
         bus.start(node.clone());
         let (changed, (is_closed, _)) = (Arc::default(), watch::channel(false));
-        Self { bus, node, state, queue, changed, has_log, config, is_closed }
+        Self { bus, node, state, queue, changed, has_log, has_heartbeats, config, is_closed }
     }
 
     /// Begins to speak, for this server: tasks of their own publish and keep the time until the
@@ -138,7 +141,7 @@ impl Link {
         body: ClusterBody,
         delivery: Option<Delivery>,
     ) {
-        if to.is_none() {
+        if self.has_heartbeats && to.is_none() {
             self.state.lock().handle_said(namespace, now());
         }
         let message = self.message(namespace, body);
@@ -156,15 +159,21 @@ impl Link {
         namespace: &Arc<str>,
         body: impl FnOnce(RequestId) -> ClusterBody,
     ) -> Asked {
+        self.ask_then(namespace, body, None)
+    }
+
+    /// As [`ask`](Self::ask), with what is done here when it has been said, or cannot be.
+    pub(crate) fn ask_then(
+        &self,
+        namespace: &Arc<str>,
+        body: impl FnOnce(RequestId) -> ClusterBody,
+        delivery: Option<Delivery>,
+    ) -> Asked {
         let id = RequestId::new(super::random_id());
         let (waiter, answers) = mpsc::unbounded_channel();
-        let knows_nodes = {
-            let mut state = self.state.lock();
-            state.begin(&id, namespace, waiter);
-            state.has_heartbeats()
-        };
-        self.say(namespace, body(id.clone()));
-        if !knows_nodes {
+        self.state.lock().begin(&id, namespace, waiter);
+        self.put(namespace, None, body(id.clone()), delivery);
+        if !self.has_heartbeats {
             let counting =
                 count(self.bus.clone(), self.state.clone(), id.clone(), namespace.clone());
             let (changed, limit) = (self.changed.clone(), self.config.publish_timeout);

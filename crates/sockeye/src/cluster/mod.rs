@@ -55,6 +55,7 @@ pub use message::{
     SocketDetails,
 };
 pub use node::ClusterNode;
+pub(crate) use queue::Delivery;
 pub use remote::{HandshakeDetails, RemoteEmitter, RemoteSocket};
 pub use sockeye_proto::socket::Violation;
 

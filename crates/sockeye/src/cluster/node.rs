@@ -52,7 +52,9 @@ impl ClusterNode {
         self.receive_logged(message, None);
     }
 
-    /// As [`receive`](Self::receive), with the offset of the message in the bus's log.
+    /// As [`receive`](Self::receive), with the offset of the message in the bus's log
+    /// ([`ClusterBus::has_log`](super::ClusterBus::has_log)): clients get it behind the arguments
+    /// of a broadcast.
     ///
     /// # Panics
     /// Outside a tokio runtime.

@@ -18,7 +18,7 @@ const BATCH_LEN_MAX: usize = 256;
 const MESSAGE_BYTES: usize = 256;
 
 /// Delivers a broadcast to this node's own sockets, with its offset if it has one.
-pub(super) type Delivery = Box<dyn FnOnce(Option<&str>) + Send>;
+pub(crate) type Delivery = Box<dyn FnOnce(Option<&str>) + Send>;
 
 #[derive(Default)]
 pub(super) struct Queue {

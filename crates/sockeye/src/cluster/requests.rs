@@ -179,7 +179,7 @@ impl<W> Request<W> {
         match (part, asked) {
             (Part::Client, Some(asked)) => {
                 *asked -= 1;
-                *asked >= 0 || sender.is_none()
+                *asked >= 0
             }
             (Part::Client, None) => false,
             (Part::Node { clients }, _) => {

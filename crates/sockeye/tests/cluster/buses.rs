@@ -6,7 +6,7 @@ use std::time::Duration;
 use sockeye::RoomName;
 use sockeye::cluster::{
     BusError, BusFuture, ClusterBody, ClusterBus, ClusterNode, Envelope, InProcessBus,
-    InProcessCluster, Nodes, Offsets, RoomInterest,
+    InProcessCluster, Nodes, Offsets, Presence, RoomInterest,
 };
 use sockeye_cluster_kit::Buses;
 use tokio::sync::Notify;
@@ -183,11 +183,23 @@ impl ClusterBus for Wrapped {
 pub(crate) struct Tapped {
     inner: InProcessBus,
     node: Arc<Mutex<Option<ClusterNode>>>,
+    said: Arc<Mutex<Vec<Envelope>>>,
+    has_log: bool,
 }
 
 impl Tapped {
     pub(crate) fn new(cluster: &InProcessCluster) -> Self {
-        Self { inner: cluster.bus(), node: Arc::default() }
+        let (node, said) = Default::default();
+        Self { inner: cluster.bus(), node, said, has_log: false }
+    }
+
+    pub(crate) fn with_log(cluster: &InProcessCluster) -> Self {
+        Self { has_log: true, ..Self::new(cluster) }
+    }
+
+    /// What the node has said.
+    pub(crate) fn said(&self) -> Vec<Envelope> {
+        self.said.lock().expect("no holder panics").clone()
     }
 
     pub(crate) fn node(&self) -> ClusterNode {
@@ -201,6 +213,14 @@ impl ClusterBus for Tapped {
         self.inner.start(node);
     }
 
+    fn presence(&self) -> Presence {
+        self.inner.presence()
+    }
+
+    fn has_log(&self) -> bool {
+        self.has_log
+    }
+
     fn subscribe(&self, namespace: &Arc<str>) {
         self.inner.subscribe(namespace);
     }
@@ -210,6 +230,7 @@ impl ClusterBus for Tapped {
     }
 
     fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BusFuture<'a, Result<Offsets, BusError>> {
+        self.said.lock().expect("no holder panics").extend_from_slice(batch);
         self.inner.publish(batch)
     }
 

@@ -1,11 +1,15 @@
 //! A bus with a log: offsets behind the arguments, and nothing delivered out of its order.
 
+use std::time::Duration;
+
 use serde_json::json;
-use sockeye::Server;
-use sockeye::cluster::InProcessCluster;
+use sockeye::cluster::{
+    BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessage, InProcessCluster, NodeId,
+};
+use sockeye::{AckError, Server};
 use sockeye_cluster_kit::{Client, until};
 
-use crate::buses::{Mode, Wrapped};
+use crate::buses::{Mode, Tapped, Wrapped};
 
 #[tokio::test]
 async fn what_is_logged_has_its_offset_and_its_place() {
@@ -27,12 +31,23 @@ async fn what_is_logged_has_its_offset_and_its_place() {
     io.emit("last", ()).expect("sent");
     io.broadcast().sockets_join("room");
     io.to("room").emit("in the room", ()).expect("sent");
+    let limit = Duration::from_secs(600);
+    let acks = io.to("room").timeout(limit).emit_with_ack::<u8>("ask", ()).expect("sent");
+    let local = io.broadcast().local().timeout(limit).emit_with_ack::<u8>("local ask", ());
+    let local = local.expect("sent");
     io.broadcast().disconnect_sockets(false);
     io.emit("too late", ()).expect("sent");
     bus.set(Mode::Work);
     client.expect(json!(["last", "5-0"])).await;
     client.expect(json!(["in the room", "6-0"])).await;
+    let question = client.expect(json!(["ask"])).await;
+    client.answer(&question, "[7]").await;
+    client.expect(json!(["local ask"])).await;
     assert_eq!(client.next().await, None);
+    let gone = local.collect().await.failures;
+    assert!(matches!(gone[..], [(Some(_), AckError::Disconnected)]), "{gone:?}");
+    let asked = acks.collect().await;
+    assert_eq!(asked.answers.len() + asked.failures.len(), 1, "it was asked");
 }
 
 #[tokio::test]
@@ -58,12 +73,8 @@ async fn h74_without_the_log_it_is_delivered_without_an_offset() {
 
 #[tokio::test]
 async fn what_another_node_has_logged_has_its_offset() {
-    use sockeye::cluster::{
-        BroadcastOptions, ClusterBody, ClusterBus, ClusterEvent, ClusterMessage, NodeId,
-    };
-
     let cluster = InProcessCluster::new();
-    let bus = crate::buses::Tapped::new(&cluster);
+    let bus = Tapped::with_log(&cluster);
     let io = Server::builder().cluster(bus.clone()).build();
     let mut client = Client::join(&io).await;
     let node = bus.node();
@@ -79,5 +90,4 @@ async fn what_another_node_has_logged_has_its_offset() {
     node.receive_logged(message(node.id().as_str(), false), Some("3-2"));
     node.receive_logged(message("another", true), Some("3-3"));
     client.expect(json!(["e", 7])).await;
-    assert!(!bus.has_log());
 }

@@ -4,6 +4,7 @@
 mod buses;
 mod failing;
 mod log;
+mod messages;
 mod rooms;
 
 mod known {
