@@ -88,6 +88,7 @@ mod address;
 mod admission;
 mod broadcast;
 mod builder;
+pub mod cluster;
 mod config;
 mod conflation;
 mod connection;
@@ -114,7 +115,9 @@ mod reason;
 mod recovery;
 mod registry;
 mod reply;
+mod room_events;
 mod rooms;
+mod sequence;
 mod server;
 mod service;
 mod socket;
@@ -123,6 +126,8 @@ pub use acks::{Acks, CollectedAcks};
 pub use address::{ClientAddress, PeerAddr};
 pub use broadcast::{Broadcast, IntoRooms, TimedBroadcast};
 pub use builder::ServerBuilder;
+pub use cluster::server_side::ServerSideEvent;
+pub use cluster::{RemoteEmitter, RemoteSocket};
 pub use config::{HttpCompression, OutboxPolicy};
 pub use cookie::{CookiePriority, SameSite, SessionCookie};
 pub use cors::Cors;
@@ -143,6 +148,7 @@ pub use parent::{NamespaceRequest, ParentBroadcast, ParentNamespace, PatternErro
 pub use reason::{CloseDescription, DisconnectReason};
 pub use recovery::ConnectionStateRecovery;
 pub use reply::{AckTarget, IntoAdmission, IntoReply, IntoVerdict, Reply};
+pub use room_events::RoomEvent;
 pub use rooms::RoomName;
 pub use server::Server;
 pub use service::{NotFound, ResponseFuture, SocketIoLayer, SocketIoService};
@@ -150,6 +156,6 @@ pub use socket::{Emitter, Socket};
 pub use sockeye_proto::SocketId;
 pub use sockeye_proto::engine::Transport;
 pub use sockeye_proto::socket::{
-    ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, ToName,
+    ArgError, ArgsCursor, ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, ToName,
 };
 pub use sockeye_ws::deflate::{Options as PerMessageDeflate, WindowBits};

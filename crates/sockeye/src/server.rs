@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::broadcast::{Broadcast, IntoRooms};
 use crate::builder::ServerBuilder;
+use crate::cluster::{BusError, ClusterHealth, Link};
 use crate::config::Config;
 use crate::connection::{Command, Peer};
 use crate::erased::Listener;
@@ -62,6 +63,15 @@ struct Sessions {
     websockets: usize,
 }
 
+/// A server that may have gone, for what outlives it.
+pub(crate) struct WeakServer(Weak<Inner>);
+
+impl WeakServer {
+    pub(crate) fn upgrade(&self) -> Option<Server> {
+        self.0.upgrade().map(Server)
+    }
+}
+
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("config", self.config()).finish_non_exhaustive()
@@ -84,7 +94,8 @@ impl Server {
         let shared = Arc::new(shared);
         let namespaces = Registry::default();
         let root = namespaces.of("/", |name| Namespace::new(name, shared.clone()));
-        Self(Arc::new(Inner {
+        let link = shared.link.clone();
+        let server = Self(Arc::new(Inner {
             shared,
             namespaces,
             root,
@@ -92,7 +103,11 @@ impl Server {
             admission: Admission::default(),
             is_draining: AtomicBool::new(false),
             ended: Notify::new(),
-        }))
+        }));
+        if let Some(link) = link {
+            link.start(WeakServer(Arc::downgrade(&server.0)));
+        }
+        server
     }
 
     /// The namespace of this name, made if there is none. A missing leading slash is added. Where
@@ -285,7 +300,12 @@ impl Server {
                 ended.await;
             }
         };
-        tokio::time::timeout(limit, all).await.is_ok()
+        let begun = Instant::now();
+        let are_gone = tokio::time::timeout(limit, all).await.is_ok();
+        let Some(link) = self.link() else { return are_gone };
+        link.close(self.namespaces().iter().map(Namespace::name_shared));
+        let limit = limit.saturating_sub(begun.elapsed());
+        are_gone && tokio::time::timeout(limit, link.closed()).await.is_ok()
     }
 
     async fn close_in_batches(&self, over: Duration) {
@@ -314,6 +334,31 @@ impl Server {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.shared.config
+    }
+
+    /// How the link to the cluster is; `None` for a server without one.
+    pub fn cluster_health(&self) -> Option<ClusterHealth> {
+        self.link().map(|link| link.health())
+    }
+
+    /// [`Namespace::node_count`] of `/`.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time.
+    pub async fn node_count(&self) -> Result<usize, BusError> {
+        self.0.root.node_count().await
+    }
+
+    pub(crate) fn link(&self) -> Option<&Arc<Link>> {
+        self.0.shared.link.as_ref()
+    }
+
+    /// The namespace of this name, if there is one.
+    pub(crate) fn find_namespace(&self, name: &str) -> Option<Namespace> {
+        self.0.namespaces.find(name)
     }
 
     /// The namespace `/`.

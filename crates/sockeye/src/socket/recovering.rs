@@ -69,6 +69,8 @@ impl Socket {
         let Some(recovery) = inner.namespace.recovery() else {
             self.push_connect(revision, None);
             self.enter(&joined);
+            drop(joined);
+            inner.namespace.tell_room_events();
             return true;
         };
         let mut recoverable = joined.recoverable.take();
@@ -90,6 +92,8 @@ impl Socket {
             recoverable.membership().forget(&inner.id.as_str().into());
         }
         joined.recoverable = recoverable;
+        drop(joined);
+        inner.namespace.tell_room_events();
         is_admitted
     }
 
