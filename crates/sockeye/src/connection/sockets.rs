@@ -147,8 +147,10 @@ impl Sockets {
                     match made {
                         Some(namespace) => self.open(namespace, auth.as_deref()),
                         None => {
+                            // In one form for clients of both revisions, as in Node.
                             let error = ConnectError::new("Invalid namespace");
-                            self.refuse(&name, &error);
+                            let refusal = EncodedPacket::connect_error(&name, &error.to_json());
+                            self.peer.push(refusal, false);
                             multiplexer.handle_connect_refused(&name);
                         }
                     }
