@@ -3,7 +3,7 @@
 //!
 //! | | written by | module |
 //! |---|---|---|
-//! | classic | `@socket.io/redis-adapter` (`createAdapter`), `@socket.io/redis-emitter` | [`classic`] |
+//! | classic | `@socket.io/redis-adapter` (`createAdapter`), `redis-emitter` | [`classic`] |
 //! | sharded | `@socket.io/redis-adapter` (`createShardedAdapter`) | [`sharded`] |
 //! | streams | `@socket.io/redis-streams-adapter` | [`streams`] |
 //!

@@ -11,11 +11,11 @@
 //! |---|---|---|
 //! | nil | `null` | `null` |
 //! | integers | a number | in the shortest form, unsigned from 0 on |
-//! | float 32, float 64 | a number, without a fraction where it has none; `null` if not finite | float 64, for what is no integer or does not fit 64 bits (notepack writes 2⁶⁴ and above as 0) |
+//! | float 32, float 64 | a number; `null` if not finite | float 64, for what 64 bits do not hold |
 //! | str | text; it must be UTF-8 | text; a lone surrogate becomes U+FFFD |
-//! | bin, ext 0 of any length but 1 and 8 | a placeholder, for an attachment | bin, for a placeholder |
+//! | bin, ext 0 of any length but 1 and 8 | a placeholder | bin |
 //! | map | an object; keys are text or integers | a map |
-//! | ext -1 (timestamp), fixext 8 of type 0 (notepack 2) | the ISO text of a JavaScript `Date` | – |
+//! | ext -1 (timestamp), fixext 8 of type 0 (notepack 2) | the ISO text of a `Date` | – |
 //! | fixext 1 of type 0 (notepack 2: `undefined`) | left out of an object, else `null` | – |
 //! | other ext | `[type, placeholder]`, as notepack has it | – |
 
