@@ -62,8 +62,8 @@ impl Sockets {
     pub(super) fn join_unasked(&mut self, session: &SessionId) {
         let id = SocketId::parse(session.as_str()).expect("ids are of one form");
         let namespace = self.server.enter("/").expect("there is always `/`");
-        let handshake = self.handshake.clone();
-        self.add(Socket::new(id, namespace, self.peer.clone(), handshake, None));
+        let socket = self.new_socket_as(id, namespace, None);
+        self.add(socket);
     }
 
     pub(super) fn handle(&mut self, incoming: Incoming<'_>, cx: &mut Context<'_>) {
@@ -112,8 +112,11 @@ impl Sockets {
     }
 
     fn new_socket(&self, namespace: Namespace, auth: Option<&str>) -> Socket {
-        let (id, handshake) = (self.server.new_socket_id(), self.handshake.clone());
-        Socket::new(id, namespace, self.peer.clone(), handshake, auth)
+        self.new_socket_as(self.server.new_socket_id(), namespace, auth)
+    }
+
+    fn new_socket_as(&self, id: SocketId, namespace: Namespace, auth: Option<&str>) -> Socket {
+        Socket::new(id, namespace, self.peer.clone(), self.handshake.clone(), auth)
     }
 
     fn add(&mut self, socket: Socket) {
@@ -141,8 +144,7 @@ impl Sockets {
                         Some(namespace) => self.open(namespace, auth.as_deref()),
                         None => {
                             let error = ConnectError::new("Invalid namespace");
-                            let refusal = EncodedPacket::connect_error(&name, &error.to_json());
-                            self.peer.push(refusal, false);
+                            self.refuse(&name, &error);
                             multiplexer.handle_connect_refused(&name);
                         }
                     }
@@ -176,6 +178,14 @@ impl Sockets {
         Socket::restored(restored, namespace, peer, handshake, auth)
     }
 
+    fn refuse(&self, namespace: &str, error: &ConnectError) {
+        let json = match self.revision {
+            Revision::V4 => error.to_json(),
+            Revision::V3 => error.to_json_v3(),
+        };
+        self.peer.push(EncodedPacket::connect_error(namespace, &json), false);
+    }
+
     fn forget_wishes(&mut self) {
         for wish in std::mem::take(&mut self.wishes) {
             if let Waits::Session(namespace, _) = wish.waits {
@@ -206,14 +216,11 @@ impl Sockets {
                 Step::Admitted => admitted |= self.admit(at, multiplexer),
                 Step::Refused(error) => {
                     metrics::socket_refused();
-                    let name = slot.socket.namespace().name();
-                    let json = match self.revision {
-                        Revision::V4 => error.to_json(),
-                        Revision::V3 => error.to_json_v3(),
-                    };
-                    self.peer.push(EncodedPacket::connect_error(name, &json), false);
+                    let socket = slot.socket.clone();
+                    let name = socket.namespace().name();
+                    self.refuse(name, &error);
                     multiplexer.handle_connect_refused(name);
-                    slot.socket.refuse();
+                    socket.refuse();
                     self.remove(at);
                 }
                 Step::Gone => self.remove(at),

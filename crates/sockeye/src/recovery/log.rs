@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use sockeye_proto::SocketId;
-use sockeye_proto::socket::{EncodedPacket, UnfinishedEvent};
+use sockeye_proto::socket::EncodedPacket;
 use tokio::time::Instant;
 
 use super::membership::Membership;
@@ -74,7 +74,7 @@ impl Entry {
                 rooms.iter().chain(except).map(|room| room.len()).sum()
             }
         };
-        self.packet.wire().len() + size_of::<Self>() + names
+        self.packet.held_bytes() + size_of::<Self>() + names
     }
 }
 
@@ -92,16 +92,13 @@ impl Log {
         self.head + 1 - self.entries.len() as u64
     }
 
-    /// Gives an event its offset and `deliver`s it; what was delivered is kept.
+    /// Has an event sent with the offset that it gets; what was sent is kept.
     pub(super) fn record<E>(
         &mut self,
-        event: UnfinishedEvent,
         reach: Reach,
-        deliver: impl FnOnce(&EncodedPacket) -> Result<(), E>,
+        send: impl FnOnce(Offset) -> Result<EncodedPacket, E>,
     ) -> Result<(), E> {
-        let offset = Offset { epoch: self.epoch, seq: self.head + 1 };
-        let packet = event.finish_with_offset(offset);
-        deliver(&packet)?;
+        let packet = send(Offset { epoch: self.epoch, seq: self.head + 1 })?;
         self.head += 1;
         let now = Instant::now();
         let entry = Entry { packet, reach, at: now };
@@ -128,6 +125,11 @@ impl Log {
         }
     }
 
+    /// What the events that are kept hold.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -146,8 +148,11 @@ impl Log {
 
     /// Whether everything is here that the client may have missed.
     pub(super) fn is_complete(&self, membership: &Membership, absence: &Absence) -> bool {
-        let matters =
-            |gap: &Gap| gap.seq > absence.known && gap.at + self.limits.notice >= absence.ended_at;
+        let Absence { known, ended_at } = *absence;
+        let matters = |gap: &Gap| {
+            let received = gap.at.checked_add(self.limits.notice);
+            gap.seq > known && received.is_none_or(|received| received >= ended_at)
+        };
         ![self.lost, membership.gap].iter().flatten().any(matters)
     }
 
@@ -169,6 +174,8 @@ impl Log {
 mod tests {
     use std::convert::Infallible;
 
+    use sockeye_proto::socket::UnfinishedEvent;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -181,7 +188,9 @@ mod tests {
     fn record(log: &mut Log, text: &str) {
         let event = UnfinishedEvent::new("/", "e", &text).expect("JSON");
         let reach = Reach::Selection(Selection::default());
-        log.record(event, reach, |_| Ok::<_, Infallible>(())).expect("it is delivered");
+        let sent =
+            log.record(reach, |offset| Ok::<_, Infallible>(event.finish_with_offset(offset)));
+        sent.expect("it is sent");
     }
 
     fn absence(known: u64) -> Absence {
@@ -200,9 +209,8 @@ mod tests {
     async fn offsets_count_what_was_delivered() {
         let mut log = log(100, 10_000);
         record(&mut log, "a");
-        let event = UnfinishedEvent::new("/", "e", &()).expect("JSON");
         let reach = Reach::Socket(SocketId::from_entropy([1; 15]));
-        log.record(event, reach, |_| Err(())).expect_err("it was refused");
+        log.record(reach, |_| Err(())).expect_err("it was refused");
         record(&mut log, "b");
         let all = [r#"2["e","a","abcdefgh-1"]"#, r#"2["e","b","abcdefgh-2"]"#];
         assert_eq!(missed(&log, 0), all);
@@ -224,8 +232,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_let_go_too_early_is_known_to_be_lost() {
-        let len = r#"xx42["e","x","abcdefgh-1"]"#.len() + size_of::<Entry>();
-        for mut log in [log(3, 1 << 20), log(100, 3 * len)] {
+        let mut one = log(1, 1 << 20);
+        record(&mut one, "x");
+        for mut log in [log(3, 1 << 20), log(100, 3 * one.bytes)] {
             (0..5).for_each(|_| record(&mut log, "x"));
             assert_eq!((log.first(), log.head()), (3, 5));
             assert!(!log.is_complete(&membership(), &absence(1)));

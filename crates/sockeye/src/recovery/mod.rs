@@ -22,7 +22,7 @@ use std::time::Duration;
 use indexmap::IndexSet;
 use parking_lot::Mutex;
 use serde::Deserialize;
-use sockeye_proto::socket::{EncodedPacket, UnfinishedEvent};
+use sockeye_proto::socket::EncodedPacket;
 use sockeye_proto::{RecoveryId, SocketId};
 use tokio::time::Instant;
 
@@ -33,9 +33,13 @@ use self::sessions::{MemorySessions, Session, SessionStore};
 use crate::config::Config;
 use crate::extensions::Extensions;
 use crate::handler::BoxFuture;
+use crate::metrics::{self, Recovery as Outcome};
+use crate::outbox;
+use crate::panics;
 use crate::rooms::RoomName;
 
 pub(crate) use self::log::Reach;
+pub(crate) use self::offset::Offset;
 pub use self::options::ConnectionStateRecovery;
 
 /// How often what is too old is looked for, at the least.
@@ -104,11 +108,11 @@ impl Recovery {
     /// `None` where it is off.
     pub(crate) fn new(config: &Config) -> Option<Arc<Self>> {
         let options = config.recovery.clone()?;
-        let notice = config.ping_interval + 3 * config.ping_timeout;
+        let notice = config.ping_interval.saturating_add(config.ping_timeout.saturating_mul(3));
         let limits = LogLimits {
             packets_max: options.packets_max,
             bytes_max: options.packet_bytes_max,
-            age_max: options.max_disconnection_duration + notice,
+            age_max: options.max_disconnection_duration.saturating_add(notice),
             notice,
         };
         let sessions =
@@ -126,15 +130,14 @@ impl Recovery {
         self.options.skip_middlewares
     }
 
-    /// Delivers an event with an offset, and keeps it if it could be delivered. Nothing else is
-    /// recorded meanwhile; `deliver` must not emit, nor join or leave rooms.
+    /// Has an event sent with the offset that it gets, and keeps it if it could be sent. Nothing
+    /// else is recorded meanwhile; `send` must not emit, nor join or leave rooms.
     pub(crate) fn record<E>(
         &self,
-        event: UnfinishedEvent,
         reach: Reach,
-        deliver: impl FnOnce(&EncodedPacket) -> Result<(), E>,
+        send: impl FnOnce(Offset) -> Result<EncodedPacket, E>,
     ) -> Result<(), E> {
-        self.log.lock().record(event, reach, deliver)
+        self.log.lock().record(reach, send)
     }
 
     /// Changes who is in a room, between two events.
@@ -151,21 +154,19 @@ impl Recovery {
     pub(crate) fn restore(self: &Arc<Self>, claim: Claim) -> BoxFuture<Option<Restored>> {
         let recovery = self.clone();
         Box::pin(async move {
-            let session = recovery.sessions.take(claim.id).await?;
-            let Session { id, mut membership, rooms, data, ended_at } = session;
+            let Some(session) = recovery.sessions.take(claim.id).await else {
+                metrics::recovery(Outcome::Unknown);
+                return None;
+            };
+            let Some(absence) = recovery.absence(&claim, &session) else {
+                tracing::debug!(id = ?claim.id, "not recovered: what was missed is not known");
+                metrics::recovery(Outcome::Lost);
+                panics::discard(session);
+                return None;
+            };
+            let Session { id, mut membership, rooms, data, .. } = session;
             let origin = membership.clone();
-            {
-                let log = recovery.log.lock();
-                let known = log.known(claim.offset.as_deref(), membership.start)?;
-                let absence = Absence { known, ended_at };
-                if !log.is_complete(&membership, &absence) {
-                    tracing::debug!(?id, "a session is not recovered: what was missed is lost");
-                    return None;
-                }
-                membership.start = known;
-            }
-            let known = membership.start;
-            let absence = Absence { known, ended_at };
+            membership.start = absence.known;
             let (socket, left_own) = (membership.socket(), !membership.is_in_own());
             let recoverable = Box::new(Recoverable {
                 id,
@@ -180,6 +181,14 @@ impl Recovery {
             });
             Some(Restored { id: socket, left_own, recoverable, rooms, data })
         })
+    }
+
+    /// What the client must be told, if that is all here.
+    fn absence(&self, claim: &Claim, session: &Session) -> Option<Absence> {
+        let log = self.log.lock();
+        let known = log.known(claim.offset.as_deref(), session.membership.start)?;
+        let absence = Absence { known, ended_at: session.ended_at };
+        log.is_complete(&session.membership, &absence).then_some(absence)
     }
 
     /// A socket is admitted between two events: `enter` gets its private id and what it missed,
@@ -202,7 +211,7 @@ impl Recovery {
                 return false;
             }
             for packet in log.missed(membership, absence.known) {
-                bytes += packet.wire().len();
+                bytes += outbox::cost(packet);
                 if bytes > bytes_max {
                     return false;
                 }
@@ -240,12 +249,8 @@ impl Recovery {
     }
 
     /// A socket that was to be recovered has not been admitted: its client may come again.
-    pub(crate) fn put_back(
-        &self,
-        recoverable: &mut Recoverable,
-        data: impl FnOnce() -> Extensions,
-    ) {
-        let Some(origin) = recoverable.origin.take() else { return };
+    pub(crate) fn put_back(&self, recoverable: Recoverable, data: impl FnOnce() -> Extensions) {
+        let Some(origin) = recoverable.origin else { return };
         let Origin { membership, rooms, absence } = *origin;
         let (id, ended_at) = (recoverable.id, absence.ended_at);
         self.sessions.keep(Session { id, membership, rooms, data: data(), ended_at });
@@ -253,7 +258,12 @@ impl Recovery {
 
     /// Whether any socket may be taken up again.
     pub(crate) fn has_sessions(&self) -> bool {
-        self.sessions.sweep(Instant::now())
+        self.sessions.len() > 0
+    }
+
+    /// How many sockets may be taken up again, and the bytes of the events that are kept.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.sessions.len(), self.log.lock().bytes())
     }
 
     /// Whether the caller is to call [`sweep`](Self::sweep) from now on.
@@ -277,7 +287,8 @@ impl Recovery {
             log.trim(now);
             !log.is_empty()
         };
-        self.sessions.sweep(now) || has_events
+        self.sessions.sweep(now);
+        has_events || self.has_sessions()
     }
 }
 
@@ -289,6 +300,11 @@ impl Recoverable {
 
     pub(crate) fn membership(&mut self) -> &mut Membership {
         &mut self.membership
+    }
+
+    /// It is to go on with an earlier one, and has not been admitted yet.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.origin.is_some()
     }
 
     /// It ended so that it may be taken up again.

@@ -7,11 +7,11 @@ const EPOCH_LEN: usize = 8;
 
 /// Tells one log from every other: clients come with what an earlier server told them.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Epoch([u8; EPOCH_LEN]);
+pub(crate) struct Epoch([u8; EPOCH_LEN]);
 
 /// The position behind an event: `<epoch>-<number>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Offset {
+pub(crate) struct Offset {
     pub(super) epoch: Epoch,
     pub(super) seq: u64,
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::membership::Membership;
 use crate::extensions::Extensions;
 use crate::handler::BoxFuture;
+use crate::panics;
 use crate::rooms::RoomName;
 
 /// What is left of a socket that ended.
@@ -38,8 +39,11 @@ pub(super) trait SessionStore: Send + Sync {
     /// none, its time is over, or its socket has not ended.
     fn take(&self, id: RecoveryId) -> BoxFuture<Option<Session>>;
 
-    /// Lets go of those whose time is over. Returns whether this process keeps others.
-    fn sweep(&self, now: Instant) -> bool;
+    /// Lets go of those whose time is over.
+    fn sweep(&self, now: Instant);
+
+    /// How many this process keeps, those of sockets that still end among them.
+    fn len(&self) -> usize;
 }
 
 /// The sessions of one namespace, in memory.
@@ -84,8 +88,8 @@ impl SessionStore for MemorySessions {
             dropped
         };
         self.0.kept.notify_waiters();
-        // What an application put into them may use the server as it is dropped.
-        drop(dropped);
+        // What an application put into them may use the server as it is dropped, and panic.
+        panics::discard(dropped);
     }
 
     fn take(&self, id: RecoveryId) -> BoxFuture<Option<Session>> {
@@ -95,20 +99,24 @@ impl SessionStore for MemorySessions {
                 let kept = inner.kept.notified();
                 if let Some(session) = inner.try_take(id)? {
                     let age = Instant::now().saturating_duration_since(session.ended_at);
-                    return (age < inner.age_max).then_some(*session);
+                    if age < inner.age_max {
+                        return Some(*session);
+                    }
+                    panics::discard(session);
+                    return None;
                 }
                 kept.await;
             }
         })
     }
 
-    fn sweep(&self, now: Instant) -> bool {
-        let (dropped, is_left) = {
-            let mut state = self.0.state.lock();
-            (state.let_go(now, self.0.age_max), !state.sessions.is_empty())
-        };
-        drop(dropped);
-        is_left
+    fn sweep(&self, now: Instant) {
+        let dropped = self.0.state.lock().let_go(now, self.0.age_max);
+        panics::discard(dropped);
+    }
+
+    fn len(&self) -> usize {
+        self.0.state.lock().sessions.len()
     }
 }
 
@@ -175,7 +183,8 @@ mod tests {
     fn is_empty(sessions: &MemorySessions) -> bool {
         let state = sessions.0.state.lock();
         assert_eq!(state.by_end.len(), state.sessions.values().flatten().count());
-        state.sessions.is_empty()
+        drop(state);
+        sessions.len() == 0
     }
 
     #[tokio::test(start_paused = true)]
@@ -211,8 +220,9 @@ mod tests {
         tokio::time::advance(SECOND).await;
         assert!(sessions.take(id(3)).await.is_none());
         sessions.keep(session(5));
-        assert!(sessions.sweep(Instant::now()));
-        assert!(!sessions.sweep(Instant::now() + 10 * SECOND));
+        sessions.sweep(Instant::now());
+        assert!(!is_empty(&sessions));
+        sessions.sweep(Instant::now() + 10 * SECOND);
         assert!(is_empty(&sessions));
     }
 }

@@ -92,7 +92,11 @@ impl<'a> Emitter<'a> {
         if !matches!(self.way, Way::Always) || !socket.is_connected() {
             return socket.push_by(event.finish_without_offset(), &self.way);
         }
-        recovery.record(event, Reach::Socket(socket.id()), |packet| socket.push(packet.clone()))
+        recovery.record(Reach::Socket(socket.id()), |offset| {
+            let packet = event.finish_with_offset(offset);
+            socket.push(packet.clone())?;
+            Ok(packet)
+        })
     }
 
     /// Sends the event `message`; see [`emit`](Self::emit).

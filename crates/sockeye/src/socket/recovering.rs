@@ -13,8 +13,9 @@ use super::{CONNECTED, CONNECTING, Inner, Joined, Socket};
 use crate::connection::Peer;
 use crate::handlers::Handlers;
 use crate::handshake::Handshake;
+use crate::metrics;
 use crate::namespace::Namespace;
-use crate::recovery::Restored;
+use crate::recovery::{Recoverable, Restored};
 
 impl Socket {
     /// Whether it goes on with the socket that its client had before: with the same id, rooms and
@@ -66,9 +67,14 @@ impl Socket {
     pub(crate) fn admit(&self) -> bool {
         let inner = &*self.0;
         let mut joined = inner.joined.lock();
-        let Some(recovery) = inner.namespace.recovery() else {
+        // Clients of the older revision cannot come back to a socket.
+        let is_older = inner.peer.outbox().revision() == Revision::V3;
+        let recovery = inner.namespace.recovery().filter(|_| !is_older);
+        let Some(recovery) = recovery else {
             self.push_connect(None);
             self.enter(&joined);
+            drop(joined);
+            inner.namespace.tell_room_events();
             return true;
         };
         let mut recoverable = joined.recoverable.take();
@@ -89,7 +95,13 @@ impl Socket {
         {
             recoverable.membership().forget(&inner.id.as_str().into());
         }
+        if recoverable.as_ref().is_some_and(|recoverable| recoverable.is_recovered()) {
+            let lost = metrics::Recovery::Lost;
+            metrics::recovery(if is_admitted { metrics::Recovery::Recovered } else { lost });
+        }
         joined.recoverable = recoverable;
+        drop(joined);
+        inner.namespace.tell_room_events();
         is_admitted
     }
 
@@ -138,10 +150,11 @@ impl Socket {
 
     /// It has not been admitted: what it was to go on with waits on.
     pub(super) fn put_session_back(&self) {
-        if let Some(recovery) = self.0.namespace.recovery()
-            && let Some(recoverable) = &mut self.0.joined.lock().recoverable
-        {
-            recovery.put_back(recoverable, || self.0.data.take());
+        let Some(recovery) = self.0.namespace.recovery() else { return };
+        let restored = |recoverable: &mut Box<Recoverable>| recoverable.is_restored();
+        let recoverable = self.0.joined.lock().recoverable.take_if(restored);
+        if let Some(recoverable) = recoverable {
+            recovery.put_back(*recoverable, || self.0.data.take());
         }
     }
 }
