@@ -6,9 +6,18 @@ use std::borrow::Cow;
 use super::Transport;
 use crate::ids::SessionId;
 
-/// The pairs of a query, percent-decoded.
+/// The pairs of a query, percent-decoded (`application/x-www-form-urlencoded`).
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    form_urlencoded::parse(query.as_bytes())
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        // What the protocol says itself needs no decoding, and this is done for every request.
+        if pair.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+            let mut decoded = form_urlencoded::parse(pair.as_bytes());
+            return decoded.next().expect("what is not empty is a pair");
+        }
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (Cow::Borrowed(name), Cow::Borrowed(value))
+    })
 }
 
 /// What the protocol reads in a query. Of several values with one name the last counts.
@@ -247,6 +256,26 @@ mod tests {
         let session = SessionView { transport: Transport::Polling, revision: Revision::V4 };
         let known = SessionId::from_entropy([0; 15]);
         verify(&view, |id| (*id == known).then_some(session))
+    }
+
+    #[test]
+    fn pairs_are_read_as_forms_are() {
+        for query in [
+            "",
+            "&",
+            "a",
+            "a=",
+            "=",
+            "=b",
+            "a=b=c&&d",
+            "EIO=4&transport=polling&t=x%20y+z&sid=",
+            "%61=%62&a+b=c&%=%zz&%ff=%c3%a9",
+            "\u{e9}=\u{20ac}&x=%",
+        ] {
+            let pairs: Vec<_> = query_pairs(query).collect();
+            let expected: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+            assert_eq!(pairs, expected, "{query}");
+        }
     }
 
     #[test]
