@@ -8,16 +8,35 @@ use crate::ids::SessionId;
 
 /// The pairs of a query, percent-decoded (`application/x-www-form-urlencoded`).
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| {
-        // What the protocol says itself needs no decoding, and this is done for every request.
-        if pair.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
-            let mut decoded = form_urlencoded::parse(pair.as_bytes());
-            return decoded.next().expect("what is not empty is a pair");
+    let mut rest = query;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let (pair, behind) = split_at_byte(rest, b'&');
+            rest = behind;
+            if !pair.is_empty() {
+                return Some(read_pair(pair));
+            }
         }
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (Cow::Borrowed(name), Cow::Borrowed(value))
+        None
     })
+}
+
+fn read_pair(pair: &str) -> (Cow<'_, str>, Cow<'_, str>) {
+    // What the protocol says itself needs no decoding, and this is done for every request.
+    if memchr::memchr2(b'%', b'+', pair.as_bytes()).is_some() {
+        let mut decoded = form_urlencoded::parse(pair.as_bytes());
+        return decoded.next().expect("what is not empty is a pair");
+    }
+    let (name, value) = split_at_byte(pair, b'=');
+    (Cow::Borrowed(name), Cow::Borrowed(value))
+}
+
+/// What is before the first such byte (in ASCII) and behind it.
+fn split_at_byte(text: &str, byte: u8) -> (&str, &str) {
+    match memchr::memchr(byte, text.as_bytes()) {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, ""),
+    }
 }
 
 /// What the protocol reads in a query. Of several values with one name the last counts.
