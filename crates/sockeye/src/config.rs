@@ -1,7 +1,7 @@
 //! Every option of the server: what it bounds, its unit, its default and what happens at the bound.
 //! Knows nothing of connections; they read it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sockeye_proto::engine::{Rates, Timing, Transport};
@@ -116,6 +116,8 @@ pub(crate) struct Config {
     pub(crate) cluster: ClusterConfig,
     pub(crate) fragments_max: u32,
     pub(crate) metrics: bool,
+    /// Made of the times above once they are all set.
+    timing: OnceLock<Arc<Timing>>,
 }
 
 impl Default for Config {
@@ -160,6 +162,7 @@ impl Default for Config {
             cluster: ClusterConfig::default(),
             fragments_max: 16_384,
             metrics: false,
+            timing: OnceLock::new(),
         }
     }
 }
@@ -175,13 +178,15 @@ impl Config {
         if possible && self.allows(Transport::WebSocket) { &[Transport::WebSocket] } else { &[] }
     }
 
-    pub(crate) fn timing(&self) -> Timing {
-        Timing {
+    /// The times of every session.
+    pub(crate) fn timing(&self) -> Arc<Timing> {
+        let timing = || Timing {
             ping_interval: self.ping_interval,
             ping_timeout: self.ping_timeout,
             upgrade_timeout: self.upgrade_timeout,
             close_timeout: self.close_timeout,
-        }
+        };
+        self.timing.get_or_init(|| Arc::new(timing())).clone()
     }
 
     pub(crate) fn multiplexer_limits(&self) -> MultiplexerLimits {

@@ -2,6 +2,7 @@
 //! Does not know how packets travel; it pushes to its connection's outbox.
 
 mod emitter;
+mod joined;
 mod recovering;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use indexmap::IndexSet;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +19,7 @@ use sockeye_proto::engine::Transport;
 use sockeye_proto::socket::{ArgError, EmitArgs, EncodeError, EncodedPacket, OwnedArgs, ToName};
 use tokio::sync::oneshot;
 
+use self::joined::JoinedRooms;
 use crate::broadcast::{Broadcast, IntoRooms};
 use crate::connection::{Command, Peer};
 use crate::erased::EventHandler;
@@ -70,7 +71,7 @@ struct SharedData(OwnedArgs);
 /// The rooms a socket is in, its own left out.
 #[derive(Default)]
 struct Joined {
-    rooms: IndexSet<RoomName>,
+    rooms: JoinedRooms,
     /// Only where there is connection state recovery.
     recoverable: Option<Box<Recoverable>>,
 }
@@ -336,7 +337,7 @@ impl Socket {
         let inner = &*self.0;
         let mut joined = inner.joined.lock();
         rooms.each(|room| {
-            joined.rooms.swap_remove(&room);
+            joined.rooms.remove(&room);
             if *room == *inner.id.as_str() {
                 inner.left_own.store(true, Ordering::Relaxed);
             }
@@ -522,7 +523,7 @@ impl Socket {
             {
                 recoverable.leave(&joined.rooms);
             }
-            std::mem::take(&mut joined.rooms)
+            joined.rooms.take()
         };
         self.0.namespace.rooms().remove(&self.0.id, rooms);
         self.0.namespace.tell_room_events();

@@ -14,6 +14,11 @@ use sockeye::{Data, PerMessageDeflate, Server, ServerBuilder, Socket};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
+/// Of them some 500 are tokio's: the socket's readiness, the timer, the task's header.
+const IDLE_BYTES_MAX: usize = 2400;
+/// What permessage-deflate without contexts adds.
+const DEFLATE_BYTES_MAX: usize = 128;
+
 /// Enough that what the runtime itself allocates does not show.
 const CONNECTIONS: usize = 400;
 
@@ -97,4 +102,6 @@ fn an_idle_client_costs_little() {
         measure(Server::builder().per_message_deflate(Some(PerMessageDeflate::default())));
     println!("{deflate} bytes where WebSocket messages are compressed");
     assert!(plain > 1000, "{plain} bytes cannot be all");
+    assert!(plain <= IDLE_BYTES_MAX, "{plain} bytes");
+    assert!(deflate <= plain + DEFLATE_BYTES_MAX, "{deflate} bytes beside {plain}");
 }

@@ -6,9 +6,37 @@ use std::borrow::Cow;
 use super::Transport;
 use crate::ids::SessionId;
 
-/// The pairs of a query, percent-decoded.
+/// The pairs of a query, percent-decoded (`application/x-www-form-urlencoded`).
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    form_urlencoded::parse(query.as_bytes())
+    let mut rest = query;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let (pair, behind) = split_at_byte(rest, b'&');
+            rest = behind;
+            if !pair.is_empty() {
+                return Some(read_pair(pair));
+            }
+        }
+        None
+    })
+}
+
+fn read_pair(pair: &str) -> (Cow<'_, str>, Cow<'_, str>) {
+    // What the protocol says itself needs no decoding, and this is done for every request.
+    if memchr::memchr2(b'%', b'+', pair.as_bytes()).is_some() {
+        let mut decoded = form_urlencoded::parse(pair.as_bytes());
+        return decoded.next().expect("what is not empty is a pair");
+    }
+    let (name, value) = split_at_byte(pair, b'=');
+    (Cow::Borrowed(name), Cow::Borrowed(value))
+}
+
+/// What is before the first such byte (in ASCII) and behind it.
+fn split_at_byte(text: &str, byte: u8) -> (&str, &str) {
+    match memchr::memchr(byte, text.as_bytes()) {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, ""),
+    }
 }
 
 /// What the protocol reads in a query. Of several values with one name the last counts.
@@ -247,6 +275,26 @@ mod tests {
         let session = SessionView { transport: Transport::Polling, revision: Revision::V4 };
         let known = SessionId::from_entropy([0; 15]);
         verify(&view, |id| (*id == known).then_some(session))
+    }
+
+    #[test]
+    fn pairs_are_read_as_forms_are() {
+        for query in [
+            "",
+            "&",
+            "a",
+            "a=",
+            "=",
+            "=b",
+            "a=b=c&&d",
+            "EIO=4&transport=polling&t=x%20y+z&sid=",
+            "%61=%62&a+b=c&%=%zz&%ff=%c3%a9",
+            "\u{e9}=\u{20ac}&x=%",
+        ] {
+            let pairs: Vec<_> = query_pairs(query).collect();
+            let expected: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+            assert_eq!(pairs, expected, "{query}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Transport;
@@ -102,24 +103,26 @@ enum Heartbeat {
     Pong { by: Instant, extended: bool },
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Upgrade {
     Idle,
-    /// The WebSocket is open and has not said `2probe`.
-    Opened {
-        deadline: Instant,
-    },
-    Probing {
-        deadline: Instant,
-        release: Instant,
-    },
+    Under(Box<Probe>),
     Done,
+}
+
+/// An upgrade that is under way; apart, since most of the time there is none.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    deadline: Instant,
+    /// When a waiting GET is answered; `None` before the WebSocket has said `2probe`.
+    release: Option<Instant>,
 }
 
 /// The machine; see the [module](self).
 #[derive(Debug)]
 pub struct Session {
-    timing: Timing,
+    /// The same for all sessions of a server.
+    timing: Arc<Timing>,
     state: State,
     heartbeat: Heartbeat,
     upgrade: Upgrade,
@@ -128,23 +131,26 @@ pub struct Session {
     has_get: bool,
     has_post: bool,
     is_paused: bool,
-    outputs: VecDeque<Output>,
+    /// An idle session owns no queue.
+    #[expect(clippy::box_collection, reason = "it is rarely there, and then smaller by 24 bytes")]
+    outputs: Option<Box<VecDeque<Output>>>,
 }
 
 impl Session {
     /// A session that has just been opened.
-    pub fn new(transport: Transport, timing: Timing, now: Instant) -> Self {
+    pub fn new(transport: Transport, timing: impl Into<Arc<Timing>>, now: Instant) -> Self {
+        let timing = timing.into();
         Self {
-            timing,
             state: State::Open,
             heartbeat: Heartbeat::Ping { at: now + timing.ping_interval },
+            timing,
             upgrade: Upgrade::Idle,
             transport,
             revision: Revision::V4,
             has_get: false,
             has_post: false,
             is_paused: false,
-            outputs: VecDeque::new(),
+            outputs: None,
         }
     }
 
@@ -214,10 +220,10 @@ impl Session {
     /// What the driver must do next.
     #[inline]
     pub fn poll_output(&mut self) -> Option<Output> {
-        let output = self.outputs.pop_front();
-        if output.is_some() && self.outputs.is_empty() {
-            // An idle session owns no queue.
-            self.outputs = VecDeque::new();
+        let outputs = self.outputs.as_mut()?;
+        let output = outputs.pop_front();
+        if outputs.is_empty() {
+            self.outputs = None;
         }
         output
     }
@@ -235,7 +241,7 @@ impl Session {
             }
             Packet::Ping(_) if self.revision == Revision::V3 => {
                 self.expect_ping(now);
-                self.outputs.push_back(Output::SendPong);
+                self.output(Output::SendPong);
             }
             Packet::Pong(_) if self.revision == Revision::V4 => {
                 self.heartbeat = Heartbeat::Ping { at: now + self.timing.ping_interval };
@@ -313,19 +319,22 @@ impl Session {
         let wanted = matches!((&self.state, &self.upgrade), (State::Open, Upgrade::Idle))
             && self.transport == Transport::Polling;
         if wanted {
-            self.upgrade = Upgrade::Opened { deadline: now + self.timing.upgrade_timeout };
+            let deadline = now + self.timing.upgrade_timeout;
+            self.upgrade = Upgrade::Under(Box::new(Probe { deadline, release: None }));
         }
         wanted
     }
 
     /// A packet came over the probing WebSocket.
     pub fn handle_probe_packet(&mut self, packet: Packet<'_>, now: Instant) {
-        match (self.upgrade, packet) {
-            (Upgrade::Opened { deadline }, Packet::Ping(data)) if data == "probe" => {
-                self.upgrade = Upgrade::Probing { deadline, release: now + RELEASE_INTERVAL };
-                self.outputs.push_back(Output::ProbeReply);
+        let is_closed = self.is_closed();
+        let Upgrade::Under(probe) = &mut self.upgrade else { return };
+        match (probe.release, packet) {
+            (None, Packet::Ping(data)) if data == "probe" => {
+                probe.release = Some(now + RELEASE_INTERVAL);
+                self.output(Output::ProbeReply);
             }
-            (Upgrade::Probing { .. }, Packet::Upgrade) if !self.is_closed() => {
+            (Some(_), Packet::Upgrade) if !is_closed => {
                 self.upgrade = Upgrade::Done;
                 self.transport = Transport::WebSocket;
                 // A pong may have been on its way over the old transport.
@@ -334,7 +343,7 @@ impl Session {
                 } else if let Heartbeat::Pong { .. } = self.heartbeat {
                     self.heartbeat = Heartbeat::Ping { at: now + self.timing.ping_interval };
                 }
-                self.outputs.push_back(Output::Upgraded);
+                self.output(Output::Upgraded);
             }
             _ => self.handle_probe_closed(),
         }
@@ -342,9 +351,9 @@ impl Session {
 
     /// The probing WebSocket is gone, or said what it must not.
     pub fn handle_probe_closed(&mut self) {
-        if matches!(self.upgrade, Upgrade::Opened { .. } | Upgrade::Probing { .. }) {
+        if matches!(self.upgrade, Upgrade::Under(_)) {
             self.upgrade = Upgrade::Idle;
-            self.outputs.push_back(Output::ProbeFailed);
+            self.output(Output::ProbeFailed);
         }
     }
 
@@ -391,10 +400,11 @@ impl Session {
             Heartbeat::Ping { at } => Some(at),
             Heartbeat::Pong { by, .. } => (!self.is_paused).then_some(by),
         };
-        let upgrade = match self.upgrade {
+        let upgrade = match &self.upgrade {
             Upgrade::Idle | Upgrade::Done => None,
-            Upgrade::Opened { deadline } => Some(deadline),
-            Upgrade::Probing { deadline, release } => Some(deadline.min(release)),
+            Upgrade::Under(probe) => {
+                Some(probe.release.map_or(probe.deadline, |release| release.min(probe.deadline)))
+            }
         };
         heartbeat.into_iter().chain(upgrade).min()
     }
@@ -411,14 +421,12 @@ impl Session {
             }
             State::Open => {}
         }
-        match self.upgrade {
-            Upgrade::Opened { deadline } | Upgrade::Probing { deadline, .. } if deadline <= now => {
-                self.handle_probe_closed();
-            }
-            Upgrade::Probing { deadline, release } if release <= now => {
-                self.upgrade = Upgrade::Probing { deadline, release: now + RELEASE_INTERVAL };
+        match &mut self.upgrade {
+            Upgrade::Under(probe) if probe.deadline <= now => self.handle_probe_closed(),
+            Upgrade::Under(probe) if probe.release.is_some_and(|release| release <= now) => {
+                probe.release = Some(now + RELEASE_INTERVAL);
                 if self.has_get {
-                    self.outputs.push_back(Output::ReleasePoll);
+                    self.output(Output::ReleasePoll);
                 }
             }
             _ => {}
@@ -427,7 +435,7 @@ impl Session {
             Heartbeat::Ping { at } if at <= now => {
                 let by = now + self.timing.ping_timeout;
                 self.heartbeat = Heartbeat::Pong { by, extended: false };
-                self.outputs.push_back(Output::SendPing);
+                self.output(Output::SendPing);
             }
             Heartbeat::Pong { by, .. } if by <= now && !self.is_paused => {
                 let missed = match self.revision {
@@ -456,6 +464,10 @@ impl Session {
         self.heartbeat = Heartbeat::Pong { by, extended: true };
     }
 
+    fn output(&mut self, output: Output) {
+        self.outputs.get_or_insert_default().push_back(output);
+    }
+
     fn may_request(&self) -> bool {
         self.transport == Transport::Polling && !self.is_closed()
     }
@@ -468,7 +480,7 @@ impl Session {
         if !self.is_closed() {
             self.state = State::Closed { reason, detail };
             self.handle_probe_closed();
-            self.outputs.push_back(Output::Closed);
+            self.output(Output::Closed);
         }
     }
 }

@@ -21,6 +21,13 @@ pub(crate) struct Peer {
     waker: AtomicWaker,
     /// `None` when the task has ended.
     mailbox: Mutex<Option<Vec<Command>>>,
+    rare: OnceLock<Box<Rare>>,
+}
+
+/// What few connections have.
+#[derive(Default)]
+struct Rare {
+    /// Somebody waits for the outbox to drain.
     drained: Notify,
     /// Why it ended, in words; only one that has ended has any.
     description: OnceLock<Box<str>>,
@@ -71,8 +78,7 @@ impl Peer {
             outbox,
             waker: AtomicWaker::new(),
             mailbox: Mutex::new(Some(Vec::new())),
-            drained: Notify::new(),
-            description: OnceLock::new(),
+            rare: OnceLock::new(),
         }
     }
 
@@ -164,23 +170,31 @@ impl Peer {
 
     /// Says why the connection ends. The first who does knows best.
     pub(crate) fn describe(&self, why: impl Into<Box<str>>) {
-        self.description.get_or_init(|| why.into());
+        self.rare().description.get_or_init(|| why.into());
     }
 
     /// Why the connection ended.
     pub(crate) fn description(&self) -> Option<&str> {
-        self.description.get().map(|why| &**why)
+        self.rare.get()?.description.get().map(|why| &**why)
     }
 
     /// Tells those who wait in [`wait_drained`](Self::wait_drained) to look again.
     pub(crate) fn notify_drained(&self) {
-        self.drained.notify_waiters();
+        // Who waits has looked at the outbox behind its lock after this was there: either it has
+        // seen what was taken out of it, or it is found here.
+        if let Some(rare) = self.rare.get() {
+            rare.drained.notify_waiters();
+        }
+    }
+
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
     }
 
     /// Waits until at most `bytes` wait in the outbox.
     pub(crate) async fn wait_drained(&self, bytes: usize) {
         loop {
-            let notified = self.drained.notified();
+            let notified = self.rare().drained.notified();
             if self.outbox.bytes() <= bytes {
                 return;
             }

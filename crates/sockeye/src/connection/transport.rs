@@ -34,8 +34,8 @@ enum Io {
 /// A WebSocket of a session, or one that probes to become it.
 pub(crate) struct Transport {
     io: Io,
-    /// Came with the handshake, before anything is read from the stream.
-    early: Bytes,
+    /// Came with the handshake, or was put back: read before anything from the stream. Rare.
+    early: Option<Box<Bytes>>,
     pub(crate) machine: sockeye_ws::Connection,
     /// What the task itself has to write: all of a boxed stream's bytes, or a probe's answers.
     unsent: Vec<u8>,
@@ -58,7 +58,7 @@ impl Transport {
             },
         };
         // An empty buffer may still own 8 KiB.
-        let early = if early.is_empty() { Bytes::new() } else { early };
+        let early = (!early.is_empty()).then(|| Box::new(early));
         let machine =
             sockeye_ws::Connection::new(Role::Server, limits).with_deflate(encoding.agreed());
         Self { io, early, machine, unsent: Vec::new(), encoding }
@@ -85,7 +85,8 @@ impl Transport {
 
     /// Puts what was read and not handled back, to be read again before anything else.
     pub(crate) fn put_back(&mut self, rest: &[u8]) {
-        self.early = [rest, &self.early].concat().into();
+        let behind = self.early.as_ref().map_or(&[][..], |early| early);
+        self.early = Some(Box::new([rest, behind].concat().into()));
     }
 
     /// The peer's address, where the stream has one.
@@ -102,12 +103,10 @@ impl Transport {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if !self.early.is_empty() {
-            let count = self.early.len().min(buffer.len());
-            self.early.copy_to_slice(&mut buffer[..count]);
-            if self.early.is_empty() {
-                self.early = Bytes::new();
-            }
+        if let Some(early) = &mut self.early {
+            let count = early.len().min(buffer.len());
+            early.copy_to_slice(&mut buffer[..count]);
+            self.early.take_if(|early| early.is_empty());
             return Poll::Ready(Ok(count));
         }
         let mut buffer = ReadBuf::new(buffer);

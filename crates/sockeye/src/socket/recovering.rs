@@ -40,7 +40,7 @@ impl Socket {
         auth: Option<&str>,
     ) -> Self {
         let Restored { id, recoverable, rooms, left_own, data } = restored;
-        let joined = Joined { rooms, recoverable: Some(recoverable) };
+        let joined = Joined { rooms: rooms.into(), recoverable: Some(recoverable) };
         Self(Arc::new(Inner {
             id,
             state: CONNECTING.into(),
@@ -126,7 +126,7 @@ impl Socket {
         if inner.left_own() {
             rooms.leave(&inner.id, inner.id.as_str());
         }
-        for room in &joined.rooms {
+        for room in joined.rooms.iter() {
             rooms.join(inner.id, &inner.peer, room);
         }
     }
