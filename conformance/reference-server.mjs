@@ -11,7 +11,7 @@ const { hooks, ...options } = JSON.parse(process.env.SERVER_OPTIONS ?? "{}");
 if (options.cookie?.expires) options.cookie.expires = new Date(options.cookie.expires);
 if (hooks) options.allowRequest = allowRequest;
 const http = createServer(answerPlainRequest);
-const io = new Server(http, { ...options, serveClient: false });
+const io = new Server(http, { serveClient: false, ...options });
 const log = [];
 const refusals = [];
 if (hooks) installHooks(io.engine);
@@ -242,6 +242,7 @@ function serveRooms(namespace, socket) {
     let operator = spec.from === "server" ? namespace.to([]) : socket.broadcast;
     if (spec.to) operator = operator.to(spec.to);
     if (spec.except) operator = operator.except(spec.except);
+    if (spec.compress === false) operator = operator.compress(false);
     if (spec.volatile) operator = operator.volatile;
     if (spec.timeout === undefined) {
       operator.emit(spec.event, ...args);

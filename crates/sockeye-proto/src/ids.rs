@@ -52,9 +52,21 @@ id! {
     SocketId
 }
 
+id! {
+    /// The private id that a client takes its socket's state up again with (Node's `pid`). Who
+    /// knows it can do that: it is never shown to others, and `Debug` prints only its beginning.
+    RecoveryId
+}
+
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SessionId({}…)", &self.as_str()[..4])
+    }
+}
+
+impl fmt::Debug for RecoveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecoveryId({}…)", &self.as_str()[..4])
     }
 }
 
@@ -107,6 +119,8 @@ mod tests {
     #[test]
     fn a_session_id_is_not_printed() {
         let id = SessionId::from_entropy([7; 15]);
+        assert!(!format!("{id:?}").contains(id.as_str()));
+        let id = RecoveryId::from_entropy([7; 15]);
         assert!(!format!("{id:?}").contains(id.as_str()));
     }
 }

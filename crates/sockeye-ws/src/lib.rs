@@ -90,6 +90,7 @@ mod assembly;
 pub mod close;
 mod compressed;
 pub mod connection;
+mod deadline;
 pub mod deflate;
 mod error;
 pub mod frame;

@@ -115,12 +115,21 @@ fn build(options: &Value, log: Log, refusals: &engine::Refusals) -> Server {
     if let Some(bytes) = options["maxHttpBufferSize"].as_u64() {
         builder = builder.max_http_buffer_size(bytes as usize);
     }
+    if let Some(allow) = options["allowEIO3"].as_bool() {
+        builder = builder.allow_eio3(allow);
+    }
     if let Some(allow) = options["allowUpgrades"].as_bool() {
         builder = builder.allow_upgrades(allow);
     }
     if let Some(names) = options["transports"].as_array() {
         let names = names.iter().filter_map(Value::as_str);
         builder = builder.transports(names.filter_map(Transport::parse));
+    }
+    if options["serveClient"] == true {
+        builder = builder.serve_client("node_modules/socket.io/client-dist").expect("the files");
+    }
+    if let Some(options) = options.get("connectionStateRecovery") {
+        builder = builder.connection_state_recovery(engine::recovery(options));
     }
     if let Some(rules) = options.get("cors") {
         builder = builder.cors(engine::cors(rules));
@@ -387,6 +396,9 @@ async fn broadcast(socket: Socket, Data(spec): Data<Value>, RawArgs(args): RawAr
     let from_server = spec["from"] == "server";
     let mut to = if from_server { socket.namespace().broadcast() } else { socket.broadcast() };
     to = to.to(list("to")).except(list("except"));
+    if spec["compress"] == false {
+        to = to.compress(false);
+    }
     if spec["volatile"] == true {
         to = to.volatile();
     }

@@ -1,18 +1,28 @@
 //! The server's options, as an application sets them. What they mean is in each method's words;
 //! [`crate::config`] holds the values.
 
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
 use sockeye_proto::engine::Transport;
 
+use sockeye_ws::deflate::Options as PerMessageDeflate;
+
 use crate::address::ClientAddress;
+use crate::cluster::{ClusterBus, Link};
 use crate::config::{Config, HttpCompression, OutboxPolicy};
 use crate::cookie::{CookieHeader, SessionCookie};
 use crate::cors::Cors;
 use crate::extensions::Extensions;
+use crate::metrics;
 use crate::namespace::Shared;
+use crate::recovery::ConnectionStateRecovery;
 use crate::server::Server;
+use crate::service::ClientFiles;
 
 /// The options of a [`Server`]. Each begins with what it bounds and ends with its default; the
 /// defaults are Node's where a client could notice a difference.
@@ -21,6 +31,15 @@ use crate::server::Server;
 pub struct ServerBuilder {
     pub(crate) config: Config,
     state: Extensions,
+    bus: Option<Bus>,
+}
+
+struct Bus(Arc<dyn ClusterBus>);
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a bus")
+    }
 }
 
 macro_rules! options {
@@ -112,9 +131,50 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves the official client's files below [`path`](Self::path), as
+    /// `/socket.io/socket.io.min.js`: eight of them, scripts and their source maps, from the
+    /// directory `client-dist` of the npm package `socket.io`, which is not a part of this crate.
+    /// They are read once, now; they are compressed (br, gzip, deflate) once, when that is first
+    /// asked for. Their `ETag` is the client's version. Default: they are not served.
+    ///
+    /// A page of another origin may load them as `<script src>`. As a module it says its origin,
+    /// and needs [`cors`](Self::cors) to allow it, as the client itself does.
+    ///
+    /// ```no_run
+    /// # fn example() -> std::io::Result<()> {
+    /// let io = sockeye::Server::builder()
+    ///     .serve_client("node_modules/socket.io/client-dist")?
+    ///     .build();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// One of the files cannot be read, or `socket.io.js` does not say its version.
+    pub fn serve_client(mut self, directory: impl AsRef<Path>) -> io::Result<Self> {
+        self.config.client_files = Some(Arc::new(ClientFiles::read(directory.as_ref())?));
+        Ok(self)
+    }
+
+    /// Lets a client that lost its connection go on with the socket that it had, and sends it
+    /// what it missed; see [`ConnectionStateRecovery`]. Events then carry one more argument, text,
+    /// from which the official client knows what it has. Default: off.
+    pub fn connection_state_recovery(mut self, recovery: ConnectionStateRecovery) -> Self {
+        self.config.recovery = Some(recovery);
+        self
+    }
+
     options! {
         /// Whether a long-polling client is offered WebSocket. Default: true.
         allow_upgrades: bool => allow_upgrades;
+        /// Whether clients of Engine.IO 3 and Socket.IO 2 (`socket.io-client` 2.x) are served, too;
+        /// otherwise they are refused with code 5. They are in `/` without asking, send the pings
+        /// themselves, get no compressed WebSocket messages, and learn of a refusal by its data,
+        /// or its message. The only id that they know is the session's: it is the id of their
+        /// socket in `/`, so **who is told that id can act as the client** while it is on
+        /// long-polling. (In other namespaces the id is fresh, where Node's is `/name#` and the
+        /// session's.) Default: false.
+        allow_eio3: bool => allow_eio3;
         /// Which other origins may connect; see [`Cors`]. Default: none.
         cors: Cors => cors;
         /// The time between a pong (or the handshake) and the next ping. Default: 25 s.
@@ -142,14 +202,28 @@ impl ServerBuilder {
         /// The bytes of one WebSocket message, and of one POST. A longer message closes the
         /// connection (1009), a longer POST is answered 413. Default: 1,000,000.
         max_http_buffer_size: usize => http_buffer_bytes_max;
-        /// The bytes that may wait for one slow client; [`outbox_policy`](Self::outbox_policy)
-        /// says what happens then. One packet always fits. Default: 4 MiB.
+        /// Whether WebSocket messages are compressed with the clients that offer it
+        /// (permessage-deflate, RFC 7692), and how; `None` turns it off. A broadcast is compressed
+        /// once for all that it reaches. What comes is inflated up to
+        /// [`max_http_buffer_size`](Self::max_http_buffer_size). Without contexts, which is the
+        /// default of [`PerMessageDeflate`], a connection holds 100 bytes more; what a context
+        /// costs is said there. As with [`HttpCompression`], what is compressed together can be
+        /// guessed from its length by who can write a part of it. Default: `None`.
+        per_message_deflate: Option<PerMessageDeflate> => per_message_deflate;
+        /// The bytes that may wait for one slow client: of each packet its own, uncompressed, and
+        /// some 100 for what comes with it, so that this is what it holds in memory, however small
+        /// they are. [`outbox_policy`](Self::outbox_policy) says what happens then. One packet
+        /// always fits. Default: 4 MiB.
         outbox_bytes_max: usize => outbox_bytes_max;
         /// What happens when an outbox is full. Default: the client is disconnected.
         outbox_policy: OutboxPolicy => outbox_policy;
         /// The events of one socket that may wait behind a handler; when so many do, nothing more
         /// is read from that client until it has caught up. Default: 1,024.
         events_waiting_max: usize => events_waiting_max;
+        /// The bytes that the waiting events of one client may hold, those of all its sockets
+        /// together; as with [`events_waiting_max`](Self::events_waiting_max), nothing more is read
+        /// then. One event always fits. Default: 16 MiB.
+        events_waiting_bytes_max: usize => events_waiting_bytes_max;
         /// The sessions at one time; one more handshake is answered 503. Default: 1,000,000.
         connections_max: usize => connections_max;
         /// How the address of a client is found behind proxies; see [`ClientAddress`]. Default: it
@@ -178,6 +252,10 @@ impl ServerBuilder {
         /// The frames of one WebSocket message; more close the connection (1008).
         /// Default: 16,384.
         fragments_max: u32 => fragments_max;
+        /// Whether the server tells the `metrics` facade what happens, to the recorder that is
+        /// installed when the first such server is built: install yours before. The operations
+        /// page (`docs/operations.md`) has each metric. Default: false.
+        metrics: bool => metrics;
     }
 
     /// Adds a value that handlers get a clone of, by its type, with the extractor
@@ -187,9 +265,62 @@ impl ServerBuilder {
         self
     }
 
+    /// Joins a cluster: what is sent to rooms reaches the members on all of its servers. Default:
+    /// none, the server is alone.
+    pub fn cluster(mut self, bus: impl ClusterBus) -> Self {
+        self.bus = Some(Bus(Arc::new(bus)));
+        self
+    }
+
+    /// The bytes that may wait to be published to the cluster, those under way among them (a
+    /// message counts its text and attachments, and 256 beside them). What comes beyond that
+    /// reaches the sockets of this server only, and is counted
+    /// ([`ClusterHealth::dropped`](crate::cluster::ClusterHealth::dropped)). One message always
+    /// fits. Default: 16 MiB.
+    pub fn cluster_queue_bytes_max(mut self, cluster_queue_bytes_max: usize) -> Self {
+        self.config.cluster.queue_bytes_max = cluster_queue_bytes_max;
+        self
+    }
+
+    /// The time that the cluster's bus has to publish a batch of messages; then the batch counts
+    /// as failed, and the next one is tried. Also the time it has to count nodes, and to close.
+    /// Default: 5 s.
+    pub fn cluster_publish_timeout(mut self, cluster_publish_timeout: Duration) -> Self {
+        self.config.cluster.publish_timeout = cluster_publish_timeout;
+        self
+    }
+
+    /// The time that other nodes have to answer
+    /// [`fetch_sockets`](crate::Broadcast::fetch_sockets) and
+    /// [`server_side_emit_with_ack`](crate::Server::server_side_emit_with_ack); then the answers
+    /// that came are handed out with the error (Node's `requestsTimeout`). Default: 5 s.
+    pub fn cluster_request_timeout(mut self, cluster_request_timeout: Duration) -> Self {
+        self.config.cluster.request_timeout = cluster_request_timeout;
+        self
+    }
+
+    /// The headers of handshakes that other nodes are not told by
+    /// [`fetch_sockets`](crate::Broadcast::fetch_sockets), such as `cookie` and `authorization`:
+    /// what is told passes the cluster's bus in clear. Default: none, as in Node.
+    pub fn cluster_hidden_headers<I>(mut self, cluster_hidden_headers: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        let names = cluster_hidden_headers.into_iter().map(Into::into);
+        self.config.cluster.hidden_headers = names.collect();
+        self
+    }
+
     /// The server.
+    ///
+    /// # Panics
+    /// With a [`cluster`](Self::cluster), outside a tokio runtime: its tasks run there.
     pub fn build(self) -> Server {
-        let Self { config, state } = self;
-        Server::new(Shared { config, state, on_error: RwLock::new(None) })
+        let Self { config, state, bus } = self;
+        if config.metrics {
+            metrics::start();
+        }
+        let link = bus.map(|Bus(bus)| Arc::new(Link::new(bus, config.cluster.clone())));
+        Server::new(Shared { config, state, on_error: RwLock::new(None), link })
     }
 }

@@ -32,6 +32,9 @@ pub enum AckError {
     /// The socket disconnected before it answered.
     #[error("socket has been disconnected")]
     Disconnected,
+    /// A node of the cluster did not say in time whom it asked, or could not be asked.
+    #[error("a node of the cluster did not answer")]
+    Node,
     /// The answer is not of the expected type.
     #[error("the acknowledgement could not be read: {0}")]
     Data(String),
@@ -74,6 +77,14 @@ impl ConnectError {
     pub(crate) fn to_json(&self) -> String {
         let wire = ConnectErrorWire { message: &self.message, data: self.data.as_deref() };
         serde_json::to_string(&wire).expect("a string and valid JSON can be written as JSON")
+    }
+
+    /// The packet's JSON for clients of Socket.IO 2: the data, or the message where there is none.
+    pub(crate) fn to_json_v3(&self) -> String {
+        match &self.data {
+            Some(data) => data.get().to_owned(),
+            None => serde_json::to_string(&self.message).expect("a string can be written as JSON"),
+        }
     }
 }
 

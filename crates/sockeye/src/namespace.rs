@@ -14,6 +14,8 @@ use sockeye_proto::socket::{EmitArgs, ToName};
 
 use crate::acks::AckTable;
 use crate::broadcast::{Broadcast, IntoRooms};
+use crate::cluster::server_side::ServerSide;
+use crate::cluster::{BusError, Link, RoomInterest, incoming};
 use crate::config::Config;
 use crate::erased::{Admitting, Erased, Hooking, Listener, Middleware};
 use crate::error::{ConnectError, EmitError, HandlerError};
@@ -22,8 +24,11 @@ use crate::extract::{OnConnect, Parts};
 use crate::handler::Handler;
 use crate::handlers::{Handlers, Hook, Lists};
 use crate::listening::Listens;
+use crate::metrics;
 use crate::panics;
+use crate::recovery::Recovery;
 use crate::reply::IntoAdmission;
+use crate::room_events::RoomEvent;
 use crate::rooms::Rooms;
 use crate::socket::Socket;
 
@@ -32,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) state: Extensions,
     pub(crate) on_error: RwLock<Option<ErrorHook>>,
+    /// The other servers, where there are some.
+    pub(crate) link: Option<Arc<Link>>,
 }
 
 /// Sees every handler's failure: the socket, the event's name, the error.
@@ -58,6 +65,9 @@ struct Inner {
     /// The next acknowledgement id.
     next_ack: AtomicU64,
     acks: AckTable,
+    /// Where it is on.
+    recovery: Option<Arc<Recovery>>,
+    server_side: ServerSide,
 }
 
 impl fmt::Debug for Namespace {
@@ -86,6 +96,7 @@ impl Namespace {
         handlers: Handlers,
     ) -> Self {
         let has_outgoing = handlers.read(Lists::has_outgoing);
+        let recovery = Recovery::new(&shared.config);
         Self(Arc::new(Inner {
             name,
             params,
@@ -98,6 +109,8 @@ impl Namespace {
             handlers,
             next_ack: AtomicU64::new(0),
             acks: AckTable::default(),
+            recovery,
+            server_side: ServerSide::default(),
         }))
     }
 
@@ -186,6 +199,77 @@ impl Namespace {
         self.0.rooms.len()
     }
 
+    /// Sees what happens to rooms: each that comes and goes, each socket that joins and leaves
+    /// (Node's adapter events `create-room` …). Several hooks see all of it, one after the other.
+    /// An event is told when what made it has been done, at the latest when that returns, so a
+    /// hook may use sockets and rooms; of one room, in its order. While there is no hook it costs
+    /// nothing.
+    ///
+    /// ```
+    /// # let io = sockeye::Server::default();
+    /// use sockeye::RoomEvent;
+    ///
+    /// io.of("/chat").on_room_event(|event| {
+    ///     if let RoomEvent::Created { room } = event {
+    ///         println!("somebody is in {room}");
+    ///     }
+    /// });
+    /// ```
+    pub fn on_room_event(&self, hook: impl Fn(&RoomEvent) + Send + Sync + 'static) {
+        self.0.rooms.watch().add_hook(hook);
+    }
+
+    /// How many servers of the cluster have this namespace, this one among them.
+    ///
+    /// # Errors
+    /// The cluster's bus could not count them.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time.
+    pub async fn node_count(&self) -> Result<usize, BusError> {
+        match self.link() {
+            Some(link) => link.node_count(&self.0.name).await,
+            None => Ok(1),
+        }
+    }
+
+    /// Other servers' messages about it are wanted from now on.
+    pub(crate) fn subscribe(&self) {
+        if let Some(link) = self.link() {
+            if link.room_interest() != RoomInterest::None {
+                self.0.rooms.watch().turn_on();
+            }
+            link.subscribe(&self.0.name);
+        }
+    }
+
+    pub(crate) fn unsubscribe(&self) {
+        if let Some(link) = self.link() {
+            link.unsubscribe(&self.0.name);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn link(&self) -> Option<&Arc<Link>> {
+        self.0.shared.link.as_ref()
+    }
+
+    pub(crate) fn server_side(&self) -> &ServerSide {
+        &self.0.server_side
+    }
+
+    /// Tells what has happened to rooms. No lock of sockets or rooms may be held.
+    #[inline]
+    pub(crate) fn tell_room_events(&self) {
+        if self.0.rooms.watch().is_on() {
+            self.0.rooms.watch().tell(|change| {
+                if let Some(link) = self.link() {
+                    incoming::tell_bus(link, &self.0.name, change);
+                }
+            });
+        }
+    }
+
     pub(crate) fn name_shared(&self) -> Arc<str> {
         self.0.name.clone()
     }
@@ -229,6 +313,12 @@ impl Namespace {
         self.0.next_ack.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// What clients may have missed, where connection state recovery is on.
+    #[inline]
+    pub(crate) fn recovery(&self) -> Option<&Arc<Recovery>> {
+        self.0.recovery.as_ref()
+    }
+
     /// The broadcasts that wait for acknowledgements.
     pub(crate) fn acks(&self) -> &AckTable {
         &self.0.acks
@@ -236,6 +326,7 @@ impl Namespace {
 
     /// Tells the error hook.
     pub(crate) fn report(&self, socket: &Socket, event: &str, error: &HandlerError) {
+        metrics::handler_failed();
         let hook = self.0.shared.on_error.read().clone();
         let told = hook.map(|hook| panics::catch(|| hook(socket, event, error)));
         if told != Some(Ok(())) {
@@ -265,10 +356,14 @@ impl Namespace {
 
     pub(crate) fn insert(&self, socket: &Socket) {
         self.0.sockets.write().insert(socket.id(), socket.clone());
+        metrics::socket_connected();
     }
 
     pub(crate) fn remove(&self, id: &SocketId) {
-        self.0.sockets.write().remove(id);
+        let removed = self.0.sockets.write().remove(id);
+        if removed.is_some() {
+            metrics::socket_gone();
+        }
     }
 }
 

@@ -217,9 +217,19 @@ impl ParentBroadcast {
         self.map(|broadcast| broadcast.except(&rooms))
     }
 
+    /// As [`Broadcast::local`].
+    pub fn local(self) -> Self {
+        self.map(Broadcast::local)
+    }
+
     /// As [`Broadcast::volatile`].
     pub fn volatile(self) -> Self {
         self.map(Broadcast::volatile)
+    }
+
+    /// As [`Broadcast::compress`].
+    pub fn compress(self, compress: bool) -> Self {
+        self.map(|broadcast| broadcast.compress(compress))
     }
 
     /// As [`Broadcast::conflate`].

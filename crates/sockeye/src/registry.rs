@@ -64,6 +64,11 @@ impl Registry {
         self.names.read().entries.values().map(|entry| entry.namespace.clone()).collect()
     }
 
+    /// The namespace of this name, if there is one.
+    pub(crate) fn find(&self, name: &str) -> Option<Namespace> {
+        self.names.read().entries.get(name).map(|entry| entry.namespace.clone())
+    }
+
     /// The namespace of this name; made by `make`, or as a child of the first parent whose pattern
     /// takes the name.
     pub(crate) fn of(&self, name: &str, make: impl FnOnce(Arc<str>) -> Namespace) -> Namespace {
@@ -84,6 +89,7 @@ impl Registry {
                         None => make(name),
                     };
                     entry.insert(Entry::new(namespace.clone(), parent, false));
+                    namespace.subscribe();
                     namespace
                 }
             }
@@ -127,6 +133,8 @@ impl Registry {
         let entry = Entry::new(parent.make(name.clone()), Some(parent.clone()), true);
         let namespace = entry.enter();
         names.entries.insert(name, entry);
+        // Under the lock: whoever removes it unsubscribes later.
+        namespace.subscribe();
         drop(names);
         self.tell(&namespace);
         Some(namespace)
@@ -141,15 +149,25 @@ impl Registry {
             let Some(entry) = names.entries.get(name) else { return };
             entry.users.fetch_sub(1, Ordering::Relaxed) == 1 && entry.is_dynamic
         };
-        if !is_last || !cleanup {
-            return;
+        if is_last && cleanup {
+            self.remove_unused(name);
         }
+    }
+
+    /// Removes a namespace that clients made and nobody is in, nor may come back to with the
+    /// socket that it had.
+    pub(crate) fn remove_unused(&self, name: &str) {
         let mut names = self.names.write();
-        let is_unused = |entry: &Entry| entry.users.load(Ordering::Relaxed) == 0;
+        let is_unused = |entry: &Entry| {
+            let recovery = entry.namespace.recovery();
+            entry.users.load(Ordering::Relaxed) == 0
+                && !recovery.is_some_and(|recovery| recovery.has_sessions())
+        };
         if names.entries.get(name).is_some_and(|entry| entry.is_dynamic && is_unused(entry))
             && let Some(entry) = names.entries.remove(name)
         {
             names.dynamic -= 1;
+            entry.namespace.unsubscribe();
             if let Some(parent) = entry.parent {
                 parent.forget(name);
             }

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sockeye_proto::engine::Transport;
+use sockeye_proto::engine::{CloseReason, Transport};
 use sockeye_proto::socket::{EmitArgs, ToName};
 use sockeye_proto::{SessionId, SocketId};
 use tokio::sync::Notify;
@@ -18,12 +18,14 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::broadcast::{Broadcast, IntoRooms};
 use crate::builder::ServerBuilder;
+use crate::cluster::{BusError, ClusterHealth, Link};
 use crate::config::Config;
 use crate::connection::{Command, Peer};
 use crate::erased::Listener;
 use crate::error::{EmitError, HandlerError};
 use crate::extract::OnConnect;
 use crate::handler::Handler;
+use crate::metrics;
 use crate::namespace::{Namespace, Shared, with_slash};
 use crate::parent::{NamespaceRequest, ParentNamespace, PatternError};
 use crate::reason::DisconnectReason;
@@ -61,6 +63,15 @@ struct Sessions {
     websockets: usize,
 }
 
+/// A server that may have gone, for what outlives it.
+pub(crate) struct WeakServer(Weak<Inner>);
+
+impl WeakServer {
+    pub(crate) fn upgrade(&self) -> Option<Server> {
+        self.0.upgrade().map(Server)
+    }
+}
+
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("config", self.config()).finish_non_exhaustive()
@@ -83,7 +94,8 @@ impl Server {
         let shared = Arc::new(shared);
         let namespaces = Registry::default();
         let root = namespaces.of("/", |name| Namespace::new(name, shared.clone()));
-        Self(Arc::new(Inner {
+        let link = shared.link.clone();
+        let server = Self(Arc::new(Inner {
             shared,
             namespaces,
             root,
@@ -91,7 +103,11 @@ impl Server {
             admission: Admission::default(),
             is_draining: AtomicBool::new(false),
             ended: Notify::new(),
-        }))
+        }));
+        if let Some(link) = link {
+            link.start(WeakServer(Arc::downgrade(&server.0)));
+        }
+        server
     }
 
     /// The namespace of this name, made if there is none. A missing leading slash is added. Where
@@ -245,6 +261,16 @@ impl Server {
         self.0.is_draining.load(Ordering::Acquire)
     }
 
+    /// Sets the gauges of what waits in the outboxes, which are sums over all sessions: call it
+    /// before each scrape. It looks at each session once; see
+    /// [`metrics`](ServerBuilder::metrics).
+    pub fn sample_metrics(&self) {
+        let peers: Vec<_> = self.0.sessions.lock().peers.values().cloned().collect();
+        let bytes = peers.iter().map(|peer| peer.outbox().bytes());
+        let (sum, max) = bytes.fold((0, 0), |(sum, max), bytes| (sum + bytes, bytes.max(max)));
+        metrics::outboxes(sum, max);
+    }
+
     /// Ends the service: new handshakes are refused with 503, each socket is disconnected with
     /// [`DisconnectReason::ServerShuttingDown`], what waits for a client is still sent, and
     /// handlers finish. Returns when all of that is done, or after `limit`; whether it was.
@@ -274,7 +300,12 @@ impl Server {
                 ended.await;
             }
         };
-        tokio::time::timeout(limit, all).await.is_ok()
+        let begun = Instant::now();
+        let are_gone = tokio::time::timeout(limit, all).await.is_ok();
+        let Some(link) = self.link() else { return are_gone };
+        link.close(self.namespaces().iter().map(Namespace::name_shared));
+        let limit = limit.saturating_sub(begun.elapsed());
+        are_gone && tokio::time::timeout(limit, link.closed()).await.is_ok()
     }
 
     async fn close_in_batches(&self, over: Duration) {
@@ -303,6 +334,31 @@ impl Server {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.shared.config
+    }
+
+    /// How the link to the cluster is; `None` for a server without one.
+    pub fn cluster_health(&self) -> Option<ClusterHealth> {
+        self.link().map(|link| link.health())
+    }
+
+    /// [`Namespace::node_count`] of `/`.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time.
+    pub async fn node_count(&self) -> Result<usize, BusError> {
+        self.0.root.node_count().await
+    }
+
+    pub(crate) fn link(&self) -> Option<&Arc<Link>> {
+        self.0.shared.link.as_ref()
+    }
+
+    /// The namespace of this name, if there is one.
+    pub(crate) fn find_namespace(&self, name: &str) -> Option<Namespace> {
+        self.0.namespaces.find(name)
     }
 
     /// The namespace `/`.
@@ -334,6 +390,33 @@ impl Server {
         self.0.namespaces.leave(namespace.name(), cleanup);
     }
 
+    /// Has someone look after what a namespace keeps for clients that lost their connections, for
+    /// as long as there is any of it or anyone in the namespace.
+    pub(crate) fn sweep(&self, namespace: &Namespace) {
+        let Some(recovery) = namespace.recovery() else { return };
+        if !recovery.begin_sweeping() {
+            return;
+        }
+        let (server, namespace, recovery) = (self.clone(), namespace.clone(), recovery.clone());
+        tokio::spawn(async move {
+            let is_needed = || recovery.sweep() || namespace.socket_count() > 0;
+            loop {
+                tokio::time::sleep(recovery.sweep_interval()).await;
+                if is_needed() {
+                    continue;
+                }
+                recovery.end_sweeping();
+                // Somebody may have come in between.
+                if !is_needed() || !recovery.begin_sweeping() {
+                    break;
+                }
+            }
+            if server.config().cleanup_empty_child_namespaces {
+                server.0.namespaces.remove_unused(namespace.name());
+            }
+        });
+    }
+
     pub(crate) fn admission(&self) -> &Admission {
         &self.0.admission
     }
@@ -353,6 +436,7 @@ impl Server {
             };
             sessions.websockets += usize::from(transport == Transport::WebSocket);
         }
+        metrics::connection_opened(transport);
         // A handshake that was under way when the server began to end.
         if self.is_draining() {
             peer.command(Command::Close(DisconnectReason::ServerShuttingDown));
@@ -363,13 +447,15 @@ impl Server {
     /// A session of long-polling goes on over WebSocket.
     pub(crate) fn register_upgrade(&self) {
         self.0.sessions.lock().websockets += 1;
+        metrics::connection_upgraded();
     }
 
     /// Removes a session, if it is there, from those over `transport`.
-    pub(crate) fn unregister(&self, id: &SessionId, transport: Transport) {
+    pub(crate) fn unregister(&self, id: &SessionId, transport: Transport, reason: CloseReason) {
         let mut sessions = self.0.sessions.lock();
         if sessions.peers.remove(id).is_some() {
             sessions.websockets -= usize::from(transport == Transport::WebSocket);
+            metrics::connection_closed(transport, reason);
         }
     }
 

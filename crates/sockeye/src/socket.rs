@@ -2,19 +2,21 @@
 //! Does not know how packets travel; it pushes to its connection's outbox.
 
 mod emitter;
+mod recovering;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use indexmap::IndexSet;
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sockeye_proto::SocketId;
 use sockeye_proto::engine::Transport;
-use sockeye_proto::socket::{EmitArgs, EncodedPacket, OwnedArgs, ToName};
+use sockeye_proto::socket::{ArgError, EmitArgs, EncodeError, EncodedPacket, OwnedArgs, ToName};
 use tokio::sync::oneshot;
 
 use crate::broadcast::{Broadcast, IntoRooms};
@@ -29,6 +31,7 @@ use crate::namespace::Namespace;
 use crate::outbox::{Pushed, Way};
 use crate::outgoing::Shown;
 use crate::panics;
+use crate::recovery::Recoverable;
 use crate::rooms::RoomName;
 
 pub use emitter::Emitter;
@@ -46,6 +49,11 @@ pub struct Socket(Arc<Inner>);
 struct Inner {
     id: SocketId,
     state: AtomicU8,
+    /// It has left the room of its own id. As the next, it is used with `joined` locked; there it
+    /// would take eight times the room.
+    left_own: AtomicBool,
+    /// The socket has left its namespace: it joins nothing any more.
+    has_left: AtomicBool,
     namespace: Namespace,
     peer: Arc<Peer>,
     handshake: Arc<Handshake>,
@@ -56,14 +64,25 @@ struct Inner {
     data: Extensions,
 }
 
+/// What [`Socket::set_shared_data`] has set: one argument.
+struct SharedData(OwnedArgs);
+
 /// The rooms a socket is in, its own left out.
 #[derive(Default)]
 struct Joined {
     rooms: IndexSet<RoomName>,
-    /// It has left the room of its own id.
-    left_own: bool,
-    /// The socket has left its namespace: it joins nothing any more.
-    ended: bool,
+    /// Only where there is connection state recovery.
+    recoverable: Option<Box<Recoverable>>,
+}
+
+impl Inner {
+    fn left_own(&self) -> bool {
+        self.left_own.load(Ordering::Relaxed)
+    }
+
+    fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Relaxed)
+    }
 }
 
 impl fmt::Debug for Socket {
@@ -86,6 +105,8 @@ impl Socket {
         Self(Arc::new(Inner {
             id,
             state: AtomicU8::new(CONNECTING),
+            left_own: AtomicBool::new(false),
+            has_left: AtomicBool::new(false),
             namespace,
             peer,
             handshake,
@@ -126,6 +147,10 @@ impl Socket {
         self.0.auth.is_some()
     }
 
+    pub(crate) fn auth_json(&self) -> Option<&str> {
+        self.0.auth.as_deref()
+    }
+
     /// What the client gave as `auth`, read as a `T`; without any, an empty object is read.
     ///
     /// # Errors
@@ -137,6 +162,37 @@ impl Socket {
     /// Values that belong to this socket, by their type.
     pub fn data(&self) -> &Extensions {
         &self.0.data
+    }
+
+    /// Sets what the whole cluster may know of this socket, as JSON (Node's `socket.data`): other
+    /// nodes see it with [`Broadcast::fetch_sockets`]. What is in [`data`](Self::data) stays on
+    /// this node.
+    ///
+    /// ```
+    /// # fn example(socket: &sockeye::Socket) -> Result<(), sockeye::EncodeError> {
+    /// socket.set_shared_data(&serde_json::json!({ "user": "ann" }))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn set_shared_data<T: Serialize + ?Sized>(&self, data: &T) -> Result<(), EncodeError> {
+        self.0.data.insert(SharedData(OwnedArgs::write(&data)?));
+        Ok(())
+    }
+
+    /// What was set with [`set_shared_data`](Self::set_shared_data), read as a `T`; without any,
+    /// `None`.
+    ///
+    /// # Errors
+    /// It is not a `T`.
+    pub fn shared_data<T: DeserializeOwned>(&self) -> Result<Option<T>, ArgError> {
+        self.shared_data_raw().map(|data| data.cursor().next()).transpose()
+    }
+
+    pub(crate) fn shared_data_raw(&self) -> Option<OwnedArgs> {
+        self.0.data.with(|SharedData(data)| data.clone())
     }
 
     /// Whether the socket has passed the middlewares and not been disconnected since.
@@ -196,6 +252,23 @@ impl Socket {
         Emitter::of(self).volatile()
     }
 
+    /// Whether the next emit may be compressed; what is small by its kind, or secret beside what
+    /// others write, had better not be. It says so to both ways of compression:
+    /// [`per_message_deflate`](crate::ServerBuilder::per_message_deflate), and
+    /// [`http_compression`](crate::ServerBuilder::http_compression), whose responses stay as they
+    /// are if all packets in them shall. Default: true.
+    ///
+    /// ```
+    /// # use sockeye::{Binary, EmitError, Socket};
+    /// # fn example(socket: &Socket, photo: Binary) -> Result<(), EmitError> {
+    /// socket.compress(false).emit("photo", photo)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compress(&self, compress: bool) -> Emitter<'_> {
+        Emitter::of(self).compress(compress)
+    }
+
     /// The next emit replaces what waits for this client under the same key: prices, positions,
     /// progress, of which a slow client shall get the latest and not each.
     ///
@@ -224,10 +297,10 @@ impl Socket {
     /// [`rooms_max`](crate::ServerBuilder::rooms_max) already.
     pub fn join(&self, rooms: impl IntoRooms) -> bool {
         let inner = &*self.0;
-        let mut joined = inner.joined.lock();
         let mut fits = true;
+        let mut joined = inner.joined.lock();
         rooms.each(|room| {
-            if joined.ended || joined.rooms.contains(&room) {
+            if inner.has_left() || joined.rooms.contains(&room) {
                 return;
             }
             if joined.rooms.len() >= inner.namespace.config().rooms_max {
@@ -236,34 +309,63 @@ impl Socket {
             }
             // A socket that is not admitted yet is reached by no broadcast.
             if self.is_connected() {
-                inner.namespace.rooms().join(inner.id, &inner.peer, &room);
+                let rooms = inner.namespace.rooms();
+                match (inner.namespace.recovery(), &mut joined.recoverable) {
+                    (Some(recovery), Some(recoverable)) => {
+                        recovery.change_rooms(recoverable, |change| {
+                            rooms.join(inner.id, &inner.peer, &room);
+                            change.join(&room);
+                        });
+                    }
+                    _ => drop(rooms.join(inner.id, &inner.peer, &room)),
+                }
             }
             if *room == *inner.id.as_str() {
-                joined.left_own = false;
+                inner.left_own.store(false, Ordering::Relaxed);
             } else {
                 joined.rooms.insert(room);
             }
         });
+        drop(joined);
+        inner.namespace.tell_room_events();
         fits
     }
 
     /// Leaves rooms; one that it is not in is passed over.
     pub fn leave(&self, rooms: impl IntoRooms) {
-        let mut joined = self.0.joined.lock();
+        let inner = &*self.0;
+        let mut joined = inner.joined.lock();
         rooms.each(|room| {
             joined.rooms.swap_remove(&room);
-            joined.left_own |= *room == *self.0.id.as_str();
-            self.0.namespace.rooms().leave(&self.0.id, &room);
+            if *room == *inner.id.as_str() {
+                inner.left_own.store(true, Ordering::Relaxed);
+            }
+            let rooms = inner.namespace.rooms();
+            match (inner.namespace.recovery(), &mut joined.recoverable) {
+                // What a middleware takes it out of, it misses nothing of.
+                (_, Some(recoverable)) if self.state() == CONNECTING => {
+                    recoverable.membership().forget(&room);
+                }
+                (Some(recovery), Some(recoverable)) => {
+                    recovery.change_rooms(recoverable, |change| {
+                        rooms.leave(&inner.id, &room);
+                        change.leave(&room);
+                    });
+                }
+                _ => drop(rooms.leave(&inner.id, &room)),
+            }
         });
+        drop(joined);
+        self.0.namespace.tell_room_events();
     }
 
     /// The rooms it is in, the one of its own id first; none after the disconnection.
     pub fn rooms(&self) -> Vec<RoomName> {
         let joined = self.0.joined.lock();
-        if joined.ended {
+        if self.0.has_left() {
             return Vec::new();
         }
-        let own = (!joined.left_own).then(|| RoomName::from(self.0.id.as_str()));
+        let own = (!self.0.left_own()).then(|| RoomName::from(self.0.id.as_str()));
         own.into_iter().chain(joined.rooms.iter().cloned()).collect()
     }
 
@@ -271,7 +373,7 @@ impl Socket {
     pub fn is_in(&self, room: &str) -> bool {
         let joined = self.0.joined.lock();
         if self.0.id.as_str() == room {
-            return !joined.ended && !joined.left_own;
+            return !self.0.has_left() && !self.0.left_own();
         }
         joined.rooms.contains(room)
     }
@@ -394,17 +496,6 @@ impl Socket {
         self.0.state.load(Ordering::Acquire)
     }
 
-    /// The middlewares have let it in: joins the rooms it asked for meanwhile.
-    pub(crate) fn admit(&self) {
-        let inner = &*self.0;
-        let joined = inner.joined.lock();
-        inner.state.store(CONNECTED, Ordering::Release);
-        inner.namespace.rooms().add(inner.id, inner.peer.clone());
-        for room in &joined.rooms {
-            inner.namespace.rooms().join(inner.id, &inner.peer, room);
-        }
-    }
-
     /// Begins the end; false if it had ended before or was never admitted.
     pub(crate) fn end(&self) -> bool {
         let state = &self.0.state;
@@ -414,6 +505,7 @@ impl Socket {
     /// Refused by a middleware, or gone before they were done.
     pub(crate) fn refuse(&self) {
         self.0.state.store(DISCONNECTED, Ordering::Release);
+        self.put_session_back();
         self.leave_all();
         self.forget_handlers();
     }
@@ -421,11 +513,17 @@ impl Socket {
     /// Leaves every room and the namespace, and frees what waits for this socket.
     pub(crate) fn leave_all(&self) {
         let rooms = {
-            let mut joined = self.0.joined.lock();
-            joined.ended = true;
+            let joined = &mut *self.0.joined.lock();
+            let has_left = self.0.has_left.swap(true, Ordering::Relaxed);
+            if let Some(recoverable) = &mut joined.recoverable
+                && !has_left
+            {
+                recoverable.leave(&joined.rooms);
+            }
             std::mem::take(&mut joined.rooms)
         };
         self.0.namespace.rooms().remove(&self.0.id, rooms);
+        self.0.namespace.tell_room_events();
         self.forget_acks();
     }
 
@@ -467,6 +565,6 @@ mod tests {
     #[test]
     fn an_idle_socket_is_one_small_piece_of_memory() {
         let counts = 2 * size_of::<usize>();
-        assert!(size_of::<Inner>() + counts <= 256, "{} bytes", size_of::<Inner>() + counts);
+        assert!(size_of::<Inner>() + counts <= 248, "{} bytes", size_of::<Inner>() + counts);
     }
 }

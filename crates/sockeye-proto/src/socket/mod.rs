@@ -17,6 +17,8 @@ mod encoded;
 mod multiplexer;
 mod name;
 mod packet;
+mod unfinished;
+mod v3;
 
 pub use args::{ArgError, Args, ArgsCursor, OwnedArgs};
 pub use binary::Binary;
@@ -25,3 +27,5 @@ pub use encoded::EncodedPacket;
 pub use multiplexer::{Event, Incoming, Multiplexer, MultiplexerLimits};
 pub use name::{Name, ToName};
 pub use packet::{RESERVED_EVENTS, Violation};
+pub use unfinished::UnfinishedEvent;
+pub use v3::connect_of_v3;

@@ -19,6 +19,7 @@ use super::timer::{Heartbeat, Pulse, Timer, now};
 use super::{Error, trace};
 use crate::close::CloseCode;
 use crate::connection::{Closed, Connection, Role};
+use crate::deadline;
 use crate::error::CloseError;
 
 pub(super) use sending::Outbound;
@@ -134,7 +135,7 @@ impl<S> Driver<S> {
         trace::ended(&item);
         self.incoming.clear();
         self.heartbeat = None;
-        let deadline = now() + self.machine.limits().close_timeout;
+        let deadline = deadline::after(now(), self.machine.limits().close_timeout);
         self.phase = Phase::Ending(Box::new(Ending { item, step, deadline }));
     }
 
