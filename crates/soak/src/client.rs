@@ -24,6 +24,7 @@ const UNANSWERED_MAX: usize = 8;
 /// How long a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 const BACKOFF_MAX_MS: u64 = 1_000;
+const HISTORY_MAX: usize = 5;
 
 /// What all clients share.
 #[derive(Default)]
@@ -69,6 +70,8 @@ pub(crate) struct State {
     /// From which the server knows the socket again, and what it has.
     recovery_id: Option<String>,
     offset: Option<String>,
+    /// How it came by them, for whoever looks for what went wrong.
+    history: VecDeque<String>,
 }
 
 /// What was heard.
@@ -81,7 +84,8 @@ impl Counting {
     /// Lives until it is done; the last number that was acknowledged, and the last that was sent.
     pub(crate) async fn live(mut self) -> (u64, u64) {
         while !self.is_done() {
-            if self.connect().await.is_err() {
+            if let Err(error) = self.connect().await {
+                self.note(&error.to_string());
                 sleep(Duration::from_millis(self.random.below(BACKOFF_MAX_MS))).await;
             }
         }
@@ -177,7 +181,9 @@ impl Counting {
 
     fn join(&mut self, connect: Value) {
         let id = connect["pid"].as_str().map(str::to_owned);
-        if id.is_some() && id == self.state.recovery_id {
+        let is_recovered = id.is_some() && id == self.state.recovery_id;
+        self.note(if is_recovered { "recovered" } else { "new" });
+        if is_recovered {
             self.tally.recovered.fetch_add(1, Ordering::Relaxed);
         } else {
             self.state.last_tick = None;
@@ -202,7 +208,8 @@ impl Counting {
                 let tick = args[2].as_u64();
                 if tick.is_none() || tick != self.state.last_tick.map(|last| last + 1) {
                     let last = self.state.last_tick;
-                    self.violation(&format!("event {tick:?} came behind {last:?}"));
+                    let offset = args.last();
+                    self.violation(&format!("event {tick:?} {offset:?} came behind {last:?}"));
                 }
                 self.state.last_tick = tick;
                 self.tally.ticks.fetch_add(1, Ordering::Relaxed);
@@ -229,9 +236,18 @@ impl Counting {
         self.state.unanswered.is_empty() && self.state.last_tick == Some(last)
     }
 
+    fn note(&mut self, what: &str) {
+        let State { last_tick, offset, history, .. } = &mut self.state;
+        history.push_back(format!("{what} at {last_tick:?}, {offset:?}"));
+        if history.len() > HISTORY_MAX {
+            history.pop_front();
+        }
+    }
+
     fn violation(&self, what: &str) {
         let mut violations = self.tally.violations.lock().expect("no holder panics");
-        violations.push(format!("client {}: {what}", self.number));
+        let history = &self.state.history;
+        violations.push(format!("client {}: {what}; before: {history:?}", self.number));
     }
 }
 

@@ -1,5 +1,5 @@
-//! Connection state recovery: a client that lost its connection goes on with the socket that it had,
-//! and gets what it missed.
+//! Connection state recovery: a client that lost its connection goes on with the socket that it
+//! had, and gets what it missed.
 
 use std::time::Duration;
 
