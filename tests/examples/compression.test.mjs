@@ -1,10 +1,10 @@
-// Page `compression`: what is sent over long-polling, small and large.
+// Page `compression`: what is sent over long-polling and over WebSocket, small and large.
 
 import assert from "node:assert/strict";
 import { request } from "node:http";
 import { test } from "node:test";
 import { gunzipSync } from "node:zlib";
-import { connect, serve } from "./lib/page.mjs";
+import { connect, next, serve } from "./lib/page.mjs";
 
 const REPORT = "all is well\n".repeat(1_000);
 
@@ -31,6 +31,27 @@ test("large responses are compressed for who accepts that, small ones are not", 
   assert(large.body.length < REPORT.length / 20, `${large.body.length} bytes`);
   await post(page, session, '421["report",1]');
   assert.equal((await get(page, session)).encoding, undefined);
+});
+
+test("WebSocket messages are, for who offers that", async (t) => {
+  const page = await serve(t, "compression");
+  for (const [perMessageDeflate, extensions] of [[{}, "permessage-deflate"], [false, ""]]) {
+    const socket = await connect(t, page, { transports: ["websocket"], perMessageDeflate });
+    const { ws } = socket.io.engine.transport;
+    assert.equal(ws.extensions, extensions);
+    const read = async (...event) => {
+      const before = ws._socket.bytesRead;
+      const answer = await socket.emitWithAck(...event);
+      return [answer, ws._socket.bytesRead - before];
+    };
+    const [report, bytes] = await read("report", 1_000);
+    assert.equal(report, REPORT);
+    assert.equal(bytes < REPORT.length / 20, perMessageDeflate !== false, `${bytes} bytes`);
+    const secret = next(socket, "secret");
+    const [, uncompressed] = await read("secret", 2_000);
+    assert.deepEqual(await secret, ["s".repeat(2_000)]);
+    assert(uncompressed > 2_000, `${uncompressed} bytes`);
+  }
 });
 
 const URL_PATH = "/socket.io/?EIO=4&transport=polling";

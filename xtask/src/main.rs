@@ -10,6 +10,7 @@ mod install;
 mod interop;
 mod python;
 mod run;
+mod soak;
 mod test;
 mod tidy;
 
@@ -26,6 +27,8 @@ The repository's commands. Each prints what it runs and ends with a verdict.
                              server, then ours
   cargo xtask interop        only npm's ws with the examples of our WebSocket crate, both ways, and
                              Chromium's WebSocket with a server of it
+  cargo xtask soak [ARGS]    5,000 clients for ten minutes over a network that fails, against a
+                             server that must lose nothing it promised (`--help` tells ARGS)
   cargo xtask fuzz [SECONDS] [TARGET]
                              runs the fuzz targets, all or one (fuzz/README.md tells them), each for
                              so long. Default: 10 seconds. Installs cargo-fuzz where it is missing
@@ -59,6 +62,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "fuzz" => fuzz::run_command(rest),
         "ci" => ci::run_ci(),
         "tidy" => tidy::run(),
+        "soak" => soak::run_soak(rest),
         "bench" => bench::run_bench(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

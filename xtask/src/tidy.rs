@@ -16,6 +16,7 @@ const FLOORS: [(&str, u8); 7] = [
     ("sockeye-cluster-kit", 2),
     ("sockeye-chat", 3),
     ("bench-server", 3),
+    ("soak", 3),
 ];
 
 /// The one edge between two crates of the lowest floor.

@@ -94,6 +94,8 @@ export class Tap {
 
   note(direction, packet) {
     if (UNCOUNTED.includes(packet)) return;
+    // A client that leaves by long-polling also drops its GET, which may end the session before.
+    if (direction === "up" && packet === "1") return;
     if (UPGRADE.includes(packet)) this.upgrade.push(`${direction} ${packet}`);
     else this[direction].push(packet);
   }

@@ -508,8 +508,9 @@ impl Socket {
     /// Refused by a middleware, or gone before they were done.
     pub(crate) fn refuse(&self) {
         self.0.state.store(DISCONNECTED, Ordering::Release);
-        self.put_session_back();
         self.leave_all();
+        // Last: from then on another connection may take it up, whose socket has the same id.
+        self.put_session_back();
         self.forget_handlers();
     }
 

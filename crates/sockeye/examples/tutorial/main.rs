@@ -9,6 +9,7 @@ mod compression;
 mod events;
 mod jwt;
 mod namespaces;
+mod recovery;
 mod rooms;
 mod sessions;
 mod setup;
@@ -18,7 +19,7 @@ use axum::Router;
 type Page = (&'static str, fn() -> Router);
 
 /// The pages, in the order in which to read them.
-const PAGES: [Page; 8] = [
+const PAGES: [Page; 9] = [
     ("setup", setup::app),
     ("events", events::app),
     ("rooms", rooms::app),
@@ -26,6 +27,7 @@ const PAGES: [Page; 8] = [
     ("namespaces", namespaces::app),
     ("jwt", jwt::app),
     ("sessions", sessions::app),
+    ("recovery", recovery::app),
     ("compression", compression::app),
 ];
 

@@ -236,8 +236,8 @@ impl Slot {
         self.waiting.clear();
         self.waiting_bytes = 0;
         self.stage = Stage::Ending;
-        self.socket.refuse();
         self.leave();
+        self.socket.refuse();
         self.socket.keep_session();
     }
 

@@ -31,7 +31,7 @@ pub(super) struct LogLimits {
     pub(super) packets_max: usize,
     pub(super) bytes_max: usize,
     pub(super) age_max: Duration,
-    /// How long it takes at the most until a broken connection is noticed. What was emitted that
+    /// How long it takes at the most until a broken connection is noticed. What was sent that
     /// long before, the client has received: it has answered a ping behind it.
     pub(super) notice: Duration,
 }
@@ -150,7 +150,9 @@ impl Log {
     pub(super) fn is_complete(&self, membership: &Membership, absence: &Absence) -> bool {
         let Absence { known, ended_at } = *absence;
         let matters = |gap: &Gap| {
-            let received = gap.at.checked_add(self.limits.notice);
+            // What was sent again when it was admitted is no older than that.
+            let sent_at = gap.at.max(membership.admitted_at);
+            let received = sent_at.checked_add(self.limits.notice);
             gap.seq > known && received.is_none_or(|received| received >= ended_at)
         };
         ![self.lost, membership.gap].iter().flatten().any(matters)
@@ -235,21 +237,25 @@ mod tests {
         let mut one = log(1, 1 << 20);
         record(&mut one, "x");
         for mut log in [log(3, 1 << 20), log(100, 3 * one.bytes)] {
+            let old = membership();
             (0..5).for_each(|_| record(&mut log, "x"));
             assert_eq!((log.first(), log.head()), (3, 5));
-            assert!(!log.is_complete(&membership(), &absence(1)));
-            assert!(log.is_complete(&membership(), &absence(2)));
+            assert!(!log.is_complete(&old, &absence(1)));
+            assert!(log.is_complete(&old, &absence(2)));
             // It came so long before the end that it must have been received, if it was for it.
             tokio::time::advance(2 * SECOND).await;
-            assert!(!log.is_complete(&membership(), &absence(1)));
+            assert!(!log.is_complete(&old, &absence(1)));
             tokio::time::advance(SECOND).await;
-            assert!(log.is_complete(&membership(), &absence(1)));
+            assert!(log.is_complete(&old, &absence(1)));
+            // Unless it was sent again to one that has come back since.
+            assert!(!log.is_complete(&membership(), &absence(1)));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_kept_for_longer_than_it_can_be_asked_for() {
         let mut log = log(100, 1 << 20);
+        let membership = membership();
         record(&mut log, "old");
         tokio::time::advance(9 * SECOND).await;
         record(&mut log, "new");
@@ -262,6 +268,6 @@ mod tests {
         assert_eq!((log.bytes, log.first()), (0, 3));
         // Its end was noticed eight seconds after the last of them.
         let ended_at = Instant::now() - SECOND;
-        assert!(log.is_complete(&membership(), &Absence { known: 0, ended_at }));
+        assert!(log.is_complete(&membership, &Absence { known: 0, ended_at }));
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use sockeye_proto::SocketId;
+use tokio::time::Instant;
 
 use super::log::{Gap, Reach};
 use crate::rooms::{RoomName, Selection};
@@ -17,6 +18,8 @@ pub(crate) struct Membership {
     socket: SocketId,
     /// What was recorded up to here is not for it, or it has it.
     pub(super) start: u64,
+    /// When it was admitted: what it had missed was sent then, however old it was.
+    pub(super) admitted_at: Instant,
     /// Since when it is in the room of its own id.
     own: Option<u64>,
     /// Since when it is in the others.
@@ -40,6 +43,7 @@ impl Membership {
         Self {
             socket,
             start,
+            admitted_at: Instant::now(),
             own: Some(start),
             since: HashMap::new(),
             past: VecDeque::new(),
@@ -111,8 +115,6 @@ impl Membership {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use tokio::time::Instant;
 
     use super::*;
 

@@ -217,6 +217,11 @@ impl Recovery {
                 }
                 missed.push(packet.clone());
             }
+            membership.admitted_at = Instant::now();
+            if missed.is_empty() {
+                // It has all that was for it, however soon it is lost again.
+                membership.start = head;
+            }
         }
         let recoverable = recoverable.get_or_insert_with(|| {
             Box::new(Recoverable {

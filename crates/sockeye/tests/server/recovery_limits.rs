@@ -73,6 +73,46 @@ async fn who_may_have_missed_what_is_not_kept_gets_a_new_socket() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_sent_again_is_as_new_as_the_connection_that_it_was_sent_over() {
+    // A broken connection is noticed after 85 s at the most: what was sent so long before the end
+    // must have arrived.
+    for (lived, is_recovered) in [(1, false), (90, true)] {
+        let host = host(options().packets_max(2));
+        let mut client = Returning::join(&host).await;
+        client.lose().await;
+        host.io.emit("missed", ()).expect("JSON");
+        tokio::time::sleep(90 * SECOND).await;
+        assert!(client.connect().await);
+        for _ in 0..lived {
+            tokio::time::sleep(SECOND).await;
+            if is_recovered {
+                client.catch_up().await;
+            }
+        }
+        client.lose().await;
+        // It is not kept any more, and the client may not have got it, though it is old.
+        (0..2).for_each(|_| host.io.to("others").emit("not for it", ()).expect("JSON"));
+        assert_eq!(client.connect().await, is_recovered);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_missed_nothing_may_be_lost_again_at_once() {
+    let host = host(options().packets_max(2));
+    let mut client = Returning::join(&host).await;
+    for _ in 0..5 {
+        client.lose().await;
+        host.io.to("others").emit("not for it", ()).expect("JSON");
+        assert!(client.connect().await);
+    }
+    client.lose().await;
+    host.io.emit("missed", ()).expect("JSON");
+    assert!(client.connect().await);
+    client.catch_up().await;
+    assert_eq!(without_offsets(client.take()), [r#"["missed"]"#]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_lost_while_the_middlewares_run_is_not_passed_over() {
     let io = Server::builder().connection_state_recovery(options().packets_max(3)).build();
     answering(&io);
