@@ -15,8 +15,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use serde_json::{Value, json};
 use sockeye::{
-    Ack, AckError, Args, Auth, CloseDescription, ConnectError, Data, DisconnectReason, Namespace,
-    OwnedArgs, RawArgs, Reply, Server, Socket, State, Transport,
+    Ack, AckError, Auth, CloseDescription, CollectedAcks, ConnectError, Data, DisconnectReason,
+    Namespace, OwnedArgs, RawArgs, Reply, Server, Socket, State, Transport,
 };
 
 const RECORDS_MAX: usize = 10_000;
@@ -330,24 +330,19 @@ async fn ask_timeout(
     let limit = Duration::from_millis(ms);
     let answer = socket.timeout(limit).emit_with_ack_args(&event, args).await;
     let _ = match answer {
-        Ok(answer) => ack.send(prefixed("ok", &answer)),
+        Ok(answer) => ack.send(Before(vec![json!("ok")], answer)),
         Err(AckError::Timeout) => ack.send("timeout"),
         Err(_) => Ok(()),
     };
 }
 
-/// The answer's values behind one more.
-fn prefixed(first: &str, answer: &OwnedArgs) -> Spread {
-    let values: Vec<Value> = answer.cursor().rest().unwrap_or_default();
-    Spread(std::iter::once(json!(first)).chain(values).collect())
-}
+/// Values, and arguments as they came behind them.
+struct Before(Vec<Value>, OwnedArgs);
 
-/// As many arguments as it has values.
-struct Spread(Vec<Value>);
-
-impl sockeye::EmitArgs for Spread {
+impl sockeye::EmitArgs for Before {
     fn write(&self, out: &mut sockeye::ArgsWriter<'_>) -> Result<(), sockeye::EncodeError> {
-        self.0.iter().try_for_each(|value| out.arg(value))
+        self.0.iter().try_for_each(|value| out.arg(value))?;
+        self.1.write(out)
     }
 }
 
@@ -369,10 +364,9 @@ async fn whoami(socket: Socket) -> Reply<Value> {
     }))
 }
 
-async fn volatile(socket: Socket, Data(count): Data<u64>, Args(args): Args<Vec<Value>>, _a: Ack) {
+async fn volatile(socket: Socket, Data(count): Data<u64>, RawArgs(args): RawArgs, _a: Ack) {
     for i in 0..count {
-        let values = std::iter::once(json!(i)).chain(args.iter().cloned()).collect();
-        let _ = socket.volatile().emit("volatile", Spread(values));
+        let _ = socket.volatile().emit("volatile", Before(vec![json!(i)], args.clone()));
     }
     let _ = socket.emit("volatile-end", count);
 }
@@ -408,8 +402,20 @@ async fn broadcast(socket: Socket, Data(spec): Data<Value>, RawArgs(args): RawAr
     if spec["volatile"] == true {
         to = to.volatile();
     }
-    let _ = to.emit(spec["event"].as_str().unwrap_or("broadcast"), args);
-    let _ = ack.send(());
+    let event = spec["event"].as_str().unwrap_or("broadcast");
+    let Some(ms) = spec["timeout"].as_u64() else {
+        let _ = to.emit(event, args);
+        let _ = ack.send(());
+        return;
+    };
+    let Ok(asked) = to.timeout(Duration::from_millis(ms)).emit_with_ack::<Value>(event, args)
+    else {
+        return;
+    };
+    let CollectedAcks { answers, failures } = asked.collect().await;
+    let mut answers: Vec<_> = answers.into_iter().map(|(_, answer)| answer).collect();
+    answers.sort_by_cached_key(Value::to_string);
+    let _ = ack.send((if failures.is_empty() { "ok" } else { "timeout" }, answers));
 }
 
 async fn operators(socket: Socket, Data(first): Data<String>, Data(second): Data<String>) {

@@ -21,10 +21,14 @@ use sockeye_proto::socket::OwnedArgs;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
+use crate::cluster::{Answer as ClusterAnswer, Asked as AskedNodes};
 use crate::error::AckError;
 
 /// The answer of one socket, or `None` when it has gone.
 type Answer = (SocketId, Option<OwnedArgs>);
+
+/// The same, of a socket of any node, or why there is none.
+type Raw = (Option<SocketId>, Result<OwnedArgs, AckError>);
 
 /// The broadcasts of one namespace that wait for answers, by acknowledgement id.
 #[derive(Clone, Default)]
@@ -38,7 +42,7 @@ struct Asked(Mutex<State>);
 struct State {
     /// Those who have not answered. Ordered, so that those who never do are told in one order.
     pending: BTreeSet<SocketId>,
-    /// `None` when everything has been said.
+    /// `None` when the question has been sent and everything has been said.
     answers: Option<mpsc::UnboundedSender<Answer>>,
 }
 
@@ -51,19 +55,22 @@ impl AckTable {
         limit: Duration,
         send: impl FnOnce(&mut dyn FnMut(SocketId)),
     ) -> Acks<T> {
+        let (mut acks, question) = self.prepare(id, limit);
+        acks.count = question.send(send);
+        acks
+    }
+
+    /// As [`ask`](Self::ask), where the question is sent later. Until then there is no end.
+    pub(crate) fn prepare<T>(&self, id: u64, limit: Duration) -> (Acks<T>, Question) {
         let (sender, answers) = mpsc::unbounded_channel();
         let asked = Arc::new(Asked::default());
-        {
-            let mut state = asked.0.lock();
-            self.0.lock().insert(id, asked.clone());
-            send(&mut |socket| {
-                state.pending.insert(socket);
-            });
-            state.answers = (!state.pending.is_empty()).then_some(sender);
-        }
+        asked.0.lock().answers = Some(sender);
+        self.0.lock().insert(id, asked.clone());
+        let question = Question(asked.clone());
         let timer = Box::pin(tokio::time::sleep(limit));
         let entry = Entry { table: self.clone(), id, asked };
-        Acks { entry, answers, timer, overdue: Vec::new(), types: PhantomData }
+        let (remote, overdue) = (None, Vec::new());
+        (Acks { entry, count: 0, answers, remote, timer, overdue, types: PhantomData }, question)
     }
 
     /// An answer came from a socket. One that was not asked, or has answered, is passed over.
@@ -84,6 +91,36 @@ impl AckTable {
             table.values().cloned().collect()
         };
         all.iter().for_each(|asked| asked.0.lock().settle(socket, None));
+    }
+}
+
+/// A question that has not been sent.
+pub(crate) struct Question(Arc<Asked>);
+
+impl Question {
+    /// Sends it as [`AckTable::ask`] does. Returns how many were asked.
+    pub(crate) fn send(self, send: impl FnOnce(&mut dyn FnMut(SocketId))) -> usize {
+        let mut count = 0;
+        let mut state = self.0.0.lock();
+        send(&mut |socket| {
+            count += 1;
+            state.pending.insert(socket);
+        });
+        if state.answers.is_none() {
+            // Nobody waits any more.
+            state.pending.clear();
+        }
+        count
+    }
+}
+
+impl Drop for Question {
+    /// It has been sent, or will not be.
+    fn drop(&mut self) {
+        let mut state = self.0.0.lock();
+        if state.pending.is_empty() {
+            state.answers = None;
+        }
     }
 }
 
@@ -126,18 +163,26 @@ impl Drop for Entry {
 
 /// The answers to a broadcast, in the order in which they come: a [`Stream`] of each socket that
 /// was asked and its answer's first argument, or why there is none. Each socket comes once.
+/// A socket of another node has no id where the cluster's bus does not carry it (Redis buses, as
+/// Node's, do not): `None`.
 /// Made by [`TimedBroadcast::emit_with_ack`](crate::TimedBroadcast::emit_with_ack).
 ///
 /// When the time is over, those who have not answered come with [`AckError::Timeout`]; a socket
-/// that goes comes with [`AckError::Disconnected`] at once. Dropped, it forgets the answers that
+/// that goes comes with [`AckError::Disconnected`] at once (one of another node runs out of time,
+/// as with Node's adapters), a node that did not say whom it asked with [`AckError::Node`]; a node
+/// that is known to have gone is not waited for. Dropped, it forgets the answers that
 /// are still to come.
 #[must_use = "the answers come by iterating"]
 pub struct Acks<T> {
     entry: Entry,
+    /// The sockets of this node that were asked.
+    count: usize,
     answers: mpsc::UnboundedReceiver<Answer>,
+    /// The other nodes, until all have answered.
+    remote: Option<AskedNodes>,
     timer: Pin<Box<Sleep>>,
     /// Those whose time is over and who have not been told yet, last first.
-    overdue: Vec<SocketId>,
+    overdue: Vec<(Option<SocketId>, AckError)>,
     types: PhantomData<fn() -> T>,
 }
 
@@ -145,9 +190,71 @@ pub struct Acks<T> {
 #[derive(Debug)]
 pub struct CollectedAcks<T> {
     /// Those that came, in their order.
-    pub answers: Vec<(SocketId, T)>,
-    /// The sockets that gave none, and why.
-    pub failures: Vec<(SocketId, AckError)>,
+    pub answers: Vec<(Option<SocketId>, T)>,
+    /// The sockets (and nodes) that gave none, and why.
+    pub failures: Vec<(Option<SocketId>, AckError)>,
+}
+
+impl<T> Acks<T> {
+    /// How many sockets of this node were asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.count
+    }
+
+    /// Waits for other nodes, too.
+    pub(crate) fn with_nodes(mut self, remote: Option<AskedNodes>) -> Self {
+        self.remote = remote;
+        self
+    }
+
+    /// The next answer, unread.
+    pub(crate) async fn next_raw(&mut self) -> Option<Raw> {
+        std::future::poll_fn(|cx| self.poll_raw(cx)).await
+    }
+
+    fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<Option<Raw>> {
+        let named = |(socket, args): Answer| (Some(socket), args.ok_or(AckError::Disconnected));
+        loop {
+            // What has come goes first, also when the time is over.
+            if let Poll::Ready(Some(answer)) = self.answers.poll_recv(cx) {
+                return Poll::Ready(Some(named(answer)));
+            }
+            if let Poll::Ready(Some(answer)) = self.poll_remote(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            if let Some((socket, error)) = self.overdue.pop() {
+                return Poll::Ready(Some((socket, Err(error))));
+            }
+            if self.remote.is_none() && self.entry.asked.0.lock().answers.is_none() {
+                // An answer may have come between the two looks.
+                return self.answers.poll_recv(cx).map(|last| last.map(named));
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            self.give_up();
+        }
+    }
+
+    fn poll_remote(&mut self, cx: &mut Context<'_>) -> Poll<Option<Raw>> {
+        let Some(remote) = &mut self.remote else { return Poll::Ready(None) };
+        let answer = match ready!(remote.poll_next(cx)) {
+            Some(ClusterAnswer::Ack(socket, args)) => (socket, Ok(args)),
+            Some(_) => (None, Err(AckError::Node)),
+            None => {
+                self.remote = None;
+                return Poll::Ready(None);
+            }
+        };
+        Poll::Ready(Some(answer))
+    }
+
+    /// The time is over.
+    fn give_up(&mut self) {
+        let missing = self.remote.take().map(|mut remote| remote.give_up()).unwrap_or_default();
+        self.overdue.extend((0..missing.nodes).map(|_| (None, AckError::Node)));
+        self.overdue.extend((0..missing.clients).map(|_| (None, AckError::Timeout)));
+        let here = self.entry.asked.give_up().into_iter();
+        self.overdue.extend(here.map(|socket| (Some(socket), AckError::Timeout)));
+    }
 }
 
 impl<T: DeserializeOwned> Acks<T> {
@@ -155,7 +262,7 @@ impl<T: DeserializeOwned> Acks<T> {
     ///
     /// # Cancel safety
     /// Dropped, nothing is lost.
-    pub async fn next(&mut self) -> Option<(SocketId, Result<T, AckError>)> {
+    pub async fn next(&mut self) -> Option<(Option<SocketId>, Result<T, AckError>)> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
@@ -174,30 +281,15 @@ impl<T: DeserializeOwned> Acks<T> {
 }
 
 impl<T: DeserializeOwned> Stream for Acks<T> {
-    type Item = (SocketId, Result<T, AckError>);
+    type Item = (Option<SocketId>, Result<T, AckError>);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            // What has come goes first, also when the time is over.
-            if let Poll::Ready(Some((socket, args))) = self.answers.poll_recv(cx) {
-                return Poll::Ready(Some((socket, read(args))));
-            }
-            if let Some(socket) = self.overdue.pop() {
-                return Poll::Ready(Some((socket, Err(AckError::Timeout))));
-            }
-            if self.entry.asked.0.lock().pending.is_empty() {
-                // An answer may have come between the two looks.
-                let last = ready!(self.answers.poll_recv(cx));
-                return Poll::Ready(last.map(|(socket, args)| (socket, read(args))));
-            }
-            ready!(self.timer.as_mut().poll(cx));
-            self.overdue = self.entry.asked.give_up();
-        }
+        let answer = ready!(self.poll_raw(cx));
+        Poll::Ready(answer.map(|(socket, answer)| (socket, answer.and_then(read))))
     }
 }
 
-fn read<T: DeserializeOwned>(args: Option<OwnedArgs>) -> Result<T, AckError> {
-    let args = args.ok_or(AckError::Disconnected)?;
+fn read<T: DeserializeOwned>(args: OwnedArgs) -> Result<T, AckError> {
     args.cursor().next().map_err(|error| AckError::Data(error.to_string()))
 }
 

@@ -1,6 +1,9 @@
 //! Broadcasts: whom they reach, and the walk that pushes one encoded packet to all of them.
 //! Knows rooms and outboxes; does not call back into sockets to send.
 
+mod nodes;
+
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +11,7 @@ use sockeye_proto::SocketId;
 use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, ToName, UnfinishedEvent};
 
 use crate::acks::Acks;
+use crate::cluster::{Incomplete, RemoteSocket};
 use crate::conflation::Key;
 use crate::error::EmitError;
 use crate::gather;
@@ -29,6 +33,8 @@ pub struct Broadcast {
     selection: Selection,
     way: Way,
     compress: bool,
+    /// Whether other nodes of the cluster are left out.
+    is_local: bool,
 }
 
 impl std::fmt::Debug for Broadcast {
@@ -44,7 +50,16 @@ impl std::fmt::Debug for Broadcast {
 
 impl Broadcast {
     pub(crate) fn new(namespace: Namespace) -> Self {
-        Self { namespace, selection: Selection::default(), way: Way::Always, compress: true }
+        Self::with(namespace, Selection::default(), Way::Always, true)
+    }
+
+    pub(crate) fn with(
+        namespace: Namespace,
+        selection: Selection,
+        way: Way,
+        compress: bool,
+    ) -> Self {
+        Self { namespace, selection, way, compress, is_local: false }
     }
 
     pub(crate) fn except_id(mut self, id: SocketId) -> Self {
@@ -62,6 +77,12 @@ impl Broadcast {
     /// Leaves out the members of these rooms.
     pub fn except(mut self, rooms: impl IntoRooms) -> Self {
         rooms.each(|room| self.selection.except.push(room));
+        self
+    }
+
+    /// Leaves the other nodes of the cluster out: the broadcast reaches sockets of this node only.
+    pub fn local(mut self) -> Self {
+        self.is_local = true;
         self
     }
 
@@ -100,17 +121,23 @@ impl Broadcast {
     /// error here: its own outbox policy applies to it.
     pub fn emit(&self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
         let name = event.to_name();
-        if let Some(recovery) = self.namespace.recovery() {
+        if self.namespace.link().is_none()
+            && let Some(recovery) = self.namespace.recovery()
+        {
             return self.emit_recoverable(recovery, &name, &args);
         }
         let packet = self.encode(None, &name, &args)?;
         self.show(&name, &packet);
-        self.push(&packet);
+        if self.namespace.link().is_some() {
+            self.send_to_all_nodes(packet);
+        } else {
+            self.push(&packet);
+        }
         Ok(())
     }
 
-    /// As [`emit`](Self::emit), where what clients miss is kept. It is encoded once here, too: the
-    /// offset is the same for all.
+    /// As [`emit`](Self::emit) where there is one node, on which what clients miss is kept. It is
+    /// encoded once here, too: the offset is the same for all.
     fn emit_recoverable(
         &self,
         recovery: &Recovery,
@@ -122,16 +149,33 @@ impl Broadcast {
         if self.namespace.has_outgoing() {
             self.show(name, &event.clone().finish());
         }
+        self.record(recovery, event);
+        Ok(())
+    }
+
+    fn record(&self, recovery: &Recovery, event: UnfinishedEvent) {
         if !matches!(self.way, Way::Always) {
-            self.push(&event.finish_without_offset());
-            return Ok(());
+            return self.push(&event.finish_without_offset());
         }
         let reach = Reach::Selection(self.selection.clone());
-        recovery.record(reach, |offset| {
+        let recorded = recovery.record(reach, |offset| {
             let packet = event.finish_with_offset(offset);
             self.push(&packet);
-            Ok(packet)
-        })
+            Ok::<_, Infallible>(packet)
+        });
+        let Ok(()) = recorded;
+    }
+
+    /// Sends an event to this node's members; `offset` is where it stands in the cluster's log.
+    /// A node that keeps what its own clients miss has offsets of its own.
+    pub(crate) fn deliver(&self, packet: &EncodedPacket, offset: Option<&str>) {
+        if let Some(recovery) = self.namespace.recovery() {
+            return self.record(recovery, UnfinishedEvent::again(packet));
+        }
+        // One that a newer one may replace would bring that one's offset to its own place.
+        let logged = offset.filter(|_| matches!(self.way, Way::Always));
+        let logged = logged.map(|offset| packet.event_behind(self.namespace.name(), offset));
+        self.push(logged.as_ref().unwrap_or(packet));
     }
 
     fn push(&self, packet: &EncodedPacket) {
@@ -157,8 +201,29 @@ impl Broadcast {
         name: &Name<'_>,
         args: &impl EmitArgs,
     ) -> Result<EncodedPacket, EmitError> {
-        let packet = EncodedPacket::event(self.namespace.name(), id, name, args)?.for_many();
-        Ok(if self.compress { packet } else { packet.without_compression() })
+        Ok(self.dress(EncodedPacket::event(self.namespace.name(), id, name, args)?))
+    }
+
+    /// A packet as all that it reaches get it.
+    pub(crate) fn dress(&self, packet: EncodedPacket) -> EncodedPacket {
+        let packet = packet.for_many();
+        if self.compress { packet } else { packet.without_compression() }
+    }
+
+    /// Asks this node's members for acknowledgements; `packet` has the id.
+    pub(crate) fn ask_here<T>(&self, id: u64, packet: &EncodedPacket, limit: Duration) -> Acks<T> {
+        self.namespace.acks().ask(id, limit, |ask| self.push_question(packet, ask))
+    }
+
+    fn push_question(&self, packet: &EncodedPacket, ask: &mut dyn FnMut(SocketId)) {
+        gather::with_list(|list| {
+            self.namespace.rooms().for_each(&self.selection, |id, peer| {
+                match peer.push_listed(packet, &self.way, list) {
+                    Pushed::Queued | Pushed::First | Pushed::WakeTask => ask(*id),
+                    Pushed::Dropped | Pushed::Full | Pushed::Overflowed | Pushed::Closed => {}
+                }
+            });
+        });
     }
 
     /// Shows the event to the catch-alls of outgoing events of those that it reaches.
@@ -169,33 +234,20 @@ impl Broadcast {
         }
     }
 
-    /// The sockets that it reaches.
+    /// As [`show`](Self::show), of an event of another node.
+    pub(crate) fn show_packet(&self, packet: &EncodedPacket) {
+        if self.namespace.has_outgoing()
+            && let Some(shown) = Shown::of(packet)
+        {
+            self.sockets().iter().for_each(|socket| socket.show(&shown));
+        }
+    }
+
+    /// The sockets of this node that it reaches; [`fetch_sockets`](Self::fetch_sockets) has those
+    /// of all.
     pub fn sockets(&self) -> Vec<Socket> {
         let ids = self.namespace.rooms().ids(&self.selection);
         ids.iter().filter_map(|id| self.namespace.socket(id)).collect()
-    }
-
-    /// Makes every socket that it reaches join rooms.
-    pub fn sockets_join(&self, rooms: impl IntoRooms) {
-        let rooms = rooms.collect();
-        for socket in self.sockets() {
-            socket.join(&rooms[..]);
-        }
-    }
-
-    /// Makes every socket that it reaches leave rooms.
-    pub fn sockets_leave(&self, rooms: impl IntoRooms) {
-        let rooms = rooms.collect();
-        for socket in self.sockets() {
-            socket.leave(&rooms[..]);
-        }
-    }
-
-    /// Disconnects every socket that it reaches; see [`Socket::disconnect`].
-    pub fn disconnect_sockets(&self, close: bool) {
-        for socket in self.sockets() {
-            socket.disconnect(close);
-        }
     }
 }
 
@@ -233,21 +285,26 @@ impl TimedBroadcast {
         event: impl ToName,
         args: impl EmitArgs,
     ) -> Result<Acks<T>, EmitError> {
-        let Broadcast { namespace, selection, way, .. } = &self.broadcast;
+        let Broadcast { namespace, .. } = &self.broadcast;
         let name = event.to_name();
         let id = namespace.next_ack_id();
         let packet = self.broadcast.encode(Some(id), &name, &args)?;
         self.broadcast.show(&name, &packet);
-        Ok(namespace.acks().ask(id, self.limit, |ask| {
-            gather::with_list(|list| {
-                namespace.rooms().for_each(selection, |id, peer| {
-                    match peer.push_listed(&packet, way, list) {
-                        Pushed::Queued | Pushed::First | Pushed::WakeTask => ask(*id),
-                        Pushed::Dropped | Pushed::Full | Pushed::Overflowed | Pushed::Closed => {}
-                    }
-                });
-            });
-        }))
+        if namespace.link().is_some() {
+            return Ok(self.broadcast.ask_all_nodes(id, packet, self.limit));
+        }
+        Ok(self.broadcast.ask_here(id, &packet, self.limit))
+    }
+
+    /// As [`Broadcast::fetch_sockets`], within this limit.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time.
+    pub async fn fetch_sockets(&self) -> Result<Vec<RemoteSocket>, Incomplete<RemoteSocket>> {
+        self.broadcast.fetch_within(self.limit).await
     }
 }
 

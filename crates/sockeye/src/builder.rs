@@ -1,6 +1,7 @@
 //! The server's options, as an application sets them. What they mean is in each method's words;
 //! [`crate::config`] holds the values.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use sockeye_proto::engine::Transport;
 use sockeye_ws::deflate::Options as PerMessageDeflate;
 
 use crate::address::ClientAddress;
+use crate::cluster::{ClusterBus, Link};
 use crate::config::{Config, HttpCompression, OutboxPolicy};
 use crate::cookie::{CookieHeader, SessionCookie};
 use crate::cors::Cors;
@@ -29,6 +31,15 @@ use crate::service::ClientFiles;
 pub struct ServerBuilder {
     pub(crate) config: Config,
     state: Extensions,
+    bus: Option<Bus>,
+}
+
+struct Bus(Arc<dyn ClusterBus>);
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a bus")
+    }
 }
 
 macro_rules! options {
@@ -254,12 +265,62 @@ impl ServerBuilder {
         self
     }
 
+    /// Joins a cluster: what is sent to rooms reaches the members on all of its servers. Default:
+    /// none, the server is alone.
+    pub fn cluster(mut self, bus: impl ClusterBus) -> Self {
+        self.bus = Some(Bus(Arc::new(bus)));
+        self
+    }
+
+    /// The bytes that may wait to be published to the cluster, those under way among them (a
+    /// message counts its text and attachments, and 256 beside them). What comes beyond that
+    /// reaches the sockets of this server only, and is counted
+    /// ([`ClusterHealth::dropped`](crate::cluster::ClusterHealth::dropped)). One message always
+    /// fits. Default: 16 MiB.
+    pub fn cluster_queue_bytes_max(mut self, cluster_queue_bytes_max: usize) -> Self {
+        self.config.cluster.queue_bytes_max = cluster_queue_bytes_max;
+        self
+    }
+
+    /// The time that the cluster's bus has to publish a batch of messages; then the batch counts
+    /// as failed, and the next one is tried. Also the time it has to count nodes, and to close.
+    /// Default: 5 s.
+    pub fn cluster_publish_timeout(mut self, cluster_publish_timeout: Duration) -> Self {
+        self.config.cluster.publish_timeout = cluster_publish_timeout;
+        self
+    }
+
+    /// The time that other nodes have to answer
+    /// [`fetch_sockets`](crate::Broadcast::fetch_sockets) and
+    /// [`server_side_emit_with_ack`](crate::Server::server_side_emit_with_ack); then the answers
+    /// that came are handed out with the error (Node's `requestsTimeout`). Default: 5 s.
+    pub fn cluster_request_timeout(mut self, cluster_request_timeout: Duration) -> Self {
+        self.config.cluster.request_timeout = cluster_request_timeout;
+        self
+    }
+
+    /// The headers of handshakes that other nodes are not told by
+    /// [`fetch_sockets`](crate::Broadcast::fetch_sockets), such as `cookie` and `authorization`:
+    /// what is told passes the cluster's bus in clear. Default: none, as in Node.
+    pub fn cluster_hidden_headers<I>(mut self, cluster_hidden_headers: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        let names = cluster_hidden_headers.into_iter().map(Into::into);
+        self.config.cluster.hidden_headers = names.collect();
+        self
+    }
+
     /// The server.
+    ///
+    /// # Panics
+    /// With a [`cluster`](Self::cluster), outside a tokio runtime: its tasks run there.
     pub fn build(self) -> Server {
-        let Self { config, state } = self;
+        let Self { config, state, bus } = self;
         if config.metrics {
             metrics::start();
         }
-        Server::new(Shared { config, state, on_error: RwLock::new(None) })
+        let link = bus.map(|Bus(bus)| Arc::new(Link::new(bus, config.cluster.clone())));
+        Server::new(Shared { config, state, on_error: RwLock::new(None), link })
     }
 }

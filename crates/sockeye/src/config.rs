@@ -50,6 +50,27 @@ impl Default for HttpCompression {
     }
 }
 
+/// What bounds a server's part in a cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterConfig {
+    pub(crate) queue_bytes_max: usize,
+    pub(crate) publish_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    /// Headers that other nodes are not told.
+    pub(crate) hidden_headers: Vec<String>,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            queue_bytes_max: 16 << 20,
+            publish_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
+            hidden_headers: Vec::new(),
+        }
+    }
+}
+
 /// What `serde_json` still reads, with room for what a handler's type adds.
 const JSON_DEPTH_MAX: usize = 120;
 
@@ -91,6 +112,7 @@ pub(crate) struct Config {
     pub(crate) initial_packet: Option<String>,
     pub(crate) recovery: Option<ConnectionStateRecovery>,
     pub(crate) client_files: Option<Arc<ClientFiles>>,
+    pub(crate) cluster: ClusterConfig,
     pub(crate) fragments_max: u32,
     pub(crate) metrics: bool,
 }
@@ -133,6 +155,7 @@ impl Default for Config {
             initial_packet: None,
             recovery: None,
             client_files: None,
+            cluster: ClusterConfig::default(),
             fragments_max: 16_384,
             metrics: false,
         }

@@ -32,6 +32,9 @@ pub enum AckError {
     /// The socket disconnected before it answered.
     #[error("socket has been disconnected")]
     Disconnected,
+    /// A node of the cluster did not say in time whom it asked, or could not be asked.
+    #[error("a node of the cluster did not answer")]
+    Node,
     /// The answer is not of the expected type.
     #[error("the acknowledgement could not be read: {0}")]
     Data(String),

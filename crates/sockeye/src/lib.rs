@@ -82,12 +82,17 @@
 //! [`on_disconnecting`](Socket::on_disconnecting), with the rooms that it is in, and behind them
 //! [`on_disconnect`](Socket::on_disconnect). What belongs to it is in [`Socket::data`]. It takes
 //! its handlers along when it goes, so they may hold it.
+//!
+//! With [connection state recovery](ConnectionStateRecovery) a client that lost its connection goes
+//! on with the socket that it had: a new [`Socket`] with the same id, rooms and data, which
+//! [`recovered`](Socket::recovered) tells.
 
 mod acks;
 mod address;
 mod admission;
 mod broadcast;
 mod builder;
+pub mod cluster;
 mod config;
 mod conflation;
 mod connection;
@@ -114,7 +119,9 @@ mod reason;
 mod recovery;
 mod registry;
 mod reply;
+mod room_events;
 mod rooms;
+mod sequence;
 mod server;
 mod service;
 mod socket;
@@ -123,6 +130,8 @@ pub use acks::{Acks, CollectedAcks};
 pub use address::{ClientAddress, PeerAddr};
 pub use broadcast::{Broadcast, IntoRooms, TimedBroadcast};
 pub use builder::ServerBuilder;
+pub use cluster::server_side::ServerSideEvent;
+pub use cluster::{RemoteEmitter, RemoteSocket};
 pub use config::{HttpCompression, OutboxPolicy};
 pub use cookie::{CookiePriority, SameSite, SessionCookie};
 pub use cors::Cors;
@@ -143,6 +152,7 @@ pub use parent::{NamespaceRequest, ParentBroadcast, ParentNamespace, PatternErro
 pub use reason::{CloseDescription, DisconnectReason};
 pub use recovery::ConnectionStateRecovery;
 pub use reply::{AckTarget, IntoAdmission, IntoReply, IntoVerdict, Reply};
+pub use room_events::RoomEvent;
 pub use rooms::RoomName;
 pub use server::Server;
 pub use service::{NotFound, ResponseFuture, SocketIoLayer, SocketIoService};
@@ -150,6 +160,6 @@ pub use socket::{Emitter, Socket};
 pub use sockeye_proto::SocketId;
 pub use sockeye_proto::engine::Transport;
 pub use sockeye_proto::socket::{
-    ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, ToName,
+    ArgError, ArgsCursor, ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, ToName,
 };
 pub use sockeye_ws::deflate::{Options as PerMessageDeflate, WindowBits};

@@ -14,6 +14,8 @@ use sockeye_proto::socket::{EmitArgs, ToName};
 
 use crate::acks::AckTable;
 use crate::broadcast::{Broadcast, IntoRooms};
+use crate::cluster::server_side::ServerSide;
+use crate::cluster::{BusError, Link, RoomInterest, incoming};
 use crate::config::Config;
 use crate::erased::{Admitting, Erased, Hooking, Listener, Middleware};
 use crate::error::{ConnectError, EmitError, HandlerError};
@@ -26,6 +28,7 @@ use crate::metrics;
 use crate::panics;
 use crate::recovery::Recovery;
 use crate::reply::IntoAdmission;
+use crate::room_events::RoomEvent;
 use crate::rooms::Rooms;
 use crate::socket::Socket;
 
@@ -34,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) state: Extensions,
     pub(crate) on_error: RwLock<Option<ErrorHook>>,
+    /// The other servers, where there are some.
+    pub(crate) link: Option<Arc<Link>>,
 }
 
 /// Sees every handler's failure: the socket, the event's name, the error.
@@ -62,6 +67,7 @@ struct Inner {
     acks: AckTable,
     /// Where it is on.
     recovery: Option<Arc<Recovery>>,
+    server_side: ServerSide,
 }
 
 impl fmt::Debug for Namespace {
@@ -104,6 +110,7 @@ impl Namespace {
             next_ack: AtomicU64::new(0),
             acks: AckTable::default(),
             recovery,
+            server_side: ServerSide::default(),
         }))
     }
 
@@ -190,6 +197,77 @@ impl Namespace {
     /// How many rooms there are, those of socket ids not counted.
     pub fn room_count(&self) -> usize {
         self.0.rooms.len()
+    }
+
+    /// Sees what happens to rooms: each that comes and goes, each socket that joins and leaves
+    /// (Node's adapter events `create-room` …). Several hooks see all of it, one after the other.
+    /// An event is told when what made it has been done, at the latest when that returns, so a
+    /// hook may use sockets and rooms; of one room, in its order. While there is no hook it costs
+    /// nothing.
+    ///
+    /// ```
+    /// # let io = sockeye::Server::default();
+    /// use sockeye::RoomEvent;
+    ///
+    /// io.of("/chat").on_room_event(|event| {
+    ///     if let RoomEvent::Created { room } = event {
+    ///         println!("somebody is in {room}");
+    ///     }
+    /// });
+    /// ```
+    pub fn on_room_event(&self, hook: impl Fn(&RoomEvent) + Send + Sync + 'static) {
+        self.0.rooms.watch().add_hook(hook);
+    }
+
+    /// How many servers of the cluster have this namespace, this one among them.
+    ///
+    /// # Errors
+    /// The cluster's bus could not count them.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time.
+    pub async fn node_count(&self) -> Result<usize, BusError> {
+        match self.link() {
+            Some(link) => link.node_count(&self.0.name).await,
+            None => Ok(1),
+        }
+    }
+
+    /// Other servers' messages about it are wanted from now on.
+    pub(crate) fn subscribe(&self) {
+        if let Some(link) = self.link() {
+            if link.room_interest() != RoomInterest::None {
+                self.0.rooms.watch().turn_on();
+            }
+            link.subscribe(&self.0.name);
+        }
+    }
+
+    pub(crate) fn unsubscribe(&self) {
+        if let Some(link) = self.link() {
+            link.unsubscribe(&self.0.name);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn link(&self) -> Option<&Arc<Link>> {
+        self.0.shared.link.as_ref()
+    }
+
+    pub(crate) fn server_side(&self) -> &ServerSide {
+        &self.0.server_side
+    }
+
+    /// Tells what has happened to rooms. No lock of sockets or rooms may be held.
+    #[inline]
+    pub(crate) fn tell_room_events(&self) {
+        if self.0.rooms.watch().is_on() {
+            self.0.rooms.watch().tell(|change| {
+                if let Some(link) = self.link() {
+                    incoming::tell_bus(link, &self.0.name, change);
+                }
+            });
+        }
     }
 
     pub(crate) fn name_shared(&self) -> Arc<str> {

@@ -45,6 +45,11 @@ impl Shown {
         Self { name: name.to_string(), args: packet.event_args().unwrap_or_default() }
     }
 
+    /// Of an event that another node has sent.
+    pub(crate) fn of(packet: &EncodedPacket) -> Option<Self> {
+        Some(Self { name: packet.event_name()?.into_owned(), args: packet.event_args()? })
+    }
+
     pub(crate) fn outgoing(&self) -> Outgoing<'_> {
         Outgoing { name: &self.name, args: &self.args }
     }

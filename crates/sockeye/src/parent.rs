@@ -217,6 +217,11 @@ impl ParentBroadcast {
         self.map(|broadcast| broadcast.except(&rooms))
     }
 
+    /// As [`Broadcast::local`].
+    pub fn local(self) -> Self {
+        self.map(Broadcast::local)
+    }
+
     /// As [`Broadcast::volatile`].
     pub fn volatile(self) -> Self {
         self.map(Broadcast::volatile)

@@ -64,6 +64,11 @@ impl Registry {
         self.names.read().entries.values().map(|entry| entry.namespace.clone()).collect()
     }
 
+    /// The namespace of this name, if there is one.
+    pub(crate) fn find(&self, name: &str) -> Option<Namespace> {
+        self.names.read().entries.get(name).map(|entry| entry.namespace.clone())
+    }
+
     /// The namespace of this name; made by `make`, or as a child of the first parent whose pattern
     /// takes the name.
     pub(crate) fn of(&self, name: &str, make: impl FnOnce(Arc<str>) -> Namespace) -> Namespace {
@@ -84,6 +89,7 @@ impl Registry {
                         None => make(name),
                     };
                     entry.insert(Entry::new(namespace.clone(), parent, false));
+                    namespace.subscribe();
                     namespace
                 }
             }
@@ -127,6 +133,8 @@ impl Registry {
         let entry = Entry::new(parent.make(name.clone()), Some(parent.clone()), true);
         let namespace = entry.enter();
         names.entries.insert(name, entry);
+        // Under the lock: whoever removes it unsubscribes later.
+        namespace.subscribe();
         drop(names);
         self.tell(&namespace);
         Some(namespace)
@@ -159,6 +167,7 @@ impl Registry {
             && let Some(entry) = names.entries.remove(name)
         {
             names.dynamic -= 1;
+            entry.namespace.unsubscribe();
             if let Some(parent) = entry.parent {
                 parent.forget(name);
             }

@@ -15,6 +15,7 @@ use sockeye_proto::SocketId;
 
 use crate::connection::Peer;
 use crate::metrics;
+use crate::room_events::RoomWatch;
 
 /// The name of a room; a cheap clone.
 pub type RoomName = Arc<str>;
@@ -34,6 +35,7 @@ pub(crate) struct Rooms {
     members: RwLock<IndexMap<SocketId, Member>>,
     shards: [Shard; SHARDS],
     hasher: RandomState,
+    watch: RoomWatch,
 }
 
 /// Whom a broadcast reaches: members of any of `rooms` (of the namespace, if there are none),
@@ -51,7 +53,13 @@ impl Rooms {
             members: RwLock::default(),
             shards: std::array::from_fn(|_| Shard::default()),
             hasher: RandomState::new(),
+            watch: RoomWatch::default(),
         }
+    }
+
+    /// Who is told what changes; after each change, when no lock is held, they must be.
+    pub(crate) fn watch(&self) -> &RoomWatch {
+        &self.watch
     }
 
     fn shard(&self, room: &str) -> &Shard {
@@ -61,12 +69,25 @@ impl Rooms {
 
     /// A socket has connected: it is in the namespace and in the room of its id.
     pub(crate) fn add(&self, id: SocketId, peer: Arc<Peer>) {
-        self.members.write().insert(id, Member { peer, in_own_room: true });
+        let own = self.watched_own(&id);
+        let mut members = self.members.write();
+        members.insert(id, Member { peer, in_own_room: true });
+        if let Some((room, is_stored)) = own {
+            self.watch.joined(&room, id, !is_stored);
+        }
     }
 
     /// A socket is gone, from the namespace and from `rooms`.
     pub(crate) fn remove(&self, id: &SocketId, rooms: impl IntoIterator<Item = RoomName>) {
-        self.members.write().swap_remove(id);
+        let own = self.watched_own(id);
+        let mut members = self.members.write();
+        let removed = members.swap_remove(id);
+        if let Some((room, is_stored)) = own
+            && removed.is_some_and(|member| member.in_own_room)
+        {
+            self.watch.left(&room, *id, !is_stored);
+        }
+        drop(members);
         for room in rooms {
             self.leave(id, &room);
         }
@@ -75,35 +96,84 @@ impl Rooms {
     /// Returns whether the socket was not in the room before.
     pub(crate) fn join(&self, id: SocketId, peer: &Arc<Peer>, room: &RoomName) -> bool {
         if id.as_str() == &**room {
-            if let Some(member) = self.members.write().get_mut(&id) {
-                return !std::mem::replace(&mut member.in_own_room, true);
-            }
-            return false;
+            return self.set_in_own_room(&id, true);
         }
         let mut shard = self.shard(room).write();
-        let members = shard.entry(room.clone()).or_insert_with(|| {
+        let members = shard.entry(room.clone()).or_default();
+        let is_first = members.is_empty();
+        if is_first {
             metrics::room_created();
-            Room::default()
-        });
-        members.insert(id, peer.clone()).is_none()
+        }
+        let is_new = members.insert(id, peer.clone()).is_none();
+        if is_new && self.watch.is_on() {
+            self.watch.joined(room, id, is_first && !self.is_own(room));
+        }
+        is_new
     }
 
     /// Returns whether the socket was in the room. The last one to leave takes the room along.
     pub(crate) fn leave(&self, id: &SocketId, room: &str) -> bool {
         if id.as_str() == room {
-            if let Some(member) = self.members.write().get_mut(id) {
-                return std::mem::replace(&mut member.in_own_room, false);
-            }
-            return false;
+            return self.set_in_own_room(id, false);
         }
         let mut shard = self.shard(room).write();
         let Some(members) = shard.get_mut(room) else { return false };
         let was_in = members.swap_remove(id).is_some();
-        if members.is_empty() {
+        let is_empty = members.is_empty();
+        if is_empty {
             metrics::room_deleted();
             shard.remove(room);
         }
+        if was_in && self.watch.is_on() {
+            let room = RoomName::from(room);
+            self.watch.left(&room, *id, is_empty && !self.is_own(&room));
+        }
         was_in
+    }
+
+    /// Returns whether that is a change.
+    fn set_in_own_room(&self, id: &SocketId, is_in: bool) -> bool {
+        let own = self.watched_own(id);
+        let mut members = self.members.write();
+        let Some(member) = members.get_mut(id) else { return false };
+        let is_change = std::mem::replace(&mut member.in_own_room, is_in) != is_in;
+        match own {
+            Some((room, is_stored)) if is_change && is_in => {
+                self.watch.joined(&room, *id, !is_stored);
+            }
+            Some((room, is_stored)) if is_change => self.watch.left(&room, *id, !is_stored),
+            _ => {}
+        }
+        is_change
+    }
+
+    /// Where somebody looks: the room of an id, and whether others are in it, too. Asked before
+    /// the members are locked, as a room is locked before them elsewhere.
+    fn watched_own(&self, id: &SocketId) -> Option<(RoomName, bool)> {
+        self.watch.is_on().then(|| {
+            let is_stored = self.shard(id.as_str()).read().contains_key(id.as_str());
+            (RoomName::from(id.as_str()), is_stored)
+        })
+    }
+
+    /// Whether it is the room of a member's own id.
+    fn is_own(&self, room: &str) -> bool {
+        let is_in = |id| self.members.read().get(&id).is_some_and(|member| member.in_own_room);
+        SocketId::parse(room).is_some_and(is_in)
+    }
+
+    /// The names of all rooms, those of socket ids too.
+    pub(crate) fn names(&self) -> Vec<RoomName> {
+        let mut names = HashSet::new();
+        for (id, member) in &*self.members.read() {
+            if member.in_own_room {
+                names.insert(RoomName::from(id.as_str()));
+            }
+        }
+        for shard in &self.shards {
+            names.extend(shard.read().keys().cloned());
+        }
+        names.into_iter().collect()
     }
 
     /// The ids of the sockets that a selection reaches, in no particular order.

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::broadcast::{Broadcast, IntoRooms};
 use crate::builder::ServerBuilder;
+use crate::cluster::{BusError, ClusterHealth, Link};
 use crate::config::Config;
 use crate::connection::{Command, Peer};
 use crate::erased::Listener;
@@ -62,6 +63,15 @@ struct Sessions {
     websockets: usize,
 }
 
+/// A server that may have gone, for what outlives it.
+pub(crate) struct WeakServer(Weak<Inner>);
+
+impl WeakServer {
+    pub(crate) fn upgrade(&self) -> Option<Server> {
+        self.0.upgrade().map(Server)
+    }
+}
+
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("config", self.config()).finish_non_exhaustive()
@@ -84,7 +94,8 @@ impl Server {
         let shared = Arc::new(shared);
         let namespaces = Registry::default();
         let root = namespaces.of("/", |name| Namespace::new(name, shared.clone()));
-        Self(Arc::new(Inner {
+        let link = shared.link.clone();
+        let server = Self(Arc::new(Inner {
             shared,
             namespaces,
             root,
@@ -92,7 +103,11 @@ impl Server {
             admission: Admission::default(),
             is_draining: AtomicBool::new(false),
             ended: Notify::new(),
-        }))
+        }));
+        if let Some(link) = link {
+            link.start(WeakServer(Arc::downgrade(&server.0)));
+        }
+        server
     }
 
     /// The namespace of this name, made if there is none. A missing leading slash is added. Where
@@ -246,14 +261,21 @@ impl Server {
         self.0.is_draining.load(Ordering::Acquire)
     }
 
-    /// Sets the gauges of what waits in the outboxes, which are sums over all sessions: call it
-    /// before each scrape. It looks at each session once; see
+    /// Sets the gauges of what waits in the outboxes, which are sums over all sessions, and of what
+    /// connection state recovery keeps: call it before each scrape. It looks at each session and
+    /// each namespace once; see
     /// [`metrics`](ServerBuilder::metrics).
     pub fn sample_metrics(&self) {
         let peers: Vec<_> = self.0.sessions.lock().peers.values().cloned().collect();
         let bytes = peers.iter().map(|peer| peer.outbox().bytes());
         let (sum, max) = bytes.fold((0, 0), |(sum, max), bytes| (sum + bytes, bytes.max(max)));
         metrics::outboxes(sum, max);
+        if self.config().recovery.is_some() {
+            let namespaces = self.namespaces();
+            let held = namespaces.iter().filter_map(|namespace| Some(namespace.recovery()?.held()));
+            let (sessions, bytes) = held.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            metrics::kept(sessions, bytes);
+        }
     }
 
     /// Ends the service: new handshakes are refused with 503, each socket is disconnected with
@@ -285,7 +307,12 @@ impl Server {
                 ended.await;
             }
         };
-        tokio::time::timeout(limit, all).await.is_ok()
+        let begun = Instant::now();
+        let are_gone = tokio::time::timeout(limit, all).await.is_ok();
+        let Some(link) = self.link() else { return are_gone };
+        link.close(self.namespaces().iter().map(Namespace::name_shared));
+        let limit = limit.saturating_sub(begun.elapsed());
+        are_gone && tokio::time::timeout(limit, link.closed()).await.is_ok()
     }
 
     async fn close_in_batches(&self, over: Duration) {
@@ -314,6 +341,31 @@ impl Server {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.shared.config
+    }
+
+    /// How the link to the cluster is; `None` for a server without one.
+    pub fn cluster_health(&self) -> Option<ClusterHealth> {
+        self.link().map(|link| link.health())
+    }
+
+    /// [`Namespace::node_count`] of `/`.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time.
+    pub async fn node_count(&self) -> Result<usize, BusError> {
+        self.0.root.node_count().await
+    }
+
+    pub(crate) fn link(&self) -> Option<&Arc<Link>> {
+        self.0.shared.link.as_ref()
+    }
+
+    /// The namespace of this name, if there is one.
+    pub(crate) fn find_namespace(&self, name: &str) -> Option<Namespace> {
+        self.0.namespaces.find(name)
     }
 
     /// The namespace `/`.

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use indexmap::IndexSet;
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sockeye_proto::SocketId;
 use sockeye_proto::engine::Transport;
-use sockeye_proto::socket::{EmitArgs, EncodedPacket, OwnedArgs, ToName};
+use sockeye_proto::socket::{ArgError, EmitArgs, EncodeError, EncodedPacket, OwnedArgs, ToName};
 use tokio::sync::oneshot;
 
 use crate::broadcast::{Broadcast, IntoRooms};
@@ -62,6 +63,9 @@ struct Inner {
     acks: Mutex<BTreeMap<u64, oneshot::Sender<OwnedArgs>>>,
     data: Extensions,
 }
+
+/// What [`Socket::set_shared_data`] has set: one argument.
+struct SharedData(OwnedArgs);
 
 /// The rooms a socket is in, its own left out.
 #[derive(Default)]
@@ -158,6 +162,37 @@ impl Socket {
     /// Values that belong to this socket, by their type.
     pub fn data(&self) -> &Extensions {
         &self.0.data
+    }
+
+    /// Sets what the whole cluster may know of this socket, as JSON (Node's `socket.data`): other
+    /// nodes see it with [`Broadcast::fetch_sockets`]. What is in [`data`](Self::data) stays on
+    /// this node.
+    ///
+    /// ```
+    /// # fn example(socket: &sockeye::Socket) -> Result<(), sockeye::EncodeError> {
+    /// socket.set_shared_data(&serde_json::json!({ "user": "ann" }))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn set_shared_data<T: Serialize + ?Sized>(&self, data: &T) -> Result<(), EncodeError> {
+        self.0.data.insert(SharedData(OwnedArgs::write(&data)?));
+        Ok(())
+    }
+
+    /// What was set with [`set_shared_data`](Self::set_shared_data), read as a `T`; without any,
+    /// `None`.
+    ///
+    /// # Errors
+    /// It is not a `T`.
+    pub fn shared_data<T: DeserializeOwned>(&self) -> Result<Option<T>, ArgError> {
+        self.shared_data_raw().map(|data| data.cursor().next()).transpose()
+    }
+
+    pub(crate) fn shared_data_raw(&self) -> Option<OwnedArgs> {
+        self.0.data.with(|SharedData(data)| data.clone())
     }
 
     /// Whether the socket has passed the middlewares and not been disconnected since.
@@ -262,8 +297,8 @@ impl Socket {
     /// [`rooms_max`](crate::ServerBuilder::rooms_max) already.
     pub fn join(&self, rooms: impl IntoRooms) -> bool {
         let inner = &*self.0;
-        let mut joined = inner.joined.lock();
         let mut fits = true;
+        let mut joined = inner.joined.lock();
         rooms.each(|room| {
             if inner.has_left() || joined.rooms.contains(&room) {
                 return;
@@ -291,6 +326,8 @@ impl Socket {
                 joined.rooms.insert(room);
             }
         });
+        drop(joined);
+        inner.namespace.tell_room_events();
         fits
     }
 
@@ -318,6 +355,8 @@ impl Socket {
                 _ => drop(rooms.leave(&inner.id, &room)),
             }
         });
+        drop(joined);
+        self.0.namespace.tell_room_events();
     }
 
     /// The rooms it is in, the one of its own id first; none after the disconnection.
@@ -484,6 +523,7 @@ impl Socket {
             std::mem::take(&mut joined.rooms)
         };
         self.0.namespace.rooms().remove(&self.0.id, rooms);
+        self.0.namespace.tell_room_events();
         self.forget_acks();
     }
 

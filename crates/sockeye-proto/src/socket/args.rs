@@ -5,8 +5,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::binary::with_attachments;
+use super::emit::{ArgsWriter, EmitArgs, EncodeError};
 
 /// Arguments as they came: the JSON of the list's elements without its brackets, and the
 /// attachments that placeholders in it stand for.
@@ -59,6 +61,37 @@ impl OwnedArgs {
     /// `json` is valid: elements with commas between.
     pub(super) fn new(json: &str, attachments: Vec<Bytes>) -> Self {
         Self { json: json.into(), attachments }
+    }
+
+    /// One argument, with placeholders in it that count from 0.
+    pub fn one(json: &RawValue, attachments: Vec<Bytes>) -> Self {
+        Self::new(json.get(), attachments)
+    }
+
+    /// What a list holds, with placeholders in it that count from 0; `None` if it is no list.
+    pub fn list(json: &RawValue, attachments: Vec<Bytes>) -> Option<Self> {
+        let elements = json.get().strip_prefix('[')?.strip_suffix(']')?;
+        Some(Self::new(elements.trim_ascii(), attachments))
+    }
+
+    /// Writes arguments as an emit does.
+    ///
+    /// # Errors
+    /// They cannot be JSON.
+    pub fn write(args: &(impl EmitArgs + ?Sized)) -> Result<Self, EncodeError> {
+        let (mut json, mut attachments) = (Vec::new(), Vec::new());
+        args.write(&mut ArgsWriter::new(&mut json, &mut attachments, false))?;
+        let json = std::str::from_utf8(&json).expect("JSON is UTF-8");
+        Ok(Self::new(json, attachments))
+    }
+
+    /// The first of them alone, with all attachments.
+    pub fn into_first(self) -> Self {
+        let len = element_len(self.json.as_bytes());
+        if len == self.json.len() {
+            return self;
+        }
+        Self::new(self.json[..len].trim_ascii(), self.attachments)
     }
 
     /// The elements' JSON, with commas between them.
@@ -242,6 +275,20 @@ mod tests {
         assert!(cursor.is_empty());
         assert_eq!(cursor.rest::<Vec<u8>>().expect("none"), Vec::<u8>::new());
         assert!(!self::args("null").cursor().is_empty());
+    }
+
+    #[test]
+    fn arguments_can_be_made() {
+        let raw = |json: &str| serde_json::from_str::<Box<RawValue>>(json).expect("JSON");
+        let list = OwnedArgs::list(&raw(r#"[ "a,b" , [1] ]"#), Vec::new()).expect("a list");
+        assert_eq!(list.raw(), r#""a,b" , [1]"#);
+        assert_eq!(list.into_first().raw(), r#""a,b""#);
+        assert_eq!(OwnedArgs::list(&raw("{}"), Vec::new()), None);
+        assert_eq!(OwnedArgs::one(&raw(" 1 "), Vec::new()).into_first().raw(), "1");
+        let args = (Binary::from(vec![7]), "x");
+        let written = OwnedArgs::write(&args).expect("JSON");
+        assert_eq!(written.cursor().rest::<(Binary, String)>().expect("two"), (args.0, "x".into()));
+        assert_eq!(OwnedArgs::write(&()).expect("JSON"), OwnedArgs::default());
     }
 
     #[test]

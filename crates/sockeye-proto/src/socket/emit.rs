@@ -9,6 +9,7 @@ use serde_json::ser::{CompactFormatter, Formatter};
 
 use super::args::OwnedArgs;
 use super::binary::Binary;
+use super::name::Name;
 
 /// A packet cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,12 @@ impl<'a> ArgsWriter<'a> {
         let formatter = Placeholders { attachments: self.attachments };
         value.serialize(&mut serde_json::Serializer::with_formatter(&mut *self.json, formatter))?;
         Ok(())
+    }
+
+    /// Writes an event's name as an argument: text, or a number.
+    pub fn name(&mut self, name: &Name<'_>) {
+        self.separate();
+        name.write(self.json);
     }
 
     /// Writes arguments that are JSON already; placeholders in them count from the first of

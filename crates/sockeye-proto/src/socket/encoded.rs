@@ -4,6 +4,7 @@
 mod deflated;
 mod v3;
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
@@ -12,13 +13,14 @@ use std::sync::{Arc, OnceLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use sockeye_ws::frame::{Opcode, write_header};
 
 use self::deflated::Deflated;
 use super::args::OwnedArgs;
 use super::emit::{ArgsWriter, EmitArgs, EncodeError};
 use super::name::{Name, ToName};
-use super::packet::{self, RESERVED_EVENTS, kind};
+use super::packet::{self, RESERVED_EVENTS, Violation, kind};
 use crate::engine;
 
 /// The longest header of an unmasked frame.
@@ -95,6 +97,46 @@ impl EncodedPacket {
             .expect("JSON as it is can be written")
     }
 
+    /// An event whose whole list `["event",…]` is JSON already, with placeholders that count from
+    /// 0.
+    ///
+    /// # Errors
+    /// It is no list that begins with text or a number, or the name is reserved.
+    pub fn event_list(
+        namespace: &str,
+        id: Option<u64>,
+        list: &RawValue,
+        attachments: &[Bytes],
+    ) -> Result<Self, Violation> {
+        let elements = list.get().strip_prefix('[').and_then(|list| list.strip_suffix(']'));
+        packet::split_event(elements.ok_or(Violation::InvalidPayload)?.trim_ascii())?;
+        Ok(Self::with_list(namespace, id, list.get(), attachments))
+    }
+
+    /// The same event as this one's (an event), with another acknowledgement id or none.
+    pub fn event_again(&self, namespace: &str, id: Option<u64>) -> Self {
+        let attachments: Vec<_> = self.attachments().map(Bytes::copy_from_slice).collect();
+        Self::with_list(namespace, id, self.json(), &attachments)
+    }
+
+    /// The same event as this one's, with text as one more argument, such as an offset.
+    pub fn event_behind(&self, namespace: &str, text: &str) -> Self {
+        let attachments: Vec<_> = self.attachments().map(Bytes::copy_from_slice).collect();
+        // An event's list has its name at least, so a comma stands before what is added.
+        let mut list = self.json().strip_suffix(']').unwrap_or_default().to_owned();
+        list.push(',');
+        list.push_str(&serde_json::Value::from(text).to_string());
+        list.push(']');
+        Self::with_list(namespace, None, &list, &attachments)
+    }
+
+    fn with_list(namespace: &str, id: Option<u64>, list: &str, attachments: &[Bytes]) -> Self {
+        let mut buffer = new_buffer();
+        write_prefix(&mut buffer, attachments.len(), kind::EVENT, namespace, id);
+        buffer.extend_from_slice(list.as_bytes());
+        finish(buffer, attachments)
+    }
+
     /// An acknowledgement.
     ///
     /// # Errors
@@ -155,6 +197,10 @@ impl EncodedPacket {
         self
     }
 
+    pub(super) fn is_for_many(&self) -> bool {
+        self.0.for_many
+    }
+
     /// Whether it may be compressed, whatever carries it.
     pub fn may_be_compressed(&self) -> bool {
         self.0.compress
@@ -202,9 +248,24 @@ impl EncodedPacket {
         std::str::from_utf8(text).expect("a packet's text is UTF-8")
     }
 
+    /// The JSON of the Socket.IO packet: of an event its list, the name first. Empty if it has
+    /// none.
+    pub fn json(&self) -> &str {
+        packet::split(self.text(), usize::MAX).map_or("", |parts| parts.json)
+    }
+
     /// The binary attachments.
-    pub fn attachments(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn attachments(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.0.attachments.iter().map(|range| &self.0.wire[range.clone()])
+    }
+
+    /// The name of an event; `None` for other packets.
+    pub fn event_name(&self) -> Option<Cow<'_, str>> {
+        let parts = packet::split(self.text(), usize::MAX).ok()?;
+        if !matches!(parts.kind, kind::EVENT | kind::BINARY_EVENT) {
+            return None;
+        }
+        packet::read_event(parts.json, usize::MAX).ok()?.map(|(name, _)| name)
     }
 
     /// An event's arguments, as its receiver will read them; `None` for other packets. It reads
@@ -232,7 +293,7 @@ impl EncodedPacket {
 
     fn with_json(packet: u8, namespace: &str, json: &str) -> Self {
         let mut buffer = new_buffer();
-        write_prefix(&mut buffer, &[b'4', packet], namespace, None);
+        write_prefix(&mut buffer, 0, packet, namespace, None);
         buffer.extend_from_slice(json.as_bytes());
         finish(buffer, &[])
     }
@@ -274,7 +335,7 @@ pub(super) fn write_args(
     args: &(impl EmitArgs + ?Sized),
 ) -> Result<(Vec<u8>, Vec<Bytes>), EncodeError> {
     let mut buffer = new_buffer();
-    write_prefix(&mut buffer, &[b'4', packet], namespace, id);
+    write_prefix(&mut buffer, 0, packet, namespace, id);
     let json = buffer.len();
     buffer.push(b'[');
     if let Some(event) = event {
@@ -285,14 +346,19 @@ pub(super) fn write_args(
     if !attachments.is_empty() {
         // Only now is it known to be a binary packet, whose prefix tells how many follow.
         let mut binary = new_buffer();
-        let kind = [b'4', packet + kind::TO_BINARY];
-        let mut count = itoa::Buffer::new();
-        let prefix = [&kind, count.format(attachments.len()).as_bytes(), b"-"].concat();
-        write_prefix(&mut binary, &prefix, namespace, id);
+        write_prefix(&mut binary, attachments.len(), packet, namespace, id);
         binary.extend_from_slice(&buffer[json..]);
         buffer = binary;
     }
     Ok((buffer, attachments))
+}
+
+/// What [`write_args`] has made of an event.
+pub(super) fn reopen(event: &EncodedPacket) -> (Vec<u8>, Vec<Bytes>) {
+    let mut buffer = new_buffer();
+    let text = &event.0.wire[event.0.text.clone()];
+    buffer.extend_from_slice(text.strip_suffix(b"]").unwrap_or(text));
+    (buffer, event.attachments().map(Bytes::copy_from_slice).collect())
 }
 
 /// Ends what [`write_args`] has begun.
@@ -310,8 +376,21 @@ fn new_buffer() -> Vec<u8> {
     buffer
 }
 
-fn write_prefix(out: &mut Vec<u8>, kind: &[u8], namespace: &str, id: Option<u64>) {
-    out.extend_from_slice(kind);
+/// What stands before a packet's JSON; with attachments it is of the binary kind.
+fn write_prefix(
+    out: &mut Vec<u8>,
+    attachments: usize,
+    packet: u8,
+    namespace: &str,
+    id: Option<u64>,
+) {
+    if attachments == 0 {
+        out.extend_from_slice(&[b'4', packet]);
+    } else {
+        out.extend_from_slice(&[b'4', packet + kind::TO_BINARY]);
+        out.extend_from_slice(itoa::Buffer::new().format(attachments).as_bytes());
+        out.push(b'-');
+    }
     if namespace != "/" {
         out.extend_from_slice(namespace.as_bytes());
         out.push(b',');
@@ -446,6 +525,29 @@ mod tests {
         assert_eq!(none.event_args(), Some(OwnedArgs::default()));
         assert_eq!(EncodedPacket::ack("/", 1, &args).expect("JSON").event_args(), None);
         assert_eq!(EncodedPacket::disconnect("/").event_args(), None);
+    }
+
+    #[test]
+    fn an_event_can_be_made_of_its_list() {
+        let raw = |json: &str| serde_json::from_str::<Box<RawValue>>(json).expect("JSON");
+        let list = |json: &str| EncodedPacket::event_list("/a", Some(3), &raw(json), &[]);
+        assert_eq!(list(r#" [7 , "x"] "#).expect("an event").text(), r#"2/a,3[7 , "x"]"#);
+        for json in ["[]", "[null]", "{}", "1", r#"["connect"]"#, "\"[]\""] {
+            assert!(list(json).is_err(), "{json}");
+        }
+        let args = ("x", Binary::from(vec![1]), [Binary::from(vec![2, 3])]);
+        let packet = EncodedPacket::event("/", Some(12), "e", &args).expect("JSON");
+        let attachments: Vec<_> = packet.attachments().map(Bytes::copy_from_slice).collect();
+        let same = EncodedPacket::event_list("/", Some(12), &raw(packet.json()), &attachments);
+        assert_eq!(same.expect("an event").wire(), packet.wire());
+        let without = EncodedPacket::event("/b", None, "e", &args).expect("JSON");
+        assert_eq!(packet.event_again("/b", None).wire(), without.wire());
+        let behind = without.event_behind("/b", "1-0").event_args().expect("an event");
+        let behind: (String, Binary, Vec<Binary>, String) = behind.cursor().rest().expect("four");
+        assert_eq!((behind.1.as_ref(), behind.3.as_str()), (&[1][..], "1-0"));
+        let named =
+            EncodedPacket::event("/", None, 7, &()).expect("JSON").event_behind("/", "a\"b");
+        assert_eq!((named.text(), named.event_name().as_deref()), (r#"2[7,"a\"b"]"#, Some("7")));
     }
 
     #[test]

@@ -182,7 +182,11 @@ pub(super) fn read_event(
     if json.is_empty() {
         return Ok(None);
     }
-    let list = read_list(json, depth_max)?;
+    split_event(read_list(json, depth_max)?).map(Some)
+}
+
+/// Takes apart the elements of an event's list, which are valid JSON.
+pub(super) fn split_event(list: &str) -> Result<(Cow<'_, str>, &str), Violation> {
     let (name, args) = match list.as_bytes() {
         [b'"', ..] => {
             let len = string_len(list.as_bytes());
@@ -206,7 +210,7 @@ pub(super) fn read_event(
         _ => return Err(Violation::InvalidPayload),
     };
     let args = args.trim_ascii_start();
-    Ok(Some((name, args.strip_prefix(',').unwrap_or(args).trim_ascii_start())))
+    Ok((name, args.strip_prefix(',').unwrap_or(args).trim_ascii_start()))
 }
 
 #[cfg(test)]

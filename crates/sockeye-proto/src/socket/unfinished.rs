@@ -50,6 +50,13 @@ impl UnfinishedEvent {
         Ok(Self { buffer, attachments, for_many: false, compress: true })
     }
 
+    /// An event that is encoded already, opened again. Its acknowledgement id stays.
+    pub fn again(event: &EncodedPacket) -> Self {
+        let (buffer, attachments) = encoded::reopen(event);
+        let compress = event.may_be_compressed();
+        Self { buffer, attachments, for_many: event.is_for_many(), compress }
+    }
+
     /// As [`EncodedPacket::for_many`].
     #[must_use]
     pub fn for_many(mut self) -> Self {

@@ -179,6 +179,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
                 continue;
             }
+            // Behind the last ping of a read there may be a part of the next frame: what has been
+            // read is answered before more is, or the answers would pile up.
+            self.pay_pongs(cx);
             match self.incoming.poll_read(&mut self.stream, &mut self.machine, mode, cx) {
                 Poll::Ready(Ok(Read::Received(received))) => {
                     self.hear();
@@ -225,12 +228,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
                 // Many pings in one read are answered with one write; none has to wait for the
                 // application to come back.
-                if self.owes_pong && self.incoming.is_empty() {
-                    self.owes_pong = false;
-                    let _ = self.poll_write(cx);
+                if self.incoming.is_empty() {
+                    self.pay_pongs(cx);
                 }
                 Some(part)
             }
+        }
+    }
+
+    fn pay_pongs(&mut self, cx: &mut Context<'_>) {
+        if std::mem::take(&mut self.owes_pong) {
+            let _ = self.poll_write(cx);
         }
     }
 

@@ -99,7 +99,8 @@ impl Sockets {
 
     /// The namespace is there, and has been entered.
     fn open(&mut self, namespace: Namespace, auth: Option<&str>) {
-        let recovery = namespace.recovery();
+        // Clients of Engine.IO 3 know nothing of it.
+        let recovery = namespace.recovery().filter(|_| self.revision == Revision::V4);
         let restoring = recovery.and_then(|recovery| Some(recovery.restore(Claim::read(auth)?)));
         if let Some(restoring) = restoring {
             let (name, auth) = (namespace.name().to_owned(), auth.map(str::to_owned));
@@ -231,7 +232,7 @@ impl Sockets {
     /// The middlewares have let a socket in. Returns whether it is.
     fn admit(&mut self, at: usize, multiplexer: &mut Multiplexer) -> bool {
         let slot = &mut self.slots[at];
-        let is_admitted = slot.socket.admit(self.revision);
+        let is_admitted = slot.socket.admit();
         if is_admitted {
             let namespace = slot.socket.namespace();
             multiplexer.handle_connect_accepted(namespace.name());

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use sockeye::cluster::InProcessCluster;
 use sockeye::{
     Binary, Data, OutboxPolicy, PerMessageDeflate, Server, ServerBuilder, State, WindowBits,
 };
@@ -277,10 +278,19 @@ async fn h29_what_shall_not_be_compressed_is_not_over_either_transport() {
         let answer = http::get(&host, &query, &[("accept-encoding", "gzip")]).await;
         assert_eq!(http::header(&answer, "content-encoding"), coding);
     }
-    let mut client = join(&host, PerMessageDeflate::default(), false).await;
+    broadcasts_are_compressed_or_not(&host, &host.io).await;
+    let cluster = InProcessCluster::new();
+    let host = Host::in_memory(compressing().cluster(cluster.bus()).build());
+    let other = Server::builder().cluster(cluster.bus()).build();
+    broadcasts_are_compressed_or_not(&host, &other).await;
+}
+
+async fn broadcasts_are_compressed_or_not(host: &Host, sender: &Server) {
+    let text = text(1, 5000);
+    let mut client = join(host, PerMessageDeflate::default(), false).await;
     for (compress, bytes_max) in [(true, 1000), (false, 6000)] {
         let before = client.bytes;
-        host.io.broadcast().compress(compress).emit("e", &text).expect("encoded");
+        sender.broadcast().compress(compress).emit("e", &text).expect("encoded");
         assert_eq!(client.next().await, Some(format!("42[\"e\",\"{text}\"]")));
         let bytes = client.bytes - before;
         assert!(bytes <= bytes_max && (compress || bytes > 5000), "{bytes}");

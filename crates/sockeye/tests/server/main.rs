@@ -26,5 +26,6 @@ mod recovered_histories;
 mod recovery;
 mod recovery_limits;
 mod recovery_way_back;
+mod room_events;
 mod shutdown;
 mod support;

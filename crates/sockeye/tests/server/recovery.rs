@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use sockeye::cluster::InProcessCluster;
 use sockeye::{ConnectionStateRecovery, Outgoing, Server, Socket};
 
 use crate::support::{Host, Record, Returning, WebSocket, answering, only_socket, without_offsets};
@@ -15,6 +16,40 @@ fn host() -> Host {
     let io = Server::builder().connection_state_recovery(recovery).build();
     answering(&io);
     Host::in_memory(io)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_other_nodes_of_a_cluster_sent_is_not_missed() {
+    let cluster = InProcessCluster::new();
+    let recovery = ConnectionStateRecovery::default();
+    let node = Server::builder().connection_state_recovery(recovery).cluster(cluster.bus());
+    let host = Host::in_memory(node.build());
+    answering(&host.io);
+    let other = Server::builder().cluster(cluster.bus()).build();
+    let mut client = Returning::join(&host).await;
+    only_socket(&host.io).join("room");
+    other.emit("first", "text").expect("JSON");
+    host.io.to("room").emit("second", sockeye::Binary::from(vec![1])).expect("JSON");
+    while client.offset.as_deref().is_none_or(|offset| !offset.ends_with("-2")) {
+        client.next().await.expect("both come");
+    }
+    client.take();
+    client.lose().await;
+    other.to("room").emit("third", "x").expect("JSON");
+    other.to("room").volatile().emit("lost", "x").expect("JSON");
+    other.to("elsewhere").emit("not mine", ()).expect("JSON");
+    host.io.to("room").emit("fourth", ()).expect("JSON");
+    // What is published arrives in the turns behind this one.
+    tokio::time::sleep(SECOND).await;
+    assert!(client.connect().await);
+    other.to("room").volatile().emit("fifth", "x").expect("JSON");
+    while client.received() < 3 {
+        client.next().await.expect("all come");
+    }
+    let mut events = client.take();
+    assert_eq!(events.pop().as_deref(), Some(r#"["fifth","x",null]"#));
+    events.sort();
+    assert_eq!(without_offsets(events), [r#"["fourth"]"#, r#"["third","x"]"#]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -137,6 +137,11 @@ impl Returning {
         events.into_iter().map(|event| Value::Array(event).to_string()).collect()
     }
 
+    /// How many events it has handled since the last [`take`](Self::take).
+    pub(crate) fn received(&self) -> usize {
+        self.received.len()
+    }
+
     fn handle(&mut self, event: Vec<Value>, asks: bool) {
         // Where an acknowledgement is asked for, its function is the last argument.
         if self.pid.is_some()

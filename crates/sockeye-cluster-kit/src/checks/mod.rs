@@ -1,0 +1,7 @@
+//! The checks, each over a cluster of its own. "Both ways": each node acts on each other's clients.
+
+pub mod acks;
+pub mod broadcasts;
+pub mod failures;
+pub mod servers;
+pub mod sockets;

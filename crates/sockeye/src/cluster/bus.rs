@@ -1,0 +1,145 @@
+//! What carries the messages of a cluster: the few things that a bus does, and what it is given.
+//! Does not know any bus.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::message::{ClusterMessage, NodeId};
+use super::node::ClusterNode;
+use crate::rooms::RoomName;
+
+/// A future of a [`ClusterBus`].
+pub type BusFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A bus could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster's bus failed: {0}")]
+pub struct BusError(#[source] Box<dyn Error + Send + Sync>);
+
+impl BusError {
+    /// Because of this.
+    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(source.into())
+    }
+}
+
+/// Carries messages between the nodes of a cluster.
+///
+/// A bus translates: what it is given to publish into bytes, and the bytes that come into
+/// [`ClusterNode::receive`]. Who is asked, who has answered and what a message does to sockets is
+/// the server's business.
+///
+/// None of the methods that are not futures may block: a bus notes what it was told and has a task
+/// that sees to it, for as long as it takes (a subscription is wanted until it is taken back).
+pub trait ClusterBus: Send + Sync + 'static {
+    /// Begins. Called once, in a tokio runtime and before everything else; what comes from other
+    /// nodes goes to `node`.
+    fn start(&self, node: ClusterNode);
+
+    /// How it is known which nodes there are. Asked once, before [`start`](Self::start). Default:
+    /// the bus tells.
+    fn presence(&self) -> Presence {
+        Presence::Bus
+    }
+
+    /// Whether [`publish`](Self::publish) tells the offsets of broadcasts in a log that outlives
+    /// nodes. Asked once. If so each broadcast is first published and then delivered to this
+    /// node's own sockets, in the order of the emits, its offset behind its arguments; else it is
+    /// delivered at once. Default: false.
+    fn has_log(&self) -> bool {
+        false
+    }
+
+    /// Of which rooms [`room_created`](Self::room_created) and
+    /// [`room_deleted`](Self::room_deleted) want to hear. Asked once. Default: of none, which
+    /// costs nothing.
+    fn room_interest(&self) -> RoomInterest {
+        RoomInterest::None
+    }
+
+    /// Messages about this namespace are wanted from now on.
+    fn subscribe(&self, namespace: &Arc<str>);
+
+    /// They are not wanted any more.
+    fn unsubscribe(&self, namespace: &Arc<str>);
+
+    /// A room has its first member on this node.
+    fn room_created(&self, _namespace: &Arc<str>, _room: &RoomName) {}
+
+    /// A room has lost its last member on this node.
+    fn room_deleted(&self, _namespace: &Arc<str>, _room: &RoomName) {}
+
+    /// Sends messages in their order. There is one call at a time; what is emitted meanwhile is
+    /// the next batch, so whatever a bus does once for many messages (a pipeline, a write) it can
+    /// do for a batch.
+    ///
+    /// Returns the offset of each broadcast that has one, by its place in the batch; a bus without
+    /// a log returns an empty list.
+    ///
+    /// # Errors
+    /// Some of the messages may not have been sent. They are counted, not sent again: an answer
+    /// that comes too late is of no use, and what was meant for clients is delivered on this node
+    /// all the same.
+    ///
+    /// # Cancel safety
+    /// It is dropped when it takes longer than
+    /// [`cluster_publish_timeout`](crate::ServerBuilder::cluster_publish_timeout).
+    fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BusFuture<'a, Result<Offsets, BusError>>;
+
+    /// The other nodes that hear of a namespace now. Not asked where there are heartbeats.
+    fn nodes<'a>(&'a self, namespace: &'a Arc<str>) -> BusFuture<'a, Result<Nodes, BusError>>;
+
+    /// Ends: nothing is published any more, and nothing wanted. Called once, when all that was
+    /// published before is sent.
+    fn close(&self) -> BusFuture<'_, ()>;
+}
+
+/// A message and whom it is for.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    /// One node, or all others. A bus that cannot speak to one node may speak to all.
+    pub to: Option<NodeId>,
+    /// The message.
+    pub message: ClusterMessage,
+}
+
+/// Where broadcasts of a batch stand in a bus's log: the place in the batch, and the offset.
+pub type Offsets = Vec<(usize, Arc<str>)>;
+
+/// How it is known which nodes there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// [`ClusterBus::nodes`] tells, and where a bus can, [`ClusterNode::handle_left`].
+    Bus,
+    /// Each node tells by itself, for each namespace.
+    Heartbeats {
+        /// A node that has said nothing for so long says that it is there. Node's adapters: 5 s.
+        interval: Duration,
+        /// A node that has not been heard for so long is gone. Node's adapters: 10 s.
+        timeout: Duration,
+    },
+}
+
+/// The other nodes that hear of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// These.
+    Known(Vec<NodeId>),
+    /// So many. While a request is open they are counted again each second, so that it does not
+    /// wait for a node that has died.
+    Count(usize),
+}
+
+/// Of which rooms a bus wants to hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoomInterest {
+    /// Of none.
+    None,
+    /// Of those whose names are not the id of a socket in them.
+    Named,
+    /// Of all.
+    All,
+}

@@ -1,0 +1,129 @@
+//! One node as its bus knows it: where what comes goes to. Does not know what messages do.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::message::{ClusterMessage, NodeId};
+use crate::server::{Server, WeakServer};
+
+/// This node, for its [`ClusterBus`](super::ClusterBus): takes what comes from other nodes. It
+/// does not keep the server: when that has gone, nothing is taken.
+#[derive(Clone)]
+pub struct ClusterNode(Arc<Inner>);
+
+struct Inner {
+    id: NodeId,
+    server: OnceLock<WeakServer>,
+    received: AtomicU64,
+    rejected: AtomicU64,
+    is_deaf: AtomicBool,
+}
+
+impl ClusterNode {
+    /// With an id of its own: 64 random bits.
+    pub(super) fn new() -> Self {
+        let inner = Inner {
+            id: NodeId::new(super::random_id()),
+            server: OnceLock::new(),
+            received: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            is_deaf: AtomicBool::new(false),
+        };
+        Self(Arc::new(inner))
+    }
+
+    pub(super) fn set_server(&self, server: WeakServer) {
+        // A link is given to one server.
+        let _ = self.0.server.set(server);
+    }
+
+    /// Its id, the sender of all that it says. 16 hexadecimal digits.
+    pub fn id(&self) -> &NodeId {
+        &self.0.id
+    }
+
+    /// A message came. What it wants is done before this returns, as far as nobody has to be
+    /// waited for; answers are queued. Own messages may come, too: they are passed over.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn receive(&self, message: ClusterMessage) {
+        self.receive_logged(message, None);
+    }
+
+    /// As [`receive`](Self::receive), with the offset of the message in the bus's log
+    /// ([`ClusterBus::has_log`](super::ClusterBus::has_log)): clients get it behind the arguments
+    /// of a broadcast.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn receive_logged(&self, message: ClusterMessage, offset: Option<&str>) {
+        if message.sender.as_ref() == Some(&self.0.id) {
+            return;
+        }
+        self.0.received.fetch_add(1, Ordering::Relaxed);
+        if let Some(server) = self.server() {
+            super::incoming::handle(&server, message, offset);
+        }
+    }
+
+    /// A node hears no more of a namespace, or (without one) has gone: requests do not wait for
+    /// it any longer.
+    pub fn handle_left(&self, namespace: Option<&str>, node: &NodeId) {
+        let Some(server) = self.server() else { return };
+        let Some(link) = server.link() else { return };
+        match namespace {
+            Some(namespace) => link.handle_left(namespace, node),
+            None => {
+                let all = server.namespaces();
+                all.iter().for_each(|namespace| link.handle_left(namespace.name(), node));
+            }
+        }
+    }
+
+    /// Something came that is no message: it is counted, and told to the log.
+    pub fn reject(&self, why: &dyn fmt::Display) {
+        self.0.rejected.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%why, "what came from the cluster's bus is no message");
+    }
+
+    /// Whether nothing is heard of the other nodes now ([`ClusterHealth::is_deaf`]).
+    ///
+    /// [`ClusterHealth::is_deaf`]: super::ClusterHealth::is_deaf
+    pub fn set_deaf(&self, is_deaf: bool) {
+        if self.0.is_deaf.swap(is_deaf, Ordering::AcqRel) != is_deaf {
+            if is_deaf {
+                tracing::warn!("this node hears nothing of the cluster any more");
+            } else {
+                tracing::info!("this node hears the cluster");
+            }
+        }
+    }
+
+    pub(super) fn is_deaf(&self) -> bool {
+        self.0.is_deaf.load(Ordering::Acquire)
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.0.received.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn rejected(&self) -> u64 {
+        self.0.rejected.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.server().is_some()
+    }
+
+    fn server(&self) -> Option<Server> {
+        self.0.server.get()?.upgrade()
+    }
+}
+
+impl fmt::Debug for ClusterNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterNode").field("id", &self.0.id).finish_non_exhaustive()
+    }
+}
