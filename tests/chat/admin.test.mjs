@@ -95,5 +95,5 @@ test("clients are sent away little by little, and the admin listener tells how m
   assert.equal((await fetch(`${server.admin}/readyz`)).status, 503);
   assert.ok((await scrape(server)).sockeye_sockets > 0);
   assert.equal(await server.ended, 0);
-  assert.equal(gone(), clients.length);
+  await until(() => gone() === clients.length, "all have gone");
 });

@@ -55,6 +55,20 @@ const SETTINGS = {
   ],
   "history-messages": ["1001", /a whole number from 0 to 1000/, /Messages.*\[default: 50\]/],
   "restore-seconds": ["-5", /a whole number from 0 to/, /in seconds.*\[default: 300\]/],
+  "admin-listen": ["9100", /an IP address and a port/, /Address and port of metrics.*none/],
+  "drain-seconds": ["3601", /a whole number from 0 to 3600/, /in seconds.*\[default: 3\]/],
+  redis: [
+    "localhost",
+    /redis:\/\/\[user\[:password\]@\]host\[:port\]\[\/database\]/,
+    /Redis that many processes share.*none/,
+  ],
+  "redis-prefix": ["", /some characters, such as sockeye-chat:/, /\[default: sockeye-chat:\]/],
+  "redis-lease-seconds": ["0", /a whole number from 1 to 3600/, /in seconds.*\[default: 15\]/],
+  "redis-room-messages-max": [
+    "999",
+    /a whole number from 1000 to/,
+    /Messages that Redis keeps.*\[default: 10000\]/,
+  ],
   "shutdown-seconds": ["3601", /a whole number from 0 to 3600/, /in seconds.*\[default: 10\]/],
   "jwt-secret": ["short", /at least 32/, /at least 32 bytes.*data folder/],
 };

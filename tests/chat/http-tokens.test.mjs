@@ -141,7 +141,7 @@ test("an access token says who, from when and until when, and nothing else", asy
 });
 
 test("without JWT_SECRET the secret is made once, kept with mode 0600, and outlives a crash", async (t) => {
-  const own = await Server.start(t, { env: {} });
+  const own = await Server.start(t, { alone: true, env: {} });
   const file = join(own.data, "jwt-secret");
   const secret = readFileSync(file, "utf8");
   assert.ok(secret.length >= 43);
@@ -160,12 +160,12 @@ test("without JWT_SECRET the secret is made once, kept with mode 0600, and outli
 
 test("the data folder is made for its owner alone", async (t) => {
   const data = join(temporaryFolder(t), "made", "here");
-  await Server.start(t, { env: {}, data });
+  await Server.start(t, { alone: true, env: {}, data });
   assert.equal(statSync(data).mode & 0o777, 0o700);
 });
 
 test("with JWT_SECRET no secret is kept", async (t) => {
-  const { data } = await Server.start(t);
+  const { data } = await Server.start(t, { alone: true });
   assert.throws(() => statSync(join(data, "jwt-secret")), { code: "ENOENT" });
 });
 
@@ -185,7 +185,7 @@ test("a secret that is too short ends the start, and says where it stands", asyn
 });
 
 test("what is kept of passwords and tokens is not what was given", async (t) => {
-  const own = await Server.start(t);
+  const own = await Server.start(t, { alone: true });
   const { cookie } = await own.register("karl");
   await own.stop("SIGTERM");
   const kept = readFileSync(join(own.data, "chat.redb"), "latin1");

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::install::{chromium, npm_ci};
+use crate::install::{chromium, npm_ci, redis_and_nginx};
 use crate::run::{command, root, run, target};
 
 const WEB: &str = "crates/sockeye-chat/web";
@@ -31,10 +31,13 @@ pub fn fetch_client() -> Result<()> {
     Ok(())
 }
 
-/// The official client and plain HTTP against the real server.
+/// The official client and plain HTTP against the real server, and then against nodes of it that
+/// share a Redis.
 pub fn run_tests() -> Result<()> {
+    redis_and_nginx()?;
     npm_ci("tests/chat")?;
-    run_npm_tests("tests/chat", &[])
+    run_npm_tests("tests/chat", "test", &[])?;
+    run_npm_tests("tests/chat", "test:nodes", &[("CHAT_NODES", "2")])
 }
 
 /// Windows of a real browser against the real server.
@@ -43,12 +46,12 @@ pub fn run_browser_tests() -> Result<()> {
     npm_ci("tests/browser")?;
     // The server and its other clients are theirs.
     npm_ci("tests/chat")?;
-    run_npm_tests("tests/browser", &[("CHROMIUM", browser)])
+    run_npm_tests("tests/browser", "test", &[("CHROMIUM", browser)])
 }
 
-fn run_npm_tests(folder: &str, environment: &[(&str, &str)]) -> Result<()> {
+fn run_npm_tests(folder: &str, script: &str, environment: &[(&str, &str)]) -> Result<()> {
     run(&mut command("cargo", &["build", "--package", "sockeye-chat"]))?;
-    let mut npm = command("npm", &["test"]);
+    let mut npm = command("npm", &["run", script]);
     npm.current_dir(root().join(folder))
         .env("CHAT_BIN", target().join("debug/sockeye-chat"))
         .envs(environment.iter().copied());

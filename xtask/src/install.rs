@@ -33,6 +33,17 @@ pub fn chromium() -> Result<&'static str> {
     Ok(PATH)
 }
 
+/// What the chat's nodes share, and what may stand in front of them.
+pub fn redis_and_nginx() -> Result<()> {
+    if !works("redis-server", &["--version"]) {
+        apt(&["redis-server"]).context("Redis 7 is needed; please install redis-server")?;
+    }
+    if !works("nginx", &["-v"]) && !works("/usr/sbin/nginx", &["-v"]) {
+        apt(&["nginx-light"]).context("nginx is needed; please install it")?;
+    }
+    Ok(())
+}
+
 /// A cargo subcommand from crates.io, kept with what the repository builds; its path.
 pub fn cargo_tool(name: &str) -> Result<PathBuf> {
     let tools = target().join("tools");

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
@@ -132,7 +132,7 @@ async fn register(
 ) -> Result<Response, ErrorResponse> {
     let Credentials { username, password } = Credentials::read(body)?;
     check_form(&username, &password)?;
-    admit(&app, &username, client(&app.config.trusted_proxies, peer.ip(), &headers))?;
+    admit(&app, &username, client(&app.config.trusted_proxies, peer.ip(), &headers)).await?;
     let hash = hashing(&app, move || hash_password(&password)).await?;
     let user = User { id: random()?[..20].to_owned(), username, hash };
     if !app.store.add_user(user.clone()).await? {
@@ -150,8 +150,8 @@ async fn login(
 ) -> Result<Response, ErrorResponse> {
     let Credentials { username, password } = Credentials::read(body)?;
     check_filled(&username, &password)?;
-    admit(&app, &username, client(&app.config.trusted_proxies, peer.ip(), &headers))?;
-    let user = app.store.user(&username)?;
+    admit(&app, &username, client(&app.config.trusted_proxies, peer.ip(), &headers)).await?;
+    let user = app.store.user(&username).await?;
     let hash = app.accounts.hash_of(user.as_ref()).to_owned();
     let good = hashing(&app, move || Ok(is_password(&password, &hash))).await?;
     match user {
@@ -172,7 +172,7 @@ async fn refresh(State(app): State<App>, headers: HeaderMap) -> Result<Response,
     let new = new_sign_in(&app, "", &fresh);
     let rotated = app.store.rotate(id.clone(), hash(&secret), new, now_ms() / 1000).await?;
     let username = rotated.ok_or_else(ended)?;
-    let user = app.store.user(&username)?.ok_or_else(ended)?;
+    let user = app.store.user(&username).await?.ok_or_else(ended)?;
     answer(&app, &user, StatusCode::OK, &format!("{id}.{fresh}"))
 }
 
@@ -223,18 +223,20 @@ fn refuse_fields(fields: serde_json::Map<String, Value>) -> Result<(), ErrorResp
 
 /// Holds an attempt against the limits of its address and of its name. An address that is over
 /// its limit takes nothing from the names that it tries.
-fn admit(app: &App, username: &str, address: IpAddr) -> Result<(), ErrorResponse> {
-    let now = Instant::now();
+async fn admit(app: &App, username: &str, address: IpAddr) -> Result<(), ErrorResponse> {
     let sign_ins = &app.accounts.sign_ins;
     // Whoever has one IPv6 address has the 2^64 beside it.
     let network = match address.to_canonical() {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("{:x?}", &address.segments()[..4]),
     };
-    let by_address = sign_ins.take(&format!("address {network}"), now);
-    // A hash, as a name that is tried may be long.
-    let by_name = || sign_ins.take(&format!("name {}", hash(&username.to_lowercase())), now);
-    by_address.and_then(|()| by_name()).map_err(|wait| {
+    let mut admitted = sign_ins.admit(&app.store, &format!("address {network}")).await?;
+    if admitted.is_ok() {
+        // A hash, as a name that is tried may be long.
+        let name = format!("name {}", hash(&username.to_lowercase()));
+        admitted = sign_ins.admit(&app.store, &name).await?;
+    }
+    admitted.map_err(|wait| {
         let message = "Too many attempts; please wait a moment.";
         let mut response = ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "too_many", message);
         response.retry_after = Some(wait);
@@ -261,7 +263,8 @@ fn client(trusted: &[IpAddr], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
 
 async fn sign_in(app: &App, user: &User, status: StatusCode) -> Result<Response, ErrorResponse> {
     let (id, secret) = (random()?[..20].to_owned(), random()?);
-    app.store.add_sign_in(id.clone(), new_sign_in(app, &user.username, &secret)).await?;
+    let new = new_sign_in(app, &user.username, &secret);
+    app.store.add_sign_in(id.clone(), new, now_ms() / 1000).await?;
     answer(app, user, status, &format!("{id}.{secret}"))
 }
 

@@ -18,7 +18,7 @@ use crate::chat;
 use crate::config::Config;
 use crate::limits::Limiter;
 use crate::rooms::Rooms;
-use crate::store::Store;
+use crate::store::{Embedded, Redis, Store};
 use crate::tokens::{Tokens, now_ms};
 use crate::web;
 
@@ -34,7 +34,7 @@ pub struct Parts {
     pub(crate) store: Store,
     pub(crate) tokens: Tokens,
     pub(crate) accounts: Accounts,
-    pub(crate) rooms: Rooms,
+    pub(crate) rooms: Arc<Rooms>,
     pub(crate) messages: Limiter,
     pub(crate) events: Limiter,
     is_draining: AtomicBool,
@@ -49,24 +49,21 @@ impl std::ops::Deref for App {
 }
 
 impl App {
-    /// Opens the data folder, which is made for its owner alone if it is missing.
+    /// Opens the data folder, which is made for its owner alone if it is missing; or Redis.
     ///
     /// # Errors
-    /// The folder or something in it cannot be used.
-    pub fn open(config: Config) -> Result<Self> {
-        let folder = config.data_dir.display();
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&config.data_dir)
-            .with_context(|| format!("cannot make the data folder {folder}"))?;
+    /// The folder or something in it cannot be used; or Redis cannot.
+    pub async fn open(config: Config) -> Result<Self> {
+        let (store, tokens) = match &config.redis {
+            Some(url) => open_redis(url, &config).await?,
+            None => open_folder(&config)?,
+        };
         let limiter = |what, rate: u32| Limiter::new(what, f64::from(rate), f64::from(rate) * 5.0);
-        let secret = config.jwt_secret.as_deref();
         Ok(Self(Arc::new(Parts {
-            tokens: Tokens::new(secret, &config.data_dir, config.access_token_seconds)?,
-            store: Store::open(&config.data_dir, now_ms())?,
+            tokens,
+            store,
             accounts: Accounts::new(config.sign_ins_per_minute)?,
-            rooms: Rooms::default(),
+            rooms: Arc::new(Rooms::new(config.history_messages)),
             messages: limiter("messages", config.messages_per_second),
             events: limiter("events", config.events_per_second),
             is_draining: AtomicBool::new(false),
@@ -74,7 +71,8 @@ impl App {
         })))
     }
 
-    /// The Socket.IO server with the chat's events.
+    /// The Socket.IO server with the chat's events. With Redis, it is to be called once and within
+    /// a tokio runtime.
     pub fn server(&self) -> Server {
         let io = Server::builder()
             .cors(Cors::origins(&self.config.cors_origins).credentials(true))
@@ -83,6 +81,9 @@ impl App {
             .state(self.clone())
             .build();
         chat::attach(&io);
+        if let Store::Redis(redis) = &self.store {
+            redis.start(self.rooms.clone(), io.of("/"));
+        }
         io
     }
 
@@ -121,10 +122,48 @@ impl App {
         now_ms().saturating_sub(self.config.restore_seconds * 1000)
     }
 
+    /// Returns when there is something to serve from: with Redis, when this node hears the others.
+    pub async fn until_ready(&self) {
+        if let Store::Redis(redis) = &self.store {
+            redis.until_well().await;
+        }
+    }
+
+    /// To be called at the end: what is left here of a chat of many processes goes.
+    pub async fn close(&self) {
+        if let Store::Redis(redis) = &self.store
+            && let Err(error) = redis.depart().await
+        {
+            tracing::error!(error = format!("{error:#}"), "users leave when the lease has run out");
+        }
+    }
+
     /// From now on the server is not ready for more.
     pub fn drain(&self) {
         self.is_draining.store(true, Ordering::Release);
     }
+}
+
+fn open_folder(config: &Config) -> Result<(Store, Tokens)> {
+    let folder = config.data_dir.display();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
+        .with_context(|| format!("cannot make the data folder {folder}"))?;
+    let secret = config.jwt_secret.as_deref();
+    let tokens = Tokens::new(secret, &config.data_dir, config.access_token_seconds)?;
+    Ok((Store::Embedded(Embedded::open(&config.data_dir, now_ms())?), tokens))
+}
+
+async fn open_redis(url: &str, config: &Config) -> Result<(Store, Tokens)> {
+    let redis = Redis::open(url, config).await?;
+    let secret = match &config.jwt_secret {
+        Some(secret) => secret.clone(),
+        None => redis.secret().await.context("there is no secret in Redis")?,
+    };
+    let tokens = Tokens::under(&secret, config.access_token_seconds)?;
+    Ok((Store::Redis(Arc::new(redis)), tokens))
 }
 
 async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {

@@ -2,16 +2,16 @@
 //! Does not know HTTP; whoever gets past the middleware is signed in.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sockeye::{Ack, Auth, ConnectError, Data, HandlerError, Rejection, Server, Socket, State};
 
 use crate::app::App;
-use crate::presence::{Presence, deliver, read_history};
-use crate::refusal::{INTERNAL, Refusal, retry_after_ms};
-use crate::store::Message;
+use crate::limits::Limiter;
+use crate::presence::{Presence, say};
+use crate::refusal::{FAILED, INTERNAL, Refusal, retry_after_ms};
+use crate::store::{Message, Store};
 use crate::tokens::{Claims, TokenError, hash, now_ms, random};
 
 /// The longest key of a message, in characters.
@@ -61,7 +61,11 @@ async fn authenticate(
         Err(TokenError::Expired) => return refuse("Invalid token", "token_expired"),
         Err(TokenError::Invalid) => return refuse("Invalid token", "invalid_token"),
     };
-    app.events.take(&claims.username, Instant::now()).map_err(|wait| {
+    let admitted = app.events.admit(&app.store, &claims.username).await.map_err(|error| {
+        tracing::error!(error = format!("{error:#}"), "the store failed");
+        ConnectError::new(FAILED).with_data(&json!({ "code": INTERNAL }))
+    })?;
+    admitted.map_err(|wait| {
         let data = json!({ "code": "too_fast", "retryAfterMs": retry_after_ms(wait) });
         ConnectError::new("Too many connections").with_data(&data)
     })?;
@@ -100,9 +104,10 @@ fn me(socket: &Socket) -> Result<Arc<Presence>, Refusal> {
     me.ok_or_else(|| Refusal::new("auth_required", "Authentication required"))
 }
 
-/// Holds what is no message against the limit of its user.
-fn admit(app: &App, me: &Presence) -> Result<(), Refusal> {
-    app.events.take(me.username(), Instant::now()).map_err(Refusal::too_fast)
+/// Holds something against the limit of its user.
+async fn admit(app: &App, limiter: &Limiter, me: &Presence) -> Result<(), Refusal> {
+    let admitted = limiter.admit(&app.store, me.username()).await;
+    admitted.map_err(Refusal::internal)?.map_err(Refusal::too_fast)
 }
 
 fn check_room(app: &App, room: &str) -> Result<(), Refusal> {
@@ -153,7 +158,7 @@ async fn enter(
 ) -> Result<(), Refusal> {
     let me = me(socket)?;
     check_room(app, room)?;
-    admit(app, &me)?;
+    admit(app, &app.events, &me).await?;
     if !me.is_in(room) {
         if me.room_count() >= app.config.rooms_max {
             return Err(Refusal::too_many_rooms(app.config.rooms_max));
@@ -161,8 +166,7 @@ async fn enter(
         // Before the answer: whoever has been told of a join has it back after a crash.
         save(app, &me, Some(room)).await;
     }
-    let history = read_history(app, room).await.map_err(Refusal::internal)?;
-    me.come_in(socket, room, ack, Some(history))
+    me.come_in(socket, room, ack, true).await
 }
 
 #[derive(Deserialize)]
@@ -174,7 +178,7 @@ struct NewMessage {
     key: Option<String>,
 }
 
-/// The message is on the disk before anyone hears of it.
+/// The message is stored before anyone hears of it.
 async fn message(
     socket: Socket,
     Data(NewMessage { room, text, key }): Data<NewMessage>,
@@ -183,17 +187,12 @@ async fn message(
     let me = me(&socket)?;
     check_member(&app, &me, &room)?;
     check_text(&app, &text, key.as_deref())?;
-    app.messages.take(me.username(), Instant::now()).map_err(Refusal::too_fast)?;
+    admit(&app, &app.messages, &me).await?;
     let namespace = socket.namespace().clone();
-    // In a task of its own: what is on the disk is told even if its author's connection is dropped.
+    // In a task of its own: what is stored is told even if its author's connection is dropped.
     let told = tokio::spawn(async move {
         let username = me.username().to_owned();
-        let message = Message { id: 0, username, text, room, timestamp: 0 };
-        let queue = app.clone();
-        let written = move |message: &Message| queue.rooms.enqueue(message);
-        let message = app.store.append(message, key, written).await?;
-        app.rooms.visit(&message.room, |here| deliver(&namespace, here));
-        anyhow::Ok(message.id)
+        say(&app, &namespace, Message { id: 0, username, text, room, timestamp: 0 }, key).await
     });
     let id =
         told.await.map_err(anyhow::Error::from).and_then(|told| told).map_err(Refusal::internal)?;
@@ -220,9 +219,12 @@ async fn typing(
 ) -> Result<Value, Refusal> {
     let me = me(&socket)?;
     check_member(&app, &me, &room)?;
-    admit(&app, &me)?;
+    admit(&app, &app.events, &me).await?;
     let typing = json!({ "username": me.username(), "room": room });
     socket.to(&room).volatile().emit("chat:typing", &typing)?;
+    if let Store::Redis(redis) = &app.store {
+        redis.tell_typing(&room, me.username()).await.map_err(Refusal::internal)?;
+    }
     Ok(json!({ "status": "ok" }))
 }
 
@@ -245,7 +247,7 @@ async fn restore(
     State(app): State<App>,
 ) -> Result<Value, Refusal> {
     let me = me(&socket)?;
-    admit(&app, &me)?;
+    admit(&app, &app.events, &me).await?;
     // What is no text is no id that we gave.
     let from = id.map(|Data(id)| hash(&id)).unwrap_or_default();
     let since = app.restorable_since();
@@ -257,7 +259,7 @@ async fn restore(
     };
     let (mut restored, count) = (Vec::new(), earlier.len());
     for room in earlier {
-        if me.come_in(&socket, &room, &mut None, None).is_ok() {
+        if me.come_in(&socket, &room, &mut None, false).await.is_ok() {
             restored.push(room);
         }
     }

@@ -99,8 +99,25 @@ pub struct Config {
     #[arg(long, env = "SOCKEYE_CHAT_SHUTDOWN_SECONDS", value_name = "SECONDS",
           default_value_t = 10, value_parser = whole::<u64>(0, 3600))]
     pub shutdown_seconds: u64,
+    /// Redis that many processes share, as redis://[user[:password]@]host[:port][/database] (none by
+    /// default): they are one chat then, all data are there, and the data folder is not used
+    #[arg(long, env = "SOCKEYE_CHAT_REDIS", hide_env_values = true, value_name = "URL",
+          value_parser = crate::store::check_url)]
+    pub redis: Option<String>,
+    /// Beginning of the names of all keys and channels in Redis: another one is another chat
+    #[arg(long, env = "SOCKEYE_CHAT_REDIS_PREFIX", value_name = "TEXT",
+          default_value = "sockeye-chat:", value_parser = prefix)]
+    pub redis_prefix: String,
+    /// Time after which the users of a process that died have left, in seconds
+    #[arg(long, env = "SOCKEYE_CHAT_REDIS_LEASE_SECONDS", value_name = "SECONDS",
+          default_value_t = 15, value_parser = whole::<u64>(1, 3600))]
+    pub redis_lease_seconds: u64,
+    /// Messages that Redis keeps of each room, and a few more; older ones are gone
+    #[arg(long, env = "SOCKEYE_CHAT_REDIS_ROOM_MESSAGES_MAX", value_name = "COUNT",
+          default_value_t = 10_000, value_parser = whole::<u64>(1000, 1_000_000_000))]
+    pub redis_room_messages_max: u64,
     /// Secret of the access tokens, at least 32 bytes; without one it is made and kept in the
-    /// data folder. Other users of the machine can see flags: prefer the environment
+    /// data folder, or in Redis. Other users of the machine can see flags: prefer the environment
     #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub jwt_secret: Option<String>,
 }
@@ -221,6 +238,13 @@ fn address(text: &str) -> Result<IpAddr, String> {
     address.map_err(|_| "expected an IP address, such as 127.0.0.1".into())
 }
 
+fn prefix(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(char::is_control) {
+        return Err("expected some characters, such as sockeye-chat:".into());
+    }
+    Ok(text.to_owned())
+}
+
 /// As browsers send it.
 fn origin(text: &str) -> Result<String, String> {
     let text = text.trim();
@@ -285,6 +309,8 @@ mod tests {
             ("--messages-per-second", "0", "a whole number from 1 to 1000000"),
             ("--listen", "localhost", "an IP address and a port, such as 127.0.0.1:3001"),
             ("--trusted-proxies", "proxy", "an IP address, such as 127.0.0.1"),
+            ("--redis", "localhost", "redis://[user[:password]@]host[:port][/database]"),
+            ("--redis-prefix", "\n", "some characters, such as sockeye-chat:"),
             ("--cors-origins", "*", "an origin without a path, such as https://example.com"),
         ] {
             let error = load(&[flag, value]).expect_err(flag).to_string();

@@ -1,10 +1,13 @@
-//! Rate limits by key: token buckets, in bounded memory whoever chooses the keys.
-//! Does not know what is limited, but for its name.
+//! Rate limits by key: token buckets, in bounded memory whoever chooses the keys; with a shared
+//! store, buckets there too. Does not know what is limited, but for its name.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use parking_lot::Mutex;
+
+use crate::store::Store;
 
 /// The keys that are remembered at the most: about 10 MB.
 const KEYS_MAX: usize = 65_536;
@@ -30,11 +33,36 @@ impl Limiter {
         Self { what, per_second, burst, keys_max: KEYS_MAX, buckets: Mutex::default() }
     }
 
-    /// Whether `key` may do it now; if not, how long it must wait.
+    /// Whether `key` may do it now, counted over all nodes; if not, how long it must wait. Whoever
+    /// is too fast on this node alone costs the others nothing.
     ///
     /// # Errors
-    /// The time until the next one is allowed.
-    pub(crate) fn take(&self, key: &str, now: Instant) -> Result<(), Duration> {
+    /// The store failed.
+    pub(crate) async fn admit(&self, store: &Store, key: &str) -> Result<Result<(), Duration>> {
+        if let Err(wait) = self.take(key, Instant::now()) {
+            metrics::counter!("chat_limited_total", "what" => self.what).increment(1);
+            return Ok(Err(wait));
+        }
+        let Store::Redis(redis) = store else { return Ok(Ok(())) };
+        let shared = format!("{}:{key}", self.what);
+        let admitted = redis.take(&shared, self.per_second, self.burst).await;
+        if !matches!(admitted, Ok(Ok(()))) {
+            // Who waits as long as the others say is not held up here.
+            self.give_back(key);
+        }
+        if matches!(admitted, Ok(Err(_))) {
+            metrics::counter!("chat_limited_total", "what" => self.what).increment(1);
+        }
+        admitted
+    }
+
+    fn give_back(&self, key: &str) {
+        if let Some(bucket) = self.buckets.lock().get_mut(key) {
+            bucket.tokens = (bucket.tokens + 1.0).min(self.burst);
+        }
+    }
+
+    fn take(&self, key: &str, now: Instant) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock();
         if buckets.len() >= self.keys_max && !buckets.contains_key(key) {
             self.forget_half(&mut buckets, now);
@@ -44,7 +72,6 @@ impl Limiter {
         bucket.tokens = bucket.filled(self, now);
         bucket.at = now;
         if bucket.tokens < 1.0 {
-            metrics::counter!("chat_limited_total", "what" => self.what).increment(1);
             return Err(Duration::from_secs_f64((1.0 - bucket.tokens) / self.per_second));
         }
         bucket.tokens -= 1.0;

@@ -43,10 +43,11 @@ async fn run(config: Config) -> Result<()> {
     let over = Duration::from_secs(config.drain_seconds);
     let (wanted, admin) = (config.listen, config.admin_listen);
     let metrics = admin.map(|_| Metrics::install()).transpose()?;
-    let app = App::open(config)?;
+    let app = App::open(config).await?;
     let io = app.server();
     let sweeper = app.clone();
     tokio::spawn(async move { sweeper.sweep().await });
+    app.until_ready().await;
     let listener =
         sockeye::listen(wanted).await.with_context(|| format!("cannot listen on {wanted}"))?;
     // Nobody has to read it.
@@ -76,11 +77,12 @@ async fn run(config: Config) -> Result<()> {
         serving.await
     };
     tokio::select! {
-        ended = tokio::time::timeout(over + grace, drain) => match ended {
-            Ok(ended) => Ok(ended??),
+        ended = tokio::time::timeout(over + grace, drain) => {
             // Who is not done now is cut off.
-            Err(_) => Ok(()),
-        },
+            let ended = ended.map_or(Ok(()), |ended| Ok(ended??));
+            app.close().await;
+            ended
+        }
         // Whoever asks twice does not want to wait.
         again = wait_for_signal() => again,
     }

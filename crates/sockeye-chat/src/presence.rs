@@ -4,15 +4,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
 use serde_json::json;
 use sockeye::{Ack, Namespace, Socket};
 
 use crate::app::App;
 use crate::refusal::Refusal;
-use crate::rooms::Room;
-use crate::store::{Message, Session};
+use crate::rooms::{Event, Room};
+use crate::store::{Message, Session, Store};
 
 /// What the server knows of a connection.
 pub(crate) struct Presence {
@@ -22,13 +22,6 @@ pub(crate) struct Presence {
     /// The key of its session: the hash of the id, which only the client keeps.
     session: String,
     rooms: Mutex<BTreeSet<String>>,
-}
-
-/// The last messages of a room.
-pub(crate) struct History {
-    /// The newest message on the disk, in whatever room, when it was read.
-    until: u64,
-    messages: Vec<Message>,
 }
 
 impl Presence {
@@ -67,56 +60,48 @@ impl Presence {
     }
 
     /// Comes into a room (again) and tells the others. Whoever brings an acknowledgement gets it
-    /// with who is here, then the history, which ends where the live messages begin, and then
-    /// those. The acknowledgement is left where it was not given.
+    /// with who is here, then the history if it is wanted, which ends where the live messages
+    /// begin, and then those. The acknowledgement is left where it was not given.
     ///
     /// # Errors
-    /// There are too many rooms, the disk failed, or the client is gone.
-    pub(crate) fn come_in(
+    /// There are too many rooms, the store failed, or the client is gone.
+    pub(crate) async fn come_in(
         &self,
         socket: &Socket,
         room: &str,
         ack: &mut Option<Ack>,
-        history: Option<History>,
+        wants_history: bool,
     ) -> Result<(), Refusal> {
-        let newest = || self.app.store.newest_id();
-        let entered = self.app.rooms.enter(room, newest, |here| {
-            deliver(&self.namespace, here);
-            let history = history.map(|history| self.complete(history, room, here)).transpose();
-            let history = history.map_err(Refusal::internal)?;
-            if !self.is_in(room) {
+        let app = &self.app;
+        let mut joining = Joining::begin(self, room).await.map_err(Refusal::internal)?;
+        let mut history = None;
+        if wants_history {
+            let read = app.store.history(room, app.config.history_messages).await;
+            history = Some(read.map_err(Refusal::internal)?);
+        }
+        if !self.is_in(room) {
+            joining.count().await.map_err(Refusal::internal)?;
+        }
+        let entered = app.rooms.visit(room, |here| {
+            deliver(&self.namespace, room, here);
+            if joining.is_counted && self.rooms.lock().insert(room.to_owned()) {
                 if !socket.join(room) {
-                    return Err(Refusal::too_many_rooms(self.app.config.rooms_max));
+                    self.rooms.lock().remove(room);
+                    return Err(Refusal::too_many_rooms(app.config.rooms_max));
                 }
-                self.rooms.lock().insert(room.to_owned());
-                if here.add(&self.username) {
-                    let joined = json!({ "username": self.username, "room": room });
-                    socket.to(room).emit("chat:userJoined", &joined)?;
-                }
+                // From now on it is this connection's.
+                joining.is_counted = false;
             }
             if let Some(ack) = ack.take() {
                 ack.send(json!({ "status": "ok", "room": room, "members": here.members() }))?;
             }
-            if let Some(messages) = history {
+            if let Some(history) = history {
+                let messages = here.complete(history);
                 socket.emit("chat:history", json!({ "room": room, "messages": messages }))?;
             }
             Ok(())
         });
-        entered.map_err(Refusal::internal)?
-    }
-
-    /// The history was read before the room was locked. What has been delivered meanwhile is
-    /// added: so little, and so fresh, that it is read from memory.
-    fn complete(&self, history: History, room: &str, here: &Room) -> Result<Vec<Message>> {
-        let History { until, mut messages } = history;
-        let delivered = here.delivered();
-        messages.retain(|message| message.id <= delivered);
-        if delivered > until {
-            let count = self.app.config.history_messages;
-            messages.extend(self.app.store.history(room, until + 1..=delivered, count)?);
-            messages.drain(..messages.len().saturating_sub(count));
-        }
-        Ok(messages)
+        entered.context("a room went while it was joined").map_err(Refusal::internal)?
     }
 
     /// Leaves a room and tells the others, if it was the user's last connection there.
@@ -125,16 +110,90 @@ impl Presence {
             return;
         }
         self.app.rooms.visit(room, |here| {
-            deliver(&self.namespace, here);
+            deliver(&self.namespace, room, here);
             if let Some(socket) = socket {
                 socket.leave(room);
             }
-            if here.remove(&self.username) {
-                let left = json!({ "username": self.username, "room": room });
-                let told = self.namespace.to(room).emit("chat:userLeft", &left);
-                told.unwrap_or_else(|error| tracing::error!(%error, "a leave was not told"));
+            self.subtract(room, here);
+        });
+    }
+
+    /// One connection of the user is less in the room.
+    fn subtract(&self, room: &str, here: &mut Room) {
+        if !here.remove(&self.username) {
+            return;
+        }
+        match &self.app.store {
+            Store::Embedded(_) => {
+                here.enqueue(0, Event::Left(self.username.clone()));
+                deliver(&self.namespace, room, here);
+            }
+            Store::Redis(redis) => redis.settle_later(room, Some(&self.username)),
+        }
+    }
+}
+
+/// A connection on its way into a room; dropped, it has turned back.
+struct Joining<'a> {
+    me: &'a Presence,
+    room: &'a str,
+    /// Whether it counts as one of the user's, but is not in yet.
+    is_counted: bool,
+}
+
+impl<'a> Joining<'a> {
+    /// From now on no message of the room is missed.
+    async fn begin(me: &'a Presence, room: &'a str) -> Result<Self> {
+        let newest = || match &me.app.store {
+            Store::Embedded(file) => file.newest_id().map(Some),
+            Store::Redis(_) => Ok(None),
+        };
+        let is_live = me.app.rooms.enter(room, newest, |here| {
+            here.begin_joining();
+            here.is_live()
+        })?;
+        let joining = Self { me, room, is_counted: false };
+        if let Store::Redis(redis) = &me.app.store
+            && !is_live
+        {
+            redis.follow(room).await?;
+        }
+        Ok(joining)
+    }
+
+    /// Counts as one of the user's connections; returns when everybody here has been told.
+    async fn count(&mut self) -> Result<()> {
+        let Self { me, room, .. } = self;
+        self.is_counted = true;
+        me.app.rooms.visit(room, |here| {
+            let is_first = here.add(&me.username);
+            if is_first && matches!(me.app.store, Store::Embedded(_)) {
+                deliver(&me.namespace, room, here);
+                here.enqueue(0, Event::Joined(me.username.clone()));
+                deliver(&me.namespace, room, here);
             }
         });
+        if let Store::Redis(redis) = &me.app.store {
+            let number = redis.settle(room, &me.username).await?;
+            ensure!(me.app.rooms.until_told(room, number).await, "Redis went away");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        let Self { me, room, is_counted } = self;
+        me.app.rooms.visit(room, |here| {
+            if *is_counted {
+                me.subtract(room, here);
+            }
+            here.end_joining();
+        });
+        if let Store::Redis(redis) = &me.app.store {
+            // Nobody may be left who would hear it.
+            redis.settle_later(room, None);
+        }
     }
 }
 
@@ -149,27 +208,52 @@ impl Drop for Presence {
     }
 }
 
-/// Reads a room's history off the async threads: the disk may be slow where nobody was for long,
-/// and whoever waits for the room, the store's thread among them, must not wait for that.
+/// Stores a message and tells it; returns its id. If its author has sent one with this key to this
+/// room, today or yesterday, it is that one.
 ///
 /// # Errors
-/// The disk failed.
-pub(crate) async fn read_history(app: &App, room: &str) -> Result<History> {
-    let (app, room) = (app.clone(), room.to_owned());
-    let reading = tokio::task::spawn_blocking(move || {
-        let until = app.store.newest_id()?;
-        let messages = app.store.history(&room, 0..=until, app.config.history_messages)?;
-        Ok(History { until, messages })
-    });
-    reading.await.context("the history was not read")?
+/// The store failed; the message may or may not be there later.
+pub(crate) async fn say(
+    app: &App,
+    namespace: &Namespace,
+    message: Message,
+    key: Option<String>,
+) -> Result<u64> {
+    match &app.store {
+        Store::Embedded(file) => {
+            let rooms = app.rooms.clone();
+            let written = move |message: &Message| {
+                let event = Event::Message(message.clone());
+                rooms.visit(&message.room, |here| here.enqueue(message.id, event));
+            };
+            let message = file.append(message, key, written).await?;
+            let room = message.room.as_str();
+            app.rooms.visit(room, |here| deliver(namespace, room, here));
+            Ok(message.id)
+        }
+        Store::Redis(redis) => {
+            let id = redis.append(&message, key.as_deref()).await?;
+            // It is stored: where nothing is heard now, it is told later.
+            app.rooms.until_told(&message.room, id).await;
+            Ok(id)
+        }
+    }
 }
 
-/// Tells a room what is on the disk and has not been told.
-pub(crate) fn deliver(namespace: &Namespace, here: &mut Room) {
-    here.deliver(|message| {
-        let told = namespace.to(&message.room).emit("chat:message", message);
-        told.unwrap_or_else(|error| tracing::error!(%error, "a message was not told"));
-    });
+/// Tells a room what it has not been told.
+pub(crate) fn deliver(namespace: &Namespace, room: &str, here: &mut Room) {
+    here.deliver(|event| tell(namespace, room, event));
+}
+
+/// Tells those who are in a room here.
+pub(crate) fn tell(namespace: &Namespace, room: &str, event: &Event) {
+    let change = |username| json!({ "username": username, "room": room });
+    let told = match event {
+        Event::Message(message) => namespace.to(room).emit("chat:message", message),
+        Event::Joined(username) => namespace.to(room).emit("chat:userJoined", change(username)),
+        Event::Left(username) => namespace.to(room).emit("chat:userLeft", change(username)),
+    };
+    told.unwrap_or_else(|error| tracing::error!(%error, room, "an event was not told"));
 }
 
 #[cfg(test)]
@@ -207,7 +291,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("sockeye-ghost-{}", std::process::id()));
         let data = format!("--data-dir={}", folder.display());
         let config = Config::load(["sockeye-chat", &data].map(Into::into)).expect("settings");
-        let app = App::open(config).expect("an app");
+        let app = App::open(config).await.expect("an app");
         let io = app.server();
         let mut router = app.router(&io);
         let open = request(&mut router, "GET", "", String::new()).await;
@@ -221,7 +305,7 @@ mod tests {
         // The disk hangs, with a message of hers on its way.
         let (go_on, gate) = std::sync::mpsc::channel::<()>();
         let (begun, hangs) = tokio::sync::oneshot::channel();
-        let store = app.store.clone();
+        let Store::Embedded(store) = app.store.clone() else { panic!("it has a file") };
         let (username, text, room) = ("ben".into(), "slow".into(), "elsewhere".into());
         let message = Message { id: 0, username, text, room, timestamp: 0 };
         let hanging = tokio::spawn(async move {

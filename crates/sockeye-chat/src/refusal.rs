@@ -8,6 +8,7 @@ use sockeye::{EmitError, HandlerError};
 
 /// The code of a failure that is the server's own.
 pub(crate) const INTERNAL: &str = "internal";
+pub(crate) const FAILED: &str = "The server failed.";
 
 /// The acknowledgement `{"status":"error","code","message"}`, with `"data"` where there is some.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Refusal {
     /// The client learns that the server failed, the log why.
     pub(crate) fn internal(error: anyhow::Error) -> Self {
         tracing::error!(error = format!("{error:#}"), "the store failed");
-        Self::new(INTERNAL, "The server failed.")
+        Self::new(INTERNAL, FAILED)
     }
 
     /// For whom acknowledges by hand.

@@ -53,11 +53,23 @@ impl Tokens {
     /// # Errors
     /// The secret is too short, or cannot be kept.
     pub(crate) fn new(secret: Option<&str>, folder: &Path, lifetime_seconds: u64) -> Result<Self> {
+        if let Some(secret) = secret {
+            return Self::under(secret, lifetime_seconds);
+        }
         let file = folder.join("jwt-secret");
-        let (secret, place) = match secret {
-            Some(secret) => (secret.to_owned(), "the secret (--jwt-secret, JWT_SECRET)".into()),
-            None => (kept_secret(&file)?, format!("the secret in {}", file.display())),
-        };
+        let secret = kept_secret(&file)?;
+        Self::from(&secret, &format!("the secret in {}", file.display()), lifetime_seconds)
+    }
+
+    /// Tokens under this secret.
+    ///
+    /// # Errors
+    /// The secret is too short.
+    pub(crate) fn under(secret: &str, lifetime_seconds: u64) -> Result<Self> {
+        Self::from(secret, "the secret (--jwt-secret, JWT_SECRET)", lifetime_seconds)
+    }
+
+    fn from(secret: &str, place: &str, lifetime_seconds: u64) -> Result<Self> {
         let bytes = secret.len();
         ensure!(
             bytes >= SECRET_BYTES_MIN,

@@ -49,9 +49,18 @@ export async function runToEnd(flags, { env = {}, cwd } = {}) {
   return { code, output };
 }
 
+// So many processes are one chat in the tests: with CHAT_NODES they share a Redis, and clients
+// go to one after the other.
+export const NODES = Number(process.env.CHAT_NODES ?? 0);
+
 export class Server {
-  // It ends with the test `t`.
-  static async start(
+  // It ends with the test `t`. `alone` is for what a process has for itself.
+  static async start(t, { alone = false, ...options } = {}) {
+    if (NODES > 0 && !alone) return Nodes.start(t, options);
+    return Server.startOne(t, options);
+  }
+
+  static async startOne(
     t,
     {
       flags = [],
@@ -136,6 +145,50 @@ export class Server {
 
   refresh(cookie) {
     return this.post("/api/refresh", undefined, cookie ? { cookie } : {});
+  }
+}
+
+// Several processes that share a Redis, with the face of one: whoever asks for an address gets that
+// of the next one.
+export class Nodes extends Server {
+  #turn = 0;
+
+  static async start(t, { count = NODES, flags = [], redis, ...options } = {}) {
+    const server = new Nodes();
+    const { Redis } = await import("./redis.mjs");
+    server.redis = redis ?? (await Redis.start(t));
+    const all = ["--redis", server.redis.url, ...flags];
+    server.nodes = [];
+    for (let i = 0; i < count; i += 1)
+      server.nodes.push(await Server.startOne(t, { ...options, flags: all }));
+    for (const node of server.nodes) node.redis = server.redis;
+    return server;
+  }
+
+  get next() {
+    this.#turn += 1;
+    return this.nodes[this.#turn % this.nodes.length];
+  }
+
+  get url() {
+    return this.next.url;
+  }
+
+  get port() {
+    return this.next.port;
+  }
+
+  get log() {
+    return this.nodes.map((node) => node.log).join("");
+  }
+
+  async start() {
+    await Promise.all(this.nodes.map((node) => node.start()));
+  }
+
+  async stop(signal) {
+    const codes = await Promise.all(this.nodes.map((node) => node.stop(signal)));
+    return codes.find((code) => code !== 0) ?? 0;
   }
 }
 

@@ -1,4 +1,4 @@
-//! The rows of the file, as JSON.
+//! The rows of the stores, as JSON.
 //! Does not know tables.
 
 use anyhow::{Context, Result};

@@ -21,10 +21,10 @@ struct Sectors {
 }
 
 impl Disk {
-    fn store(&self) -> Store {
+    fn store(&self) -> Embedded {
         let disk = self.clone();
         let open = move || Ok(Database::builder().create_with_backend(disk.clone())?);
-        Store::with(open, 1000).expect("a store")
+        Embedded::with(open, 1000).expect("a store")
     }
 
     fn syncs(&self) -> usize {
@@ -78,12 +78,12 @@ fn message(text: &str) -> Message {
     Message { id: 0, username, text: text.into(), room, timestamp: 0 }
 }
 
-async fn append(store: &Store, text: &str) -> Result<u64> {
+async fn append(store: &Embedded, text: &str) -> Result<u64> {
     Ok(store.append(message(text), None, |_| {}).await?.id)
 }
 
-fn texts(store: &Store) -> Vec<String> {
-    let history = store.history("lobby", 0..=u64::MAX, 100).expect("a history");
+fn texts(store: &Embedded) -> Vec<String> {
+    let history = store.history("lobby", 100).expect("a history");
     history.into_iter().map(|message| message.text).collect()
 }
 
@@ -303,8 +303,8 @@ fn a_file_has_one_server_and_one_reader() {
     use std::os::unix::fs::PermissionsExt;
     let folder = std::env::temp_dir().join(format!("sockeye-chat-store-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    let first = Store::open(&folder, 0).expect("a store");
-    let error = Store::open(&folder, 0).err().expect("it is in use").to_string();
+    let first = Embedded::open(&folder, 0).expect("a store");
+    let error = Embedded::open(&folder, 0).err().expect("it is in use").to_string();
     let mode = std::fs::metadata(folder.join("chat.redb")).expect("there").permissions().mode();
     drop(first);
     std::fs::remove_dir_all(&folder).expect("removed");

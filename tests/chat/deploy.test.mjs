@@ -1,0 +1,220 @@
+// What operators begin with: the environment file has every setting, systemd takes the units, and
+// the chat works on two nodes behind nginx with each of its files.
+
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { Client, until } from "./lib/client.mjs";
+import { freePort } from "./lib/redis.mjs";
+import { Nodes, Server, runToEnd, temporaryFolder } from "./lib/server.mjs";
+
+const DEPLOY = join(import.meta.dirname, "../../deploy");
+const NGINX = ["/usr/sbin/nginx", "/usr/bin/nginx"].find(existsSync) ?? "nginx";
+const text = (...path) => readFileSync(join(DEPLOY, ...path), "utf8");
+
+test("the environment file has every setting, with its default, and no other", async (t) => {
+  const { output } = await runToEnd(["--help"]);
+  const told = new Map();
+  for (const part of output.split(/\n\s+(?=--|-h,|-V,)/).slice(1)) {
+    const words = part.replace(/\s+/g, " ");
+    const name = /\[env: (\w+)/.exec(words)?.[1];
+    if (name) told.set(name, /\[default: (.*?)\]/.exec(words)?.[1] ?? "");
+  }
+  const lines = text("sockeye-chat.env").matchAll(/^#?([A-Z_]+)=(.*)$/gm);
+  const written = new Map([...lines].map(([, name, value]) => [name, value]));
+  assert.ok(told.size > 20);
+  assert.deepEqual(
+    [...written].sort(),
+    [...told].sort(),
+    "names and defaults are those of --help",
+  );
+  // With all that has a value the server is what it is without.
+  const env = Object.fromEntries([...written].filter(([, value]) => value !== ""));
+  delete env.SOCKEYE_CHAT_LISTEN;
+  delete env.SOCKEYE_CHAT_DATA_DIR;
+  const server = await Server.start(t, { alone: true, env });
+  assert.equal((await fetch(`${server.url}/readyz`)).status, 200);
+});
+
+for (const unit of ["sockeye-chat.service", "sockeye-chat@.service"]) {
+  const found = spawnSync("systemd-analyze", ["--version"]).status === 0;
+  test(`systemd takes ${unit}`, { skip: !found && "there is no systemd-analyze" }, (t) => {
+    const folder = temporaryFolder(t);
+    const name = unit.replace("@", "@3001");
+    // The program is not installed here.
+    writeFileSync(join(folder, name), text(unit).replaceAll("/usr/local/bin/sockeye-chat", process.env.CHAT_BIN));
+    const { status, stderr } = spawnSync("systemd-analyze", ["verify", join(folder, name)], {
+      encoding: "utf8",
+    });
+    assert.equal(status, 0, stderr);
+    const own = stderr.split("\n").filter((line) => line.includes("sockeye-chat"));
+    assert.deepEqual(own, []);
+  });
+}
+
+// nginx with this file for these nodes, its port changed; it ends with the test.
+async function nginx(t, file, nodes) {
+  const folder = temporaryFolder(t);
+  const port = await freePort();
+  let [first, second] = [3001, 3002].map((port) => `server 127.0.0.1:${port};`);
+  const site = text("nginx", file);
+  for (const line of [first, second, "listen 80;"]) assert.ok(site.includes(line), line);
+  const changed = site
+    .replace(first, `server 127.0.0.1:${nodes[0].port};`)
+    .replace(second, `server 127.0.0.1:${nodes[1].port};`)
+    .replace("listen 80;", `listen 127.0.0.1:${port};`);
+  writeFileSync(join(folder, "site.conf"), changed);
+  mkdirSync(join(folder, "temp"));
+  const temps = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+  const main = [
+    "daemon off;",
+    "worker_processes 1;",
+    `pid ${folder}/nginx.pid;`,
+    `error_log ${folder}/error.log;`,
+    "events { worker_connections 256; }",
+    "http {",
+    "  access_log off;",
+    ...temps.map((name) => `  ${name}_temp_path ${folder}/temp/${name};`),
+    `  include ${folder}/site.conf;`,
+    "}",
+  ];
+  const path = join(folder, "nginx.conf");
+  writeFileSync(path, main.join("\n"));
+  const flags = ["-p", folder, "-c", path, "-e", `${folder}/error.log`];
+  const check = spawnSync(NGINX, ["-t", ...flags], { encoding: "utf8" });
+  assert.equal(check.status, 0, check.stderr);
+  assert.ok(!/warn|emerg/.test(check.stderr), check.stderr);
+  const child = spawn(NGINX, flags, { stdio: "ignore" });
+  const ended = new Promise((resolve) => child.once("close", resolve));
+  t.after(() => {
+    child.kill("SIGTERM");
+    return ended;
+  });
+  await until(
+    () =>
+      new Promise((resolve) => {
+        const socket = connect(port, "127.0.0.1");
+        socket.once("connect", () => resolve(socket.destroy() && true));
+        socket.once("error", () => resolve(false));
+      }),
+    "nginx listens",
+  );
+  return { url: `http://127.0.0.1:${port}`, redis: nodes[0].redis };
+}
+
+// What a node counts, from its admin listener.
+async function opened(node) {
+  await until(() => node.admin, "the admin listener");
+  const metrics = await (await fetch(`${node.admin}/metrics`)).text();
+  const counts = metrics.matchAll(/^sockeye_connections_opened_total\{.*\} (\d+)$/gm);
+  return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
+}
+
+const FLAGS = ["--admin-listen", "127.0.0.1:0", "--trusted-proxies", "127.0.0.1"];
+
+// Everybody talks, and everybody hears everybody.
+async function talk(t, front, count, options) {
+  const clients = [];
+  for (let i = 0; i < count; i += 1)
+    clients.push(await Client.join(t, front, `user${i}`, "room", options));
+  const ids = [];
+  for (const client of clients) ids.push(await client.says("room", `from ${client.username}`));
+  for (const client of clients) {
+    await client.until(() => client.all("chat:message").length === count, "all messages");
+    assert.deepEqual(
+      client.all("chat:message").map((message) => message.id),
+      ids,
+    );
+  }
+  return clients;
+}
+
+for (const [file, options] of [
+  ["ip-hash.conf", { transports: ["polling", "websocket"] }],
+  ["ip-hash.conf", { transports: ["polling"] }],
+  ["cookie.conf", { transports: ["polling", "websocket"], withCredentials: true }],
+  ["cookie.conf", { transports: ["polling"], withCredentials: true }],
+  ["websocket.conf", { transports: ["websocket"] }],
+]) {
+  test(`two nodes behind nginx, ${file}, over ${options.transports.join(" and ")}`, async (t) => {
+    const { nodes } = await Nodes.start(t, { count: 2, flags: FLAGS });
+    const front = await nginx(t, file, nodes);
+    const clients = await talk(t, front, 8, options);
+    if (options.transports.includes("websocket"))
+      for (const { socket } of clients)
+        await until(() => socket.io.engine.transport.name === "websocket", "over WebSocket");
+    const counts = await Promise.all(nodes.map(opened));
+    assert.equal(counts[0] + counts[1], 8);
+    // An address is at one node; of cookies and connections each node has some.
+    if (file === "ip-hash.conf") assert.ok(counts.includes(0), `${counts}`);
+    else assert.ok(!counts.includes(0), `${counts}`);
+  });
+}
+
+test("a node behind nginx dies: its clients go on at the other, with their rooms", async (t) => {
+  const flags = [...FLAGS, "--redis-lease-seconds", "2"];
+  const { nodes } = await Nodes.start(t, { count: 2, flags });
+  const front = await nginx(t, "cookie.conf", nodes);
+  const options = { transports: ["polling", "websocket"], withCredentials: true };
+  const clients = await talk(t, front, 8, { ...options, reconnection: true });
+  await nodes[1].stop("SIGKILL");
+  const lost = await until(() => {
+    const lost = clients.filter((client) => client.all("disconnect").length > 0);
+    return lost.length > 0 && lost;
+  }, "some have lost their node");
+  for (const client of lost) {
+    await client.next("session:created");
+    const ack = await client.ask("session:restore", client.session);
+    assert.deepEqual(ack.rooms, ["room"], ack.message);
+  }
+  const id = await lost[0].says("room", "back");
+  for (const client of clients)
+    await client.next("chat:message", (message) => message.id === id);
+});
+
+test("behind nginx an address's sign-in attempts are its own, and the cookie stays", async (t) => {
+  const flags = [...FLAGS, "--sign-ins-per-minute", "3"];
+  const { nodes } = await Nodes.start(t, { count: 2, flags });
+  const front = await nginx(t, "cookie.conf", nodes);
+  // From another address of this machine: the proxy's own is trusted.
+  const post = async (path, body, headers = {}) => {
+    const request = http.request(front.url + path, {
+      method: "POST",
+      localAddress: "127.0.0.2",
+      headers: { "content-type": "application/json", ...headers },
+    });
+    request.end(JSON.stringify(body));
+    const [response] = await once(request, "response");
+    response.resume();
+    return { status: response.statusCode, cookies: response.headers["set-cookie"] ?? [] };
+  };
+  const form = { username: "ann", password: "a long password" };
+  const first = await post("/api/register", form, { "x-forwarded-for": "192.0.2.1" });
+  assert.equal(first.status, 201);
+  const cookies = first.cookies.map((line) => line.split(";")[0]);
+  const node = cookies.find((cookie) => cookie.startsWith("sockeye_node="));
+  const again = await post("/api/refresh", {}, { cookie: cookies.join("; ") });
+  assert.equal(again.status, 200);
+  assert.ok(node && !again.cookies.some((line) => line.startsWith("sockeye_node")));
+  // nginx adds the real address, whatever the client made up.
+  const statuses = [];
+  for (let i = 0; i < 4; i += 1) {
+    const headers = { "x-forwarded-for": `192.0.2.${i}` };
+    statuses.push((await post("/api/login", { ...form, username: `b${i}` }, headers)).status);
+  }
+  assert.ok(statuses.includes(429), `${statuses}`);
+});
+
+test("long-polling is refused where any node may answer", async (t) => {
+  const { nodes } = await Nodes.start(t, { count: 2, flags: FLAGS });
+  const front = await nginx(t, "websocket.conf", nodes);
+  const polling = await fetch(`${front.url}/socket.io/?EIO=4&transport=polling`);
+  assert.equal(polling.status, 400);
+  assert.equal((await fetch(`${front.url}/readyz`)).status, 200);
+});
