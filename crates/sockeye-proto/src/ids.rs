@@ -26,6 +26,15 @@ macro_rules! id {
                 Self(text)
             }
 
+            /// What [`from_entropy`](Self::from_entropy) made it of.
+            pub fn to_entropy(&self) -> [u8; 15] {
+                let mut entropy = [0; 15];
+                URL_SAFE_NO_PAD
+                    .decode_slice(self.0, &mut entropy)
+                    .expect("20 characters are 15 bytes");
+                entropy
+            }
+
             /// Reads an id: 20 characters of `A-Z a-z 0-9 - _`.
             pub fn parse(text: &str) -> Option<Self> {
                 let bytes: [u8; LEN] = text.as_bytes().try_into().ok()?;
@@ -105,6 +114,10 @@ mod tests {
         let id = SocketId::from_entropy([0xff; 15]);
         assert_eq!(id.as_str().len(), 20);
         assert_eq!(SocketId::parse(id.as_str()), Some(id));
+        assert_eq!(id.to_entropy(), [0xff; 15]);
+        let text = "-_09azAZ-_09azAZ-_09";
+        let id = SessionId::parse(text).expect("an id");
+        assert_eq!(SessionId::from_entropy(id.to_entropy()).as_str(), text);
     }
 
     #[test]

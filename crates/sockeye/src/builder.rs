@@ -316,6 +316,55 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether a long-polling request for a session that lives on another node of the
+    /// [`cluster`](Self::cluster) is forwarded to it, over the bus, and its answer handed on: so
+    /// that clients may long-poll behind a balancer that is not sticky. All nodes must have it on,
+    /// and the same ping times. Default: false; such a request is refused with code 1.
+    ///
+    /// * A session's id ends with 4 characters that say on which node it lives; 96 bits of it stay
+    ///   random. The id, which is a secret, and what the client sends and gets pass the bus in
+    ///   clear. Sessions whose ids [`generate_id`](Self::generate_id) makes are not found.
+    /// * Cross-origin rules, compression and the `headers` hooks are those of the node that talks
+    ///   to the client, as are `connection_error` and the limit of a POST; everything else is the
+    ///   session's.
+    /// * A client that goes away, a node that dies and a bus that fails are noticed on both sides:
+    ///   what cannot be delivered ends the session, nothing is lost in silence.
+    /// * A WebSocket is not forwarded. One that is opened without long-polling before it lives
+    ///   where it was opened and needs nothing of this; the upgrade of a session that lives
+    ///   elsewhere is answered 404, which lets a balancer try the next node
+    ///   (`proxy_next_upstream http_404` in nginx); otherwise the official client stays on
+    ///   long-polling. `docs/scaling.md` has the configurations and what it costs.
+    pub fn forward_requests(mut self, forward_requests: bool) -> Self {
+        self.config.cluster.forwarding.is_on = forward_requests;
+        self
+    }
+
+    /// The requests that this node may be forwarding at one time, the GETs that wait among them;
+    /// one more is answered 503. Default: 10,000.
+    pub fn forwarded_requests_max(mut self, forwarded_requests_max: usize) -> Self {
+        self.config.cluster.forwarding.requests_max = forwarded_requests_max;
+        self
+    }
+
+    /// The bytes of POSTs that this node may be forwarding at one time; a POST that goes beyond is
+    /// answered 503. So is one that would fill more than half of
+    /// [`cluster_queue_bytes_max`](Self::cluster_queue_bytes_max), which leaves broadcasts the
+    /// other half. Default: 16 MiB.
+    pub fn forwarded_bytes_max(mut self, forwarded_bytes_max: usize) -> Self {
+        self.config.cluster.forwarding.bytes_max = forwarded_bytes_max;
+        self
+    }
+
+    /// How often a node that forwards requests tells the others that it is there, and after how
+    /// long without a word of it they take it for dead: requests for its sessions are refused with
+    /// code 1 from then on, and the sessions that had GETs open through it end. Where the bus tells
+    /// of a node's end, that is sooner. Default: 3 s and 10 s.
+    pub fn forward_heartbeats(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.config.cluster.forwarding.interval = interval;
+        self.config.cluster.forwarding.timeout = timeout;
+        self
+    }
+
     /// The server.
     ///
     /// # Panics

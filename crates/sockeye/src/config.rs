@@ -58,6 +58,30 @@ pub(crate) struct ClusterConfig {
     pub(crate) request_timeout: Duration,
     /// Headers that other nodes are not told.
     pub(crate) hidden_headers: Vec<String>,
+    pub(crate) forwarding: ForwardingConfig,
+}
+
+/// What bounds the requests that are forwarded to the nodes of their sessions.
+#[derive(Clone, Debug)]
+pub(crate) struct ForwardingConfig {
+    pub(crate) is_on: bool,
+    pub(crate) requests_max: usize,
+    pub(crate) bytes_max: usize,
+    /// How often a node says that it is there, and when it is gone.
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+}
+
+impl Default for ForwardingConfig {
+    fn default() -> Self {
+        Self {
+            is_on: false,
+            requests_max: 10_000,
+            bytes_max: 16 << 20,
+            interval: Duration::from_secs(3),
+            timeout: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Default for ClusterConfig {
@@ -67,6 +91,7 @@ impl Default for ClusterConfig {
             publish_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
             hidden_headers: Vec::new(),
+            forwarding: ForwardingConfig::default(),
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::broadcast::{Broadcast, IntoRooms};
 use crate::builder::ServerBuilder;
-use crate::cluster::{BusError, ClusterHealth, Link};
+use crate::cluster::{BusError, ClusterHealth, Forwarding, Link};
 use crate::config::Config;
 use crate::connection::{Command, Peer};
 use crate::erased::Listener;
@@ -310,6 +310,9 @@ impl Server {
         let begun = Instant::now();
         let are_gone = tokio::time::timeout(limit, all).await.is_ok();
         let Some(link) = self.link() else { return are_gone };
+        if let Some(forwarding) = link.forwarding() {
+            forwarding.release(limit.saturating_sub(begun.elapsed())).await;
+        }
         link.close(self.namespaces().iter().map(Namespace::name_shared));
         let limit = limit.saturating_sub(begun.elapsed());
         are_gone && tokio::time::timeout(limit, link.closed()).await.is_ok()
@@ -357,6 +360,11 @@ impl Server {
     /// It may be dropped at any time.
     pub async fn node_count(&self) -> Result<usize, BusError> {
         self.0.root.node_count().await
+    }
+
+    /// Where requests for sessions of other nodes are forwarded.
+    pub(crate) fn forwarding(&self) -> Option<&Arc<Forwarding>> {
+        self.link()?.forwarding()
     }
 
     pub(crate) fn link(&self) -> Option<&Arc<Link>> {
@@ -471,10 +479,13 @@ impl Server {
         self.0.ended.notify_waiters();
     }
 
-    /// Secret: 120 random bits. Fails where the system has no randomness to give.
+    /// Secret: 120 random bits, or 96 and where the session lives. Fails where the system has no randomness to give.
     pub(crate) fn new_session_id(&self) -> Result<SessionId, getrandom::Error> {
         let mut entropy = [0; 15];
         getrandom::fill(&mut entropy)?;
+        if let Some(forwarding) = self.forwarding() {
+            forwarding.tag().mark(&mut entropy);
+        }
         Ok(SessionId::from_entropy(entropy))
     }
 

@@ -30,6 +30,12 @@ pub(super) fn handle(server: &Server, message: ClusterMessage, offset: Option<&s
     let Some(namespace) = server.find_namespace(&message.namespace) else { return };
     link.handle_heard(&message);
     let sender = message.sender.as_ref();
+    if let ClusterBody::Forward(forward) = &message.body {
+        if let (Some(forwarding), Some(sender)) = (link.forwarding(), sender) {
+            forwarding.handle(server, sender, forward);
+        }
+        return;
+    }
     let here = Here { link, namespace };
     match message.body {
         ClusterBody::InitialHeartbeat | ClusterBody::Heartbeat | ClusterBody::Leave => {}

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::bus::{ClusterBus, Envelope, RoomInterest};
+use super::forwarding::Forwarding;
 use super::message::{ClusterBody, ClusterMessage, NodeId, RequestId, SocketDetails};
 use super::node::ClusterNode;
 use super::queue::{Delivery, Queue};
@@ -44,6 +45,8 @@ pub(crate) struct Link {
     has_log: bool,
     has_heartbeats: bool,
     config: ClusterConfig,
+    /// Where requests are forwarded.
+    forwarding: Option<Arc<Forwarding>>,
     /// Turns true when the bus is closed.
     is_closed: watch::Sender<bool>,
 }
@@ -59,7 +62,21 @@ impl Link {
         let has_log = bus.has_log();
         bus.start(node.clone());
         let (changed, (is_closed, _)) = (Arc::default(), watch::channel(false));
-        Self { bus, node, state, queue, changed, has_log, has_heartbeats, config, is_closed }
+        let forwarding = config.forwarding.is_on.then(|| {
+            Arc::new(Forwarding::new(node.clone(), queue.clone(), config.forwarding.clone()))
+        });
+        Self {
+            bus,
+            node,
+            state,
+            queue,
+            changed,
+            has_log,
+            has_heartbeats,
+            config,
+            forwarding,
+            is_closed,
+        }
     }
 
     /// Begins to speak, for this server: tasks of their own publish and keep the time until the
@@ -73,9 +90,17 @@ impl Link {
             queue: self.queue.clone(),
             changed: self.changed.clone(),
             publish_timeout: self.config.publish_timeout,
+            forwarding: self.forwarding.clone(),
         };
+        if let Some(forwarding) = &self.forwarding {
+            tokio::spawn(forwarding.clone().keep_time());
+        }
         tokio::spawn(tasks.clone().keep_time());
         tokio::spawn(tasks.keep_publishing(self.is_closed.clone()));
+    }
+
+    pub(crate) fn forwarding(&self) -> Option<&Arc<Forwarding>> {
+        self.forwarding.as_ref()
     }
 
     pub(crate) fn config(&self) -> &ClusterConfig {
@@ -231,6 +256,9 @@ impl Link {
 
     pub(super) fn handle_left(&self, namespace: &str, node: &NodeId) {
         self.state.lock().handle_left(namespace, node);
+        if let Some(forwarding) = self.forwarding.as_ref().filter(|_| namespace == "/") {
+            forwarding.handle_gone(node);
+        }
     }
 
     pub(crate) fn health(&self) -> ClusterHealth {
@@ -239,6 +267,7 @@ impl Link {
             is_deaf: self.node.is_deaf(),
             queue_bytes: self.queue.bytes(),
             requests: self.state.lock().requests_len(),
+            forwarded: self.forwarding.as_ref().map_or(0, |forwarding| forwarding.under_way()),
             published: count(&self.queue.published),
             failed: count(&self.queue.failed),
             dropped: count(&self.queue.dropped),
@@ -250,9 +279,19 @@ impl Link {
     /// Says goodbye in these namespaces; what waits is still published, then the bus is closed.
     pub(crate) fn close(&self, namespaces: impl IntoIterator<Item = Arc<str>>) {
         if !self.queue.is_closed() {
+            if let Some(forwarding) = &self.forwarding {
+                forwarding.leave();
+            }
             namespaces.into_iter().for_each(|namespace| self.unsubscribe(&namespace));
-            self.queue.close();
-            self.changed.notify_one();
+            self.end();
+        }
+    }
+
+    fn end(&self) {
+        self.queue.close();
+        self.changed.notify_one();
+        if let Some(forwarding) = &self.forwarding {
+            forwarding.end();
         }
     }
 
@@ -265,8 +304,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.queue.close();
-        self.changed.notify_one();
+        self.end();
     }
 }
 
@@ -279,6 +317,7 @@ struct Tasks {
     queue: Arc<Queue>,
     changed: Arc<Notify>,
     publish_timeout: Duration,
+    forwarding: Option<Arc<Forwarding>>,
 }
 
 impl Tasks {
@@ -296,6 +335,9 @@ impl Tasks {
                     batch.envelopes.iter().filter_map(|envelope| asks(&envelope.message));
                 // Whoever asked may just be being dropped.
                 requests.for_each(|id| state.fail(id, |waiter| drop(waiter.send(Answer::Failed))));
+                if let Some(forwarding) = &self.forwarding {
+                    forwarding.handle_unpublished(&batch.envelopes);
+                }
             }
             self.queue.settle(&batch, outcome.map_err(drop));
         }

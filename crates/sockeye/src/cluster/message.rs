@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use sockeye_proto::SocketId;
 use sockeye_proto::socket::{EmitArgs, EncodeError, EncodedPacket, OwnedArgs, ToName, Violation};
 
+use super::forwarding::Forward;
 use crate::rooms::RoomName;
 
 macro_rules! id {
@@ -190,6 +191,10 @@ pub enum ClusterBody {
         /// The ids.
         sockets: Vec<SocketId>,
     },
+    /// About requests of clients whose sessions live on other nodes. Only between Sockeye's nodes,
+    /// and only with [`forward_requests`](crate::ServerBuilder::forward_requests); what else hears
+    /// it must pass it over. To one node, but for what says who is there.
+    Forward(Forward),
 }
 
 /// Which sockets a message is about (Node's `opts`).

@@ -33,6 +33,7 @@
 //!   the answers that came.
 
 mod bus;
+mod forwarding;
 mod in_process;
 pub(crate) mod incoming;
 mod link;
@@ -48,6 +49,8 @@ mod state;
 use sockeye_proto::socket::{ArgError, EncodeError};
 
 pub use bus::{BusError, BusFuture, ClusterBus, Envelope, Nodes, Offsets, Presence, RoomInterest};
+pub use forwarding::Forward;
+pub(crate) use forwarding::{Answer as ForwardedAnswer, Forwarded, Forwarding, NotForwarded};
 pub use in_process::{InProcessBus, InProcessCluster};
 pub(crate) use link::{Answer, Asked, Link};
 pub use message::{
@@ -70,6 +73,9 @@ pub struct ClusterHealth {
     pub queue_bytes: usize,
     /// The requests that wait for answers.
     pub requests: usize,
+    /// The requests of clients that are being forwarded to the nodes of their sessions
+    /// ([`forward_requests`](crate::ServerBuilder::forward_requests)).
+    pub forwarded: usize,
     /// The messages that were published.
     pub published: u64,
     /// The messages that the bus could not publish, or not in time.

@@ -92,6 +92,15 @@ impl ClusterNode {
     ///
     /// [`ClusterHealth::is_deaf`]: super::ClusterHealth::is_deaf
     pub fn set_deaf(&self, is_deaf: bool) {
+        self.note_deaf(is_deaf);
+        if let Some(server) = self.server()
+            && let Some(forwarding) = server.forwarding()
+        {
+            forwarding.set_deaf(is_deaf);
+        }
+    }
+
+    fn note_deaf(&self, is_deaf: bool) {
         if self.0.is_deaf.swap(is_deaf, Ordering::AcqRel) != is_deaf {
             if is_deaf {
                 tracing::warn!("this node hears nothing of the cluster any more");

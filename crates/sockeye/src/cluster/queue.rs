@@ -160,6 +160,10 @@ impl Queue {
         self.state.lock().is_closed
     }
 
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// What waits, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.state.lock().bytes
@@ -194,6 +198,7 @@ fn bytes(body: &ClusterBody) -> usize {
             | ClusterBody::SocketsLeave { options, rooms } => {
                 names(options) + rooms.iter().map(|room| room.len()).sum::<usize>()
             }
+            ClusterBody::Forward(forward) => forward.body_len(),
             ClusterBody::DisconnectSockets { options, .. }
             | ClusterBody::FetchSockets { options, .. } => names(options),
             ClusterBody::ListRoomsResponse { rooms, .. } => {

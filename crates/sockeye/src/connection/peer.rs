@@ -39,13 +39,16 @@ pub(crate) enum Command {
     Get(oneshot::Sender<GetAnswer>),
     /// The GET's client has gone.
     GetAborted,
+    /// Nobody can wait for the GET any longer, though its client is still there: it is answered
+    /// now, with a noop if there is nothing else.
+    Release,
     /// A long-polling POST has begun; answered when its packets are handled.
     Post(oneshot::Sender<PostAnswer>),
     /// Its body.
     PostBody { body: Bytes, is_binary: bool },
     /// Its client has gone, or the body was too large: nothing of it is handled.
     PostAborted { gone: bool },
-    /// Its content type cannot be a payload.
+    /// Its content type cannot be a payload; or an answer was lost.
     PostRefused,
     /// A WebSocket wants to take the session over.
     Upgrade(Box<Transport>),

@@ -146,6 +146,7 @@ impl Connection {
             match command {
                 Command::Get(answer) => self.handle_get(answer, now),
                 Command::GetAborted => self.core.session.handle_get_aborted(),
+                Command::Release => self.release_get(now),
                 Command::Post(answer) => self.handle_post(answer),
                 Command::PostBody { body, is_binary } => {
                     self.handle_post_body(&body, is_binary, now, cx);

@@ -1,5 +1,6 @@
 //! What a long-polling GET is answered with. Does not know requests.
 
+use bytes::Bytes;
 use sockeye_proto::engine::Revision;
 use sockeye_proto::engine::payload::SEPARATOR;
 use sockeye_proto::socket::EncodedPacket;
@@ -7,9 +8,9 @@ use sockeye_proto::socket::EncodedPacket;
 use super::encoding::Encoder;
 
 /// What a GET is answered with.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Payload {
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Bytes,
     /// Whether it holds a packet that was not told to stay as it is.
     pub(crate) may_be_compressed: bool,
     /// Engine.IO 3: it is no text.
@@ -19,11 +20,11 @@ pub(crate) struct Payload {
 impl Payload {
     /// Of a packet that says nothing.
     pub(crate) fn noop(revision: Revision) -> Self {
-        let body: &[u8] = match revision {
+        let body = Bytes::from_static(match revision {
             Revision::V4 => b"6",
             Revision::V3 => b"1:6",
-        };
-        Self { body: body.into(), may_be_compressed: true, is_binary: false }
+        });
+        Self { body, may_be_compressed: true, is_binary: false }
     }
 
     pub(super) fn of(packets: &[EncodedPacket], encoder: Option<&Encoder>) -> Self {
@@ -48,6 +49,6 @@ impl Payload {
             }
         }
         let may_be_compressed = packets.iter().any(EncodedPacket::may_be_compressed);
-        Self { body, may_be_compressed, is_binary }
+        Self { body: body.into(), may_be_compressed, is_binary }
     }
 }

@@ -53,7 +53,7 @@ fn numbered(number: u32) -> EncodedPacket {
 }
 
 fn body(outbox: &Outbox) -> String {
-    let body = outbox.take_payload().map_or_else(Vec::new, |payload| payload.body);
+    let body = outbox.take_payload().map_or_else(Vec::new, |payload| payload.body.into());
     String::from_utf8(body).expect("text").replace('\x1e', " ")
 }
 
@@ -138,7 +138,7 @@ fn a_payload_joins_packets_with_the_separator() {
     let outbox = polling(1000, OutboxPolicy::Disconnect);
     outbox.push(EncodedPacket::event_raw("/", None, "a", "1", &[]), false, false);
     outbox.push(EncodedPacket::event_raw("/", None, "b", "", &[]), false, false);
-    assert_eq!(outbox.take_payload().expect("two packets").body, b"42[\"a\",1]\x1e42[\"b\"]");
+    assert_eq!(outbox.take_payload().expect("two packets").body, "42[\"a\",1]\x1e42[\"b\"]");
     assert_eq!(outbox.take_payload(), None);
 }
 

@@ -3,6 +3,7 @@
 
 mod client_files;
 mod compression;
+mod forwarding;
 mod opening;
 mod polling;
 mod refusal;
@@ -203,7 +204,13 @@ where
     B::Data: Buf + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    match checked.verify()? {
+    let verified = checked.verify();
+    if verified == Err(RequestError::SessionUnknown)
+        && let Some(forwarding) = checked.server.forwarding()
+    {
+        return forwarding::answer(checked, forwarding, body).await;
+    }
+    match verified? {
         Verified::Handshake(transport, revision) => {
             checked.is_initial = true;
             let admitted = opening::admit(checked, revision).await?;

@@ -17,7 +17,7 @@ use super::compression::compress;
 use super::opening::{Admitted, id_in_use};
 use super::refusal::Refused;
 use super::{Answer, Checked, plain};
-use crate::connection::{Command, Connection, GetAnswer, Opening, Peer, PostAnswer};
+use crate::connection::{Asked, Command, Connection, GetAnswer, Opening, Peer, PostAnswer};
 use crate::outbox::Payload;
 
 /// The content type of binary payloads, which only Engine.IO 3 has.
@@ -41,20 +41,15 @@ pub(super) async fn open(checked: &Checked, admitted: Admitted) -> Result<Answer
 }
 
 pub(super) async fn get(checked: &Checked, peer: &Arc<Peer>) -> Result<Answer, Refused> {
-    let (answer, waiting) = oneshot::channel();
-    peer.command(Command::Get(answer));
-    let aborted = Abort { armed: Some(peer), command: || Command::GetAborted };
-    let answer = waiting.await;
-    aborted.disarm();
-    match answer {
-        Ok(GetAnswer::Payload(payload)) => Ok(answer_payload(checked, payload).await),
-        Ok(GetAnswer::Refused) => Ok(plain(StatusCode::BAD_REQUEST, "")),
-        // The session ended before it took the request.
-        Err(_) => Err(RequestError::SessionUnknown.into()),
+    match Asked::get(peer.clone()).answer().await {
+        Some(GetAnswer::Payload(payload)) => Ok(answer_payload(checked, payload).await),
+        Some(GetAnswer::Refused) => Ok(plain(StatusCode::BAD_REQUEST, "")),
+        None => Err(RequestError::SessionUnknown.into()),
     }
 }
 
-async fn answer_payload(checked: &Checked, payload: Payload) -> Answer {
+/// The 200 of a GET.
+pub(super) async fn answer_payload(checked: &Checked, payload: Payload) -> Answer {
     let Payload { body, may_be_compressed, is_binary } = payload;
     let content_type = if is_binary { BINARY } else { "text/plain; charset=UTF-8" };
     let request = &checked.parts.headers;
@@ -78,8 +73,7 @@ where
     B::Data: Buf + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let content_type = checked.parts.headers.get(header::CONTENT_TYPE);
-    let is_binary = content_type.is_some_and(|kind| kind.as_bytes().starts_with(BINARY.as_bytes()));
+    let is_binary = is_binary(&checked.parts.headers);
     if is_binary && peer.outbox().revision() == Revision::V4 {
         // CVE-2026-59725: a binary body is no payload of this revision; it must be answered.
         peer.command(Command::PostRefused);
@@ -87,11 +81,11 @@ where
     }
     let (answer, mut waiting) = oneshot::channel();
     peer.command(Command::Post(answer));
-    let aborted = Abort { armed: Some(peer), command: || Command::PostAborted { gone: true } };
+    let aborted = Abort(Some(peer));
     let bytes_max = checked.server.config().http_buffer_bytes_max;
     let read = tokio::select! {
         biased;
-        read = read(&mut body, bytes_max) => read,
+        read = read(&mut body, bytes_max, |_| true) => read,
         // Another POST is open, or the session has ended: the body does not matter any more.
         _ = &mut waiting => {
             aborted.disarm();
@@ -107,24 +101,43 @@ where
             return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, ""));
         }
         // Dropping `aborted` says so.
-        Err(ReadError::Broken) => return Ok(plain(StatusCode::BAD_REQUEST, "")),
+        Err(ReadError::Broken | ReadError::NoRoom) => {
+            return Ok(plain(StatusCode::BAD_REQUEST, ""));
+        }
     };
     peer.command(Command::PostBody { body: payload, is_binary });
     let answer = waiting.await;
     aborted.disarm();
     Ok(match answer {
-        Ok(PostAnswer::Handled) => ok(&checked.parts.headers, "text/html", "ok"),
+        Ok(PostAnswer::Handled) => handled(checked),
         Ok(PostAnswer::Refused) | Err(_) => plain(StatusCode::BAD_REQUEST, ""),
     })
 }
 
-enum ReadError {
-    TooLong,
-    Broken,
+/// The 200 of a POST.
+pub(super) fn handled(checked: &Checked) -> Answer {
+    ok(&checked.parts.headers, "text/html", "ok")
 }
 
-/// Reads a body of at most `bytes_max`, counted as it comes.
-async fn read<B>(body: &mut B, bytes_max: usize) -> Result<Bytes, ReadError>
+/// Whether a POST's payload is said to be no text.
+pub(super) fn is_binary(request: &HeaderMap) -> bool {
+    let content_type = request.get(header::CONTENT_TYPE);
+    content_type.is_some_and(|kind| kind.as_bytes().starts_with(BINARY.as_bytes()))
+}
+
+pub(super) enum ReadError {
+    TooLong,
+    Broken,
+    NoRoom,
+}
+
+/// Reads a body of at most `bytes_max`, counted as it comes; `take` says whether there is room for
+/// so many more.
+pub(super) async fn read<B>(
+    body: &mut B,
+    bytes_max: usize,
+    mut take: impl FnMut(usize) -> bool,
+) -> Result<Bytes, ReadError>
 where
     B: Body + Unpin,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -139,6 +152,9 @@ where
         if whole.len() + data.remaining() > bytes_max {
             return Err(ReadError::TooLong);
         }
+        if !take(data.remaining()) {
+            return Err(ReadError::NoRoom);
+        }
         if whole.is_empty() && body.is_end_stream() {
             return Ok(data.copy_to_bytes(data.remaining()));
         }
@@ -149,7 +165,7 @@ where
 
 /// Reads on for a while: a client that is still sending when its connection is closed does not
 /// get to see the answer.
-async fn pass_over<B>(body: &mut B, bytes_max: usize)
+pub(super) async fn pass_over<B>(body: &mut B, bytes_max: usize)
 where
     B: Body + Unpin,
 {
@@ -181,22 +197,19 @@ fn is_internet_explorer(agent: &HeaderValue) -> bool {
     agent.to_str().is_ok_and(|agent| agent.contains(";MSIE") || agent.contains("Trident/"))
 }
 
-/// Tells the task that a request was dropped before its answer: the client has gone.
-struct Abort<'a> {
-    armed: Option<&'a Arc<Peer>>,
-    command: fn() -> Command,
-}
+/// Tells the task that a POST was dropped before its answer: the client has gone.
+struct Abort<'a>(Option<&'a Arc<Peer>>);
 
 impl Abort<'_> {
     fn disarm(mut self) {
-        self.armed = None;
+        self.0 = None;
     }
 }
 
 impl Drop for Abort<'_> {
     fn drop(&mut self) {
-        if let Some(peer) = self.armed.take() {
-            peer.command((self.command)());
+        if let Some(peer) = self.0.take() {
+            peer.command(Command::PostAborted { gone: true });
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) enum Refused {
     Handshake(HandshakeError),
     /// Whatever serves the requests cannot hand their streams over.
     NotUpgradable,
-    /// A limit is reached, or the server is ending.
+    /// A limit is reached, the server is ending, or it is not the one to ask.
     Unavailable(StatusCode, &'static str),
 }
 
@@ -161,7 +161,7 @@ impl Refused {
 
     fn write_headers(&self, headers: &mut HeaderMap) {
         match self {
-            Self::Unavailable(..) => {
+            Self::Unavailable(status, _) if *status != StatusCode::NOT_FOUND => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
             }
             Self::Handshake(error) => {

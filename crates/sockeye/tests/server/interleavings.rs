@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sockeye::{Data, DisconnectReason, Server, Socket, State};
+use sockeye::cluster::InProcessCluster;
+use sockeye::{Data, DisconnectReason, Server, ServerBuilder, Socket, State};
 
 use crate::support::client::{Client, Probe};
 use crate::support::{Host, only_socket, until, until_empty};
@@ -81,7 +82,18 @@ proptest! {
         end in end(),
         seed in 1..u64::MAX,
     ) {
-        run(true, play(&steps, end, seed, false));
+        run(true, play(&steps, end, seed, Way::InMemory));
+    }
+
+    // Each connection is another node's, so most requests are forwarded, and upgrades fail or not
+    // by whose turn it is.
+    #[test]
+    fn nor_where_another_node_answers_each_time(
+        steps in vec(step(), 0..12),
+        end in end(),
+        seed in 1..u64::MAX,
+    ) {
+        run(true, play(&steps, end, seed, Way::Balanced));
     }
 }
 
@@ -91,8 +103,16 @@ proptest! {
 
     #[test]
     fn nor_over_loopback(steps in vec(step(), 0..12), end in prompt_end(), seed in 1..u64::MAX) {
-        run(false, play(&steps, end, seed, true));
+        run(false, play(&steps, end, seed, Way::OnLoopback));
     }
+}
+
+/// How the client comes to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    InMemory,
+    OnLoopback,
+    Balanced,
 }
 
 fn run(is_clock_virtual: bool, script: impl Future<Output = ()>) {
@@ -136,8 +156,8 @@ impl Log {
     }
 }
 
-fn server(log: &Log) -> Server {
-    let io = Server::builder().state(log.clone()).build();
+fn server(log: &Log, builder: ServerBuilder) -> Server {
+    let io = builder.state(log.clone()).build();
     io.on("up", async |State(log): State<Log>, Data(number): Data<u32>| {
         log.with(|record| record.up.push(number));
     });
@@ -154,13 +174,16 @@ fn server(log: &Log) -> Server {
     io
 }
 
-async fn play(steps: &[Step], end: End, seed: u64, is_on_loopback: bool) {
+async fn play(steps: &[Step], end: End, seed: u64, way: Way) {
     let log = Log::default();
-    let io = server(&log);
-    let host = if is_on_loopback {
-        Host::on_loopback(io.clone()).await
-    } else {
-        Host::in_memory(io.clone())
+    let cluster = InProcessCluster::new();
+    let node = || Server::builder().cluster(cluster.bus()).forward_requests(true);
+    let builder = if way == Way::Balanced { node() } else { Server::builder() };
+    let io = server(&log, builder);
+    let host = match way {
+        Way::InMemory => Host::in_memory(io.clone()),
+        Way::OnLoopback => Host::on_loopback(io.clone()).await,
+        Way::Balanced => Host::balanced(io.clone(), vec![node().build(), node().build()]),
     };
     let client = Client::join(&host, seed).await;
     let socket = only_socket(&io);
@@ -171,7 +194,7 @@ async fn play(steps: &[Step], end: End, seed: u64, is_on_loopback: bool) {
             Step::Down(count) => log.emit(&socket, count),
             Step::Upgrade(probe) => client.upgrade(probe),
             Step::Wait { ms } => {
-                let unit = if is_on_loopback { 5 } else { 1000 };
+                let unit = if way == Way::OnLoopback { 5 } else { 1000 };
                 tokio::time::sleep(Duration::from_micros(u64::from(ms) * unit)).await;
             }
         }

@@ -11,6 +11,7 @@ mod delivery;
 mod dynamic_namespaces;
 mod ends;
 mod extractors;
+mod forwarding;
 mod handlers;
 mod handshakes;
 mod hooks;

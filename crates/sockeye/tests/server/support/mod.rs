@@ -8,6 +8,7 @@ mod returning;
 mod websocket;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,12 +36,26 @@ pub(crate) struct Host {
     pub(crate) io: Server,
     /// Where it listens; `None` for streams in memory.
     address: Option<SocketAddr>,
+    balanced: Arc<Balanced>,
+}
+
+/// The servers whose turn it is next, one after the other.
+#[derive(Default)]
+struct Balanced {
+    others: Vec<Server>,
+    turn: AtomicUsize,
 }
 
 impl Host {
     /// Serves streams in memory.
     pub(crate) fn in_memory(io: Server) -> Self {
-        Self { io, address: None }
+        Self::balanced(io, Vec::new())
+    }
+
+    /// Serves streams in memory as a balancer does that is not sticky: the first connection is of
+    /// `io`, the next of the first of the others, and so on.
+    pub(crate) fn balanced(io: Server, others: Vec<Server>) -> Self {
+        Self { io, address: None, balanced: Arc::new(Balanced { others, ..Balanced::default() }) }
     }
 
     /// Serves loopback, with buffers as small as the kernel has them.
@@ -51,7 +66,7 @@ impl Host {
         let listener = socket.listen(64).expect("it listens");
         let address = listener.local_addr().expect("bound");
         tokio::spawn(accept(listener, io.clone()));
-        Self { io, address: Some(address) }
+        Self { io, address: Some(address), balanced: Arc::default() }
     }
 
     pub(crate) fn is_in_memory(&self) -> bool {
@@ -62,7 +77,9 @@ impl Host {
     pub(crate) async fn connect(&self) -> Box<dyn Stream> {
         let Some(address) = self.address else {
             let (ours, theirs) = tokio::io::duplex(STREAM_BYTES);
-            serve(&self.io, theirs);
+            let Balanced { others, turn } = &*self.balanced;
+            let turn = turn.fetch_add(1, Ordering::Relaxed) % (others.len() + 1);
+            serve(if turn == 0 { &self.io } else { &others[turn - 1] }, theirs);
             return Box::new(ours);
         };
         let socket = TcpSocket::new_v4().expect("a socket");

@@ -33,6 +33,11 @@ impl Polling {
         client
     }
 
+    /// The same client, whose requests come to another server.
+    pub(crate) fn through(&self, host: &Host) -> Self {
+        Self { host: host.clone(), sid: self.sid.clone() }
+    }
+
     /// The packets of a GET, or the status that it was refused with.
     ///
     /// # Cancel safety

@@ -1,0 +1,92 @@
+//! Requests for sessions of other nodes: what this node sees to, and what it hands on.
+//! Does not know how; the cluster does.
+
+use std::error::Error;
+
+use bytes::Buf;
+use http::{Method, StatusCode};
+use http_body::Body;
+use sockeye_proto::SessionId;
+use sockeye_proto::engine::{BadRequest, Query, RequestError, Transport};
+
+use super::polling::{self, ReadError};
+use super::refusal::Refused;
+use super::{Answer, Checked, plain};
+use crate::cluster::{self, Forwarded, Forwarding, NotForwarded};
+
+impl From<NotForwarded> for Refused {
+    fn from(why: NotForwarded) -> Self {
+        let busy = StatusCode::SERVICE_UNAVAILABLE;
+        match why {
+            NotForwarded::Unknown => RequestError::SessionUnknown.into(),
+            NotForwarded::Busy => Self::Unavailable(busy, "too many forwarded requests"),
+            NotForwarded::Failed => {
+                Self::Unavailable(busy, "the node of the session cannot be reached")
+            }
+        }
+    }
+}
+
+/// Answers a request for a session that this node does not know.
+pub(super) async fn answer<B>(
+    checked: &Checked,
+    forwarding: &std::sync::Arc<Forwarding>,
+    mut body: B,
+) -> Result<Answer, Refused>
+where
+    B: Body + Send + Unpin,
+    B::Data: Buf + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let query = Query::parse(checked.parts.uri.query().unwrap_or(""));
+    let session = query.sid.as_deref().and_then(SessionId::parse);
+    let session = session.ok_or(RequestError::SessionUnknown)?;
+    let mut request = forwarding.begin()?;
+    let owners = request.owners(&session).await?;
+    if checked.is_upgrade {
+        // A WebSocket is not carried over the bus. The status lets a balancer try the next node.
+        let elsewhere = "the session is on another node";
+        return Err(Refused::Unavailable(StatusCode::NOT_FOUND, elsewhere));
+    }
+    if query.transport.as_deref().and_then(Transport::parse) != Some(Transport::Polling) {
+        let mismatch = BadRequest::TransportMismatch(Transport::Polling);
+        return Err(RequestError::BadRequest(mismatch).into());
+    }
+    let (is_get, config) = (checked.parts.method == Method::GET, checked.config());
+    let forwarded = if is_get {
+        Forwarded::Get
+    } else if checked.parts.method == Method::POST {
+        let is_binary = polling::is_binary(&checked.parts.headers);
+        let bytes_max = config.http_buffer_bytes_max;
+        request.begin_body(&owners, session);
+        let read = polling::read(&mut body, bytes_max, |bytes| request.take_bytes(bytes)).await;
+        if matches!(read, Err(ReadError::Broken)) {
+            // Dropping the request says so.
+            return Ok(plain(StatusCode::BAD_REQUEST, ""));
+        }
+        request.end_body();
+        match read {
+            Ok(body) => Forwarded::Post { body, is_binary },
+            Err(ReadError::TooLong) => {
+                polling::pass_over(&mut body, bytes_max).await;
+                return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, ""));
+            }
+            Err(_) => return Err(NotForwarded::Busy.into()),
+        }
+    } else {
+        // As for a session of this node.
+        return Ok(plain(StatusCode::INTERNAL_SERVER_ERROR, ""));
+    };
+    // By then a client that waits is given up by its session; a POST is answered sooner.
+    let patience = if is_get { config.ping_interval } else { std::time::Duration::ZERO };
+    let limit = patience + config.ping_timeout;
+    let answer = request.ask(&owners, session, query.revision(), forwarded, limit).await?;
+    Ok(match answer {
+        cluster::ForwardedAnswer::Payload(payload) => {
+            polling::answer_payload(checked, payload).await
+        }
+        cluster::ForwardedAnswer::Handled => polling::handled(checked),
+        cluster::ForwardedAnswer::BadRequest => plain(StatusCode::BAD_REQUEST, ""),
+        cluster::ForwardedAnswer::Refused(error) => return Err(error.into()),
+    })
+}
