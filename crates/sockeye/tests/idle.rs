@@ -15,12 +15,12 @@ use sockeye::{Data, PerMessageDeflate, Server, ServerBuilder, Socket};
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// Of them some 500 are tokio's: the socket's readiness, the timer, the task's header.
-const IDLE_BYTES_MAX: usize = 2400;
+const IDLE_BYTES_MAX: usize = 2304;
 /// What permessage-deflate without contexts adds.
 const DEFLATE_BYTES_MAX: usize = 128;
 
 /// Enough that what the runtime itself allocates does not show.
-const CONNECTIONS: usize = 400;
+const CONNECTIONS: usize = 300;
 
 const REQUEST: &[u8] = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\n\
     Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -74,7 +74,7 @@ fn measure(builder: ServerBuilder) -> usize {
 
     // The first ones bring what the runtime and the thread allocate once, and lists room for more.
     let mut clients: Vec<TcpStream> = Vec::with_capacity(2 * CONNECTIONS);
-    clients.extend((0..600).map(|_| connect(address)));
+    clients.extend((0..120).map(|_| connect(address)));
     settle();
     let before = ALLOCATOR.current_usage();
     clients.extend((0..CONNECTIONS).map(|_| connect(address)));
