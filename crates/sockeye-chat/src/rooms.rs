@@ -106,15 +106,17 @@ impl Rooms {
         }
     }
 
-    /// Returns when everybody here has been told of this number, or nobody is here; `false` if
-    /// that is not known, as nothing is heard.
+    /// Returns when everybody here has been told of this number, or nobody is here; `false` as
+    /// soon as nothing is heard.
     pub(crate) async fn until_told(&self, name: &str, number: u64) -> bool {
         let wait = self.visit(name, |room| {
             if room.is_live && room.told >= Some(number) {
                 return None;
             }
             let (told, wait) = oneshot::channel();
-            room.waiters.push((number, told));
+            if room.is_live {
+                room.waiters.push((number, told));
+            }
             Some(wait)
         });
         match wait.flatten() {
@@ -468,5 +470,6 @@ mod tests {
         let (told, _) =
             tokio::join!(rooms.until_told("room", 10), async { rooms.visit("room", Room::lose) });
         assert!(!told);
+        assert!(!rooms.until_told("room", 7).await, "it does not wait for better times");
     }
 }

@@ -1,4 +1,4 @@
-//! What is published to a room's channel: `number last kind body`, and for typing `0 0 t node user`.
+//! What is published to a room's channel: `number last kind body`, for typing `0 0 t node user`.
 //! Does not know who hears it.
 
 use crate::rooms::Event;
