@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod ci;
+mod cluster;
 mod conformance;
 mod fuzz;
 mod install;
@@ -21,6 +22,7 @@ The repository's commands. Each prints what it runs and ends with a verdict.
   cargo xtask test           passes all tests: Rust, the official clients against real servers, and
                              a real browser. Installs what is missing (apt-get, npm)
   cargo xtask conformance    only the official clients: first against Node's server, then ours
+  cargo xtask cluster        only Node's servers and ours in one cluster over Redis
   cargo xtask interop        only npm's ws with the examples of our WebSocket crate, both ways
   cargo xtask fuzz [SECONDS] [TARGET]
                              runs the fuzz targets, all or one (fuzz/README.md tells them), each for
@@ -50,6 +52,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "chat" => chat::run_server(rest),
         "test" => test::run(),
         "conformance" => conformance::run(),
+        "cluster" => cluster::run_mixed(),
         "interop" => interop::run_interop(),
         "fuzz" => fuzz::run_command(rest),
         "ci" => ci::run_ci(),

@@ -1,8 +1,8 @@
 //! Socket.IO servers that are one to their clients by way of Redis, those of Node.js among them.
 //! Does not know what the messages of a cluster do; [`sockeye::cluster`] does.
 //!
-//! * [`ClassicBus`] and [`ShardedBus`] are what [`ServerBuilder::cluster`] takes: the counterparts of
-//!   Node's adapters, which may stand beside them in one cluster.
+//! * [`ClassicBus`] and [`ShardedBus`] are what [`ServerBuilder::cluster`] takes: the counterparts
+//!   of Node's adapters, which may stand beside them in one cluster.
 //! * [`wire`]: the messages as bytes, exactly as Node's adapters and emitters have them.
 //!
 //! # When Redis is away

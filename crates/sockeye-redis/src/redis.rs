@@ -1,5 +1,5 @@
-//! Where Redis is, and connections to it: one that asks and publishes, made again when it is needed.
-//! Does not know what is published.
+//! Where Redis is, and connections to it: one that asks and publishes, made again when it is
+//! needed. Does not know what is published.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The sharded adapter's messages (`createShardedAdapter`, Redis 7): one channel for each namespace,
-//! one for each node and, with dynamic subscriptions, one for each room.
+//! The sharded adapter's messages (`createShardedAdapter`, Redis 7): one channel for each
+//! namespace, one for each node and, with dynamic subscriptions, one for each room.
 //! Does not know connections.
 
 use std::sync::Arc;

@@ -2,5 +2,6 @@
 //! `apt-get install redis-server`, and `npm ci` in `tests/cluster`.
 
 mod buses;
+mod failures;
 mod server;
 mod vectors;
