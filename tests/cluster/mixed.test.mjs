@@ -14,6 +14,7 @@ const ADAPTERS = {
   static: { adapter: "static" },
   dynamic: { adapter: "dynamic" },
   "dynamic-private": { adapter: "dynamic-private" },
+  streams: { adapter: "streams" },
 };
 const VALUES = [
   0, 127, 128, 255, 256, 65_535, 65_536, 2 ** 31, 2 ** 32, 2 ** 40, Number.MAX_SAFE_INTEGER,

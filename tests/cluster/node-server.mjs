@@ -2,6 +2,7 @@
 
 import { createServer } from "node:http";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
+import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
 import Redis from "ioredis";
 import { createClient } from "redis";
 import { Server } from "socket.io";
@@ -16,6 +17,7 @@ async function connect() {
 }
 
 async function chosen() {
+  if (adapter === "streams") return createStreamsAdapter(await connect());
   const [publishing, subscribing] = [await connect(), await connect()];
   if (adapter === "classic") {
     const options = { requestsTimeout: 1000, publishOnSpecificResponseChannel: specific };

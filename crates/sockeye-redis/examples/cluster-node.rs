@@ -13,7 +13,7 @@ use sockeye::{
     ServerSideEvent, Socket,
 };
 use sockeye_redis::{
-    ClassicBus, ClassicOptions, Redis, ShardedBus, ShardedOptions, SubscriptionMode,
+    ClassicBus, ClassicOptions, Redis, ShardedBus, ShardedOptions, StreamsBus, SubscriptionMode,
 };
 
 #[derive(Deserialize)]
@@ -96,6 +96,7 @@ fn with_bus(
                 ClassicOptions { publish_on_specific_response_channel, ..Default::default() };
             return Ok(builder.cluster(ClassicBus::with_options(redis, options)));
         }
+        "streams" => return Ok(builder.cluster(StreamsBus::new(redis))),
         "static" => SubscriptionMode::Static,
         "dynamic" => SubscriptionMode::Dynamic,
         "dynamic-private" => SubscriptionMode::DynamicPrivate,

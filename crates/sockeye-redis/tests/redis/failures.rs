@@ -6,7 +6,7 @@ use serde_json::json;
 use sockeye::Server;
 use sockeye::cluster::ClusterBus;
 use sockeye_cluster_kit::{Client, until};
-use sockeye_redis::{ClassicBus, Redis, ShardedBus};
+use sockeye_redis::{ClassicBus, Redis, ShardedBus, StreamsBus};
 
 use crate::server::{Proxy, RedisServer};
 
@@ -106,6 +106,33 @@ async fn a_restart_of_redis_is_survived_by_the_classic_bus() {
 #[tokio::test]
 async fn a_restart_of_redis_is_survived_by_the_sharded_bus() {
     check_restart(ShardedBus::new).await;
+}
+
+#[tokio::test]
+async fn a_restart_of_redis_is_survived_by_the_streams_bus() {
+    check_restart(StreamsBus::new).await;
+}
+
+#[tokio::test]
+async fn what_was_broadcast_while_a_node_was_cut_off_is_read_later() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::to(server.address()).await;
+    let cut = Redis::open(&proxy.url()).expect("a URL");
+    let whole = Redis::open(&server.url()).expect("a URL");
+    let nodes = [node(StreamsBus::new(cut)), node(StreamsBus::new(whole))];
+    until_heard(&nodes).await;
+    let mut client = Client::join(&nodes[0]).await;
+    nodes[1].emit("before", ()).expect("sent");
+    client.expect(json!(["before"])).await;
+    proxy.cut();
+    until("it is deaf", || is_deaf(&nodes[0])).await;
+    for number in 0..150 {
+        nodes[1].emit("meanwhile", number).expect("sent");
+    }
+    proxy.mend();
+    for number in 0..150 {
+        client.expect(json!(["meanwhile", number])).await;
+    }
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@
 //! * **Binary data** (bin, and notepack 2's ext 0 with a length) is a placeholder, for an
 //!   attachment.
 //! * **Dates** (ext -1, and notepack 2's fixext 8 of type 0) are read as the ISO text of a
-//!   JavaScript `Date`. `undefined` (notepack 2's fixext 1 of type 0) is left out of an object, else `null`.
-//!   Other extensions are read as `[type, placeholder]`, as notepack has them.
+//!   JavaScript `Date`. `undefined` (notepack 2's fixext 1 of type 0) is left out of an object,
+//!   else `null`. Other extensions are read as `[type, placeholder]`, as notepack has them.
 
 mod date;
 mod packet;
