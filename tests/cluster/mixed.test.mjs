@@ -35,7 +35,10 @@ for (const [title, options] of Object.entries(ADAPTERS)) {
       await t.test(`${name}: servers`, () => servers(actor, far));
     }
     if (options.adapter === "classic") {
-      await t.test("an emitter is heard by all", (t) => emitter(t, cluster));
+      await t.test("Node's emitter is heard by all", (t) => emitter(t, cluster));
+    }
+    if (["classic", "streams"].includes(options.adapter) && other.kind === "sockeye") {
+      await t.test("our emitter is heard by all", (t) => ourEmitter(t, one, other));
     }
   });
 }
@@ -177,6 +180,17 @@ async function servers(actor, far) {
   assert.deepEqual(answers, { answers: expected, whole: true });
 }
 
+async function ourEmitter(t, one, other) {
+  const sockets = await clients(t, one, other, { rooms: ["room"] });
+  const bytes = Buffer.from([1, 2]);
+  await act(other, { what: "emitter", event: "all" }, 1, { bytes });
+  await act(other, { what: "emitter", event: "room", to: ["room"], except: [sockets[1].id] });
+  await act(other, { what: "emitter", event: "end" });
+  for (const socket of sockets) await hears(socket, ["all", 1, { bytes }]);
+  await hears(sockets[0], ["room"]);
+  for (const socket of sockets) await hears(socket, ["end"]);
+}
+
 async function emitter(t, cluster) {
   const redis = createClient({ url: cluster.redis });
   await redis.connect();
@@ -205,3 +219,15 @@ async function emitter(t, cluster) {
   emitter.in("joined").disconnectSockets();
   for (const socket of sockets) await until("it to be gone", () => !socket.connected);
 }
+
+test("what the test sees is the bus's doing: without one Redis between them nothing is heard", async (t) => {
+  const apart = [];
+  for (const kind of KINDS) apart.push(await Cluster.start(t, [kind], { adapter: "classic" }));
+  const [one, other] = apart.map(({ nodes }) => nodes[0]);
+  const [near, remote] = await clients(t, one, other, { rooms: ["room"] });
+  await act(one, { what: "emit", event: "lost", to: ["room"] });
+  await hears(near, ["lost"]);
+  await act(other, { what: "emit", event: "mark" });
+  await hears(remote, ["mark"]);
+  assert.equal((await act(one, { what: "fetch" })).length, 2, "the control client and the near one");
+});

@@ -13,7 +13,8 @@ use sockeye::{
     ServerSideEvent, Socket,
 };
 use sockeye_redis::{
-    ClassicBus, ClassicOptions, Redis, ShardedBus, ShardedOptions, StreamsBus, SubscriptionMode,
+    ClassicBus, ClassicOptions, Redis, RedisEmitter, ShardedBus, ShardedOptions, StreamsBus,
+    StreamsOptions, SubscriptionMode,
 };
 
 #[derive(Deserialize)]
@@ -60,13 +61,20 @@ struct Node {
     name: String,
     /// The events of other servers.
     heard: Arc<Mutex<Vec<Value>>>,
+    /// What a process without sockets would speak by.
+    emitter: RedisEmitter,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config: Config = serde_json::from_str(&std::env::var("NODE")?)?;
     let io = with_bus(Server::builder(), &config)?.build();
-    let node = Node { io: io.clone(), name: config.name, heard: Arc::default() };
+    let redis = Redis::open(&config.redis)?;
+    let emitter = match config.adapter.as_str() {
+        "streams" => RedisEmitter::streams(redis, StreamsOptions::default()),
+        _ => RedisEmitter::classic(redis, "socket.io"),
+    };
+    let node = Node { io: io.clone(), name: config.name, heard: Arc::default(), emitter };
     for name in ["/", "/other"] {
         serve(&node, &io.of(name));
     }
@@ -163,6 +171,10 @@ impl Node {
                 let all = asked.emit_with_ack::<Value>(&act.event, args)?.collect().await;
                 let answers: Vec<_> = all.answers.into_iter().map(|(_, answer)| answer).collect();
                 return Ok(json!({ "answers": answers, "whole": all.failures.is_empty() }));
+            }
+            "emitter" => {
+                let emitter = self.emitter.to(&act.to).except(&act.except);
+                emitter.emit(&act.event, args).await.map_err(failed)?;
             }
             "join" => to.sockets_join(&act.rooms),
             "leave" => to.sockets_leave(&act.rooms),

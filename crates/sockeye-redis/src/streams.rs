@@ -12,13 +12,15 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use redis::{Pipeline, Value};
 use sockeye::cluster::{
-    BusError, BusFuture, ClusterBody, ClusterBus, ClusterNode, Envelope, Nodes, Offsets,
+    BusError, BusFuture, ClusterBody, ClusterBus, ClusterMessage, ClusterNode, Envelope, Nodes,
+    Offsets,
 };
 
 use self::reading::Reader;
 use crate::counting::count;
 use crate::redis::{Commands, Redis};
 use crate::subscriber::{Incoming, Listener, Subscriber, Subscription};
+use crate::wire::UnwritableError;
 use crate::wire::streams::{
     Entry, common_channel, decode, encode, encode_entry, is_ephemeral, stream_of,
 };
@@ -153,16 +155,25 @@ impl StreamsBus {
             commands.cmd(publish).arg(publication.channel).arg(publication.payload);
             return Ok(());
         }
-        let Entry { uid, nsp, kind, data } = encode_entry(message).map_err(BusError::new)?;
-        let stream = stream_of(&options.stream_name, options.stream_count, &nsp);
-        let command = commands.cmd("XADD").arg(stream).arg("MAXLEN").arg("~");
-        command.arg(options.max_len).arg("*").arg("uid").arg(uid).arg("nsp").arg(nsp);
-        command.arg("type").arg(kind);
-        if let Some(data) = data {
-            command.arg("data").arg(data);
-        }
-        Ok(())
+        add_entry(message, options, commands).map_err(BusError::new)
     }
+}
+
+/// Adds the command that appends a message to its stream.
+pub(crate) fn add_entry(
+    message: &ClusterMessage,
+    options: &StreamsOptions,
+    commands: &mut Pipeline,
+) -> Result<(), UnwritableError> {
+    let Entry { uid, nsp, kind, data } = encode_entry(message)?;
+    let stream = stream_of(&options.stream_name, options.stream_count, &nsp);
+    let command = commands.cmd("XADD").arg(stream).arg("MAXLEN").arg("~");
+    command.arg(options.max_len).arg("*").arg("uid").arg(uid).arg("nsp").arg(nsp);
+    command.arg("type").arg(kind);
+    if let Some(data) = data {
+        command.arg("data").arg(data);
+    }
+    Ok(())
 }
 
 impl ClusterBus for StreamsBus {
