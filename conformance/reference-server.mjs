@@ -13,7 +13,7 @@ if (options.cookie?.expires) options.cookie.expires = new Date(options.cookie.ex
 if (options.parser === "msgpack") options.parser = msgpack;
 if (hooks) options.allowRequest = allowRequest;
 const http = createServer(answerPlainRequest);
-const io = new Server(http, { ...options, serveClient: false });
+const io = new Server(http, { serveClient: false, ...options });
 const log = [];
 const refusals = [];
 if (hooks) installHooks(io.engine);
@@ -244,9 +244,15 @@ function serveRooms(namespace, socket) {
     let operator = spec.from === "server" ? namespace.to([]) : socket.broadcast;
     if (spec.to) operator = operator.to(spec.to);
     if (spec.except) operator = operator.except(spec.except);
+    if (spec.compress === false) operator = operator.compress(false);
     if (spec.volatile) operator = operator.volatile;
-    operator.emit(spec.event, ...args);
-    ack?.();
+    if (spec.timeout === undefined) {
+      operator.emit(spec.event, ...args);
+      return ack?.();
+    }
+    operator.timeout(spec.timeout).emit(spec.event, ...args, (error, answers) => {
+      ack?.(error ? "timeout" : "ok", sorted(answers));
+    });
   });
   socket.on("operators", (first, second, ack) => {
     const base = namespace.to(first);
@@ -286,6 +292,11 @@ function serveEndings(socket) {
 /** Takes the acknowledgement off the end of an event's arguments. */
 function takeAck(args) {
   return typeof args.at(-1) === "function" ? args.pop() : undefined;
+}
+
+/** In the order of their JSON: receivers answer in any order. */
+function sorted(answers) {
+  return answers.map((answer) => JSON.stringify(answer)).sort().map((text) => JSON.parse(text));
 }
 
 function roomsOf(socket) {

@@ -9,7 +9,10 @@ import { after } from "node:test";
 import { request } from "./http.mjs";
 import { until, within } from "./wait.mjs";
 
-const COMMAND = process.env.SERVER_CMD || "node reference-server.mjs";
+/** Node's own server. */
+export const REFERENCE = "node reference-server.mjs";
+/** The server under test. */
+export const COMMAND = process.env.SERVER_CMD || REFERENCE;
 const DIRECTORY = new URL("..", import.meta.url);
 
 /** `node` or `sockeye`: named where an expectation differs, with the reason beside it. */
@@ -39,12 +42,14 @@ export async function serverFor(t, options = {}) {
 
 export class TestServer {
   #options;
+  #command;
   #child;
   #exited;
   #stderr = "";
 
-  constructor(options) {
+  constructor(options, command = COMMAND) {
     this.#options = options;
+    this.#command = command;
   }
 
   get url() {
@@ -55,7 +60,7 @@ export class TestServer {
   async start() {
     this.port ??= await freePort();
     // Its own process group, so that a command which starts others ends as a whole.
-    this.#child = spawn(`exec ${COMMAND}`, {
+    this.#child = spawn(`exec ${this.#command}`, {
       cwd: DIRECTORY,
       shell: true,
       detached: true,

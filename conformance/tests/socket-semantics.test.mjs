@@ -180,4 +180,4 @@ test("H50 volatile is dropped for a peer that does not read, the rest follows", 
   await tcp.until('437["normal"]');
 });
 
-test("H52-H72 (later features)", { skip: "absent: hooks, dynamic namespaces, recovery" }, () => {});
+test("H52-H59, H67-H70, H72", { skip: "shown within the server, or later features" }, () => {});

@@ -1,12 +1,14 @@
 //! A session under any script of inputs, a letter each (`act` tells them): it does only what is
 //! legal then, ends once and for a reason that the input explains, and no later than it must.
+//! Scripts that begin with `v` are about clients of revision 3.
 
 #![no_main]
 
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use sockeye_proto::engine::{CloseReason, Message, Output, Packet, Session, Timing, Transport};
+use sockeye_proto::engine::{CloseReason, Message, Output, Packet, Revision, Session, Timing};
+use sockeye_proto::engine::Transport;
 
 const PING_INTERVAL: Duration = Duration::from_millis(300);
 const PING_TIMEOUT: Duration = Duration::from_millis(200);
@@ -17,11 +19,15 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(150);
 const WAKES_MAX: usize = 8;
 
 fuzz_target!(|script: &[u8]| {
+    let (revision, script) = match script {
+        [b'v', rest @ ..] => (Revision::V3, rest),
+        _ => (Revision::V4, script),
+    };
     let (transport, script) = match script {
         [b'w', rest @ ..] => (Transport::WebSocket, rest),
         _ => (Transport::Polling, script),
     };
-    let mut driver = Driver::new(transport);
+    let mut driver = Driver::new(transport, revision);
     for &letter in script {
         if driver.act(letter) {
             driver.run_outputs(letter);
@@ -52,7 +58,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(transport: Transport) -> Self {
+    fn new(transport: Transport, revision: Revision) -> Self {
         let timing = Timing {
             ping_interval: PING_INTERVAL,
             ping_timeout: PING_TIMEOUT,
@@ -61,7 +67,7 @@ impl Driver {
         };
         let now = Instant::now();
         Self {
-            session: Session::new(transport, timing, now),
+            session: Session::new(transport, timing, now).of_revision(revision, now),
             transport,
             now,
             has_probe: false,
@@ -70,7 +76,7 @@ impl Driver {
             is_closing: false,
             upgraded: false,
             closed: None,
-            pong_by: None,
+            pong_by: (revision == Revision::V3).then_some(now + PING_INTERVAL + PING_TIMEOUT),
             is_paused: false,
             alive_at: now,
         }
@@ -141,9 +147,13 @@ impl Driver {
     fn packet(&mut self, packet: Packet<'_>) {
         let is_open = self.closed.is_none() && !self.is_closing;
         let is_message = matches!(packet, Packet::Message(_));
-        if is_open && matches!(packet, Packet::Pong(_)) {
-            self.pong_by = None;
-            self.alive_at = self.now;
+        match packet {
+            Packet::Pong(_) if is_open && !self.is_v3() => {
+                self.pong_by = None;
+                self.alive_at = self.now;
+            }
+            Packet::Ping(_) if is_open && self.is_v3() => self.expect_ping(),
+            _ => {}
         }
         let message = self.session.handle_packet(packet, self.now);
         assert_eq!(message.is_some(), is_open && is_message);
@@ -170,6 +180,9 @@ impl Driver {
     fn pause(&mut self, pause: bool) {
         if std::mem::replace(&mut self.is_paused, pause) && !pause && self.pong_by.is_some() {
             self.pong_by = Some(self.now + 2 * PING_TIMEOUT);
+            if self.is_v3() {
+                self.expect_ping();
+            }
         }
         self.session.set_paused(pause, self.now);
     }
@@ -179,6 +192,14 @@ impl Driver {
         self.session.handle_timeout(self.now);
         let next = self.session.poll_timeout();
         assert!(next.is_none_or(|next| next > self.now), "what was due has been done");
+    }
+
+    fn is_v3(&self) -> bool {
+        self.session.revision() == Revision::V3
+    }
+
+    fn expect_ping(&mut self) {
+        self.pong_by = Some(self.now + PING_INTERVAL + PING_TIMEOUT);
     }
 
     fn is_polling(&self) -> bool {
@@ -193,16 +214,20 @@ impl Driver {
             match output {
                 Output::SendPing => {
                     assert!(is_time && !self.is_closing && self.pong_by.is_none());
+                    assert!(!self.is_v3());
                     assert!(self.now >= self.alive_at + PING_INTERVAL);
                     self.pong_by = Some(self.now + 2 * PING_TIMEOUT);
                 }
+                Output::SendPong => assert!(letter == b'2' && self.is_v3()),
                 Output::ReleasePoll => assert!(is_time && self.has_get && self.has_probe),
                 Output::ProbeReply => assert!(letter == b'P' && self.has_probe),
                 Output::ProbeFailed => assert!(std::mem::take(&mut self.has_probe)),
                 Output::Upgraded => {
                     assert!(letter == b'U' && std::mem::take(&mut self.has_probe));
                     assert!(!std::mem::replace(&mut self.upgraded, true));
-                    if self.pong_by.take().is_some() {
+                    if self.is_v3() {
+                        self.expect_ping();
+                    } else if self.pong_by.take().is_some() {
                         self.alive_at = self.now;
                     }
                 }
@@ -232,7 +257,7 @@ impl Driver {
             }
             CloseReason::TransportError => {
                 letter == b'e'
-                    || letter == b'2'
+                    || letter == if self.is_v3() { b'3' } else { b'2' }
                     || b"gpAD".contains(&letter) && self.session.transport() == Transport::Polling
             }
             CloseReason::ForcedClose => b"kf,.~".contains(&letter) && self.is_closing,

@@ -1,6 +1,6 @@
 //! Bytes as MessagePack: a value is read into JSON that `serde_json` accepts, within the limits,
-//! and comes back the same when it is written; a packet is what a multiplexer may be handed, or
-//! a violation.
+//! and comes back the same when it is written; a packet is what a multiplexer may be handed, or a
+//! violation.
 
 #![no_main]
 

@@ -22,6 +22,16 @@ pub fn redis() -> Result<()> {
     apt(&["redis-server"]).context("redis-server (7 or newer) is needed; please install it")
 }
 
+/// Python with virtual environments.
+pub fn python() -> Result<()> {
+    // Debian has the module without what it installs.
+    if works("python3", &["-c", "import ensurepip, venv"]) {
+        return Ok(());
+    }
+    apt(&["python3", "python3-venv"])
+        .context("Python 3.11 or newer with venv is needed; please install it")
+}
+
 /// A browser for the page's tests; its path.
 pub fn chromium() -> Result<&'static str> {
     const PATH: &str = "/usr/bin/chromium";

@@ -5,9 +5,11 @@ mod chat;
 mod ci;
 mod cluster;
 mod conformance;
+mod examples;
 mod fuzz;
 mod install;
 mod interop;
+mod python;
 mod run;
 mod test;
 mod tidy;
@@ -21,9 +23,11 @@ The repository's commands. Each prints what it runs and ends with a verdict.
                              (`-- --help` tells them). Fetches the official browser client (npm ci)
   cargo xtask test           passes all tests: Rust, the official clients against real servers, and
                              a real browser. Installs what is missing (apt-get, npm)
-  cargo xtask conformance    only the official clients: first against Node's server, then ours
+  cargo xtask conformance    only the official clients, and Python's: first against Node's
+                             server, then ours
   cargo xtask cluster        only Node's servers and ours in one cluster over Redis
-  cargo xtask interop        only npm's ws with the examples of our WebSocket crate, both ways
+  cargo xtask interop        only npm's ws with the examples of our WebSocket crate, both ways, and
+                             Chromium's WebSocket with a server of it
   cargo xtask fuzz [SECONDS] [TARGET]
                              runs the fuzz targets, all or one (fuzz/README.md tells them), each for
                              so long. Default: 10 seconds. Installs cargo-fuzz where it is missing
@@ -31,7 +35,8 @@ The repository's commands. Each prints what it runs and ends with a verdict.
                              tests, and 5 seconds of each fuzz target
   cargo xtask tidy           the rules of the house that no compiler knows
   cargo xtask bench [ARGS]   measures against peers and prints ratios; ARGS go to bench/bench.py
-                             (`--help` tells them; default: --servers limit,oxide,node --suite core)
+                             (`--help` tells; default: --servers limit,oxide,node --suite core);
+                             `heap` alone counts the heap of idle WebSocket connections
   cargo xtask help           this
 ";
 

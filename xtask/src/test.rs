@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::run::{self, command, works};
-use crate::{chat, cluster, conformance, install, interop};
+use crate::{chat, cluster, conformance, examples, install, interop};
 
 /// The Rust tests and the examples in the documentation.
 fn run_rust() -> Result<()> {
@@ -25,6 +25,7 @@ pub fn run() -> Result<()> {
     interop::run_interop()?;
     conformance::run_sockeye()?;
     cluster::run_mixed()?;
+    examples::run_examples()?;
     chat::run_tests()?;
     chat::run_browser_tests()?;
     eprintln!("\ntest: passed");

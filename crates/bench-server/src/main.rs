@@ -1,10 +1,11 @@
 //! The server that the load generator measures, on the public API; its contract is in
-//! `bench/README.md`. `PORT` is where it listens, `RT=multi` runs it on all cores.
+//! `bench/README.md`. `PORT` is where it listens, `RT=multi` runs it on all cores, `DEFLATE=1`
+//! compresses.
 
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use sockeye::{Ack, Data, RawArgs, Server, Socket};
+use sockeye::{Ack, Data, PerMessageDeflate, RawArgs, Server, Socket};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,11 +21,13 @@ fn main() -> std::io::Result<()> {
 }
 
 async fn serve() -> std::io::Result<()> {
+    let deflate = std::env::var("DEFLATE").is_ok_and(|on| on == "1");
     let io = Server::builder()
         .ping_interval(Duration::from_secs(25))
         .ping_timeout(Duration::from_secs(20))
         .max_http_buffer_size(100_000_000)
         .outbox_bytes_max(64 << 20)
+        .per_message_deflate(deflate.then(PerMessageDeflate::default))
         .build();
     io.on("echo", async |socket: Socket, RawArgs(args): RawArgs, ack: Ack| {
         // A client that has gone needs no answer.

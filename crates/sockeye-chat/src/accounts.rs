@@ -44,7 +44,7 @@ impl Accounts {
         let rate = f64::from(sign_ins_per_minute);
         Ok(Self {
             hashing: Arc::new(Semaphore::new(HASHES_WAITING_MAX)),
-            sign_ins: Limiter::new(rate / 60.0, rate),
+            sign_ins: Limiter::new("sign_ins", rate / 60.0, rate),
             nobody: hash_password(&random()?)?,
         })
     }

@@ -60,15 +60,15 @@ impl App {
             .mode(0o700)
             .create(&config.data_dir)
             .with_context(|| format!("cannot make the data folder {folder}"))?;
-        let limiter = |rate: u32| Limiter::new(f64::from(rate), f64::from(rate) * 5.0);
+        let limiter = |what, rate: u32| Limiter::new(what, f64::from(rate), f64::from(rate) * 5.0);
         let secret = config.jwt_secret.as_deref();
         Ok(Self(Arc::new(Parts {
             tokens: Tokens::new(secret, &config.data_dir, config.access_token_seconds)?,
             store: Store::open(&config.data_dir, now_ms())?,
             accounts: Accounts::new(config.sign_ins_per_minute)?,
             rooms: Rooms::default(),
-            messages: limiter(config.messages_per_second),
-            events: limiter(config.events_per_second),
+            messages: limiter("messages", config.messages_per_second),
+            events: limiter("events", config.events_per_second),
             is_draining: AtomicBool::new(false),
             config,
         })))
@@ -79,6 +79,7 @@ impl App {
         let io = Server::builder()
             .cors(Cors::origins(&self.config.cors_origins).credentials(true))
             .rooms_max(self.config.rooms_max)
+            .metrics(self.config.admin_listen.is_some())
             .state(self.clone())
             .build();
         chat::attach(&io);
@@ -89,11 +90,18 @@ impl App {
     pub fn router(&self, io: &Server) -> Router {
         Router::new()
             .merge(accounts::routes())
-            .route("/healthz", get(async || "ok"))
-            .route("/readyz", get(readyz))
             .fallback(web::page)
             .with_state(self.clone())
+            .merge(self.health())
             .layer(io.layer())
+    }
+
+    /// Whether the process lives, and whether it is ready for work.
+    pub(crate) fn health(&self) -> Router {
+        Router::new()
+            .route("/healthz", get(async || "ok"))
+            .route("/readyz", get(readyz))
+            .with_state(self.clone())
     }
 
     /// Removes what has expired, once a minute for ever.

@@ -86,7 +86,16 @@ pub struct Config {
     #[arg(long, env = "SOCKEYE_CHAT_RESTORE_SECONDS", value_name = "SECONDS",
           default_value_t = 300, value_parser = whole::<u64>(0, YEAR_SECONDS))]
     pub restore_seconds: u64,
-    /// Time that clients and handlers have when the server ends, in seconds
+    /// Address and port of metrics and health, for operators alone (none by default)
+    #[arg(long, env = "SOCKEYE_CHAT_ADMIN_LISTEN", value_name = "ADDRESS:PORT",
+          value_parser = listen)]
+    pub admin_listen: Option<SocketAddr>,
+    /// Time over which clients are sent away when the server ends, in seconds: all at once, they
+    /// would come back all at once
+    #[arg(long, env = "SOCKEYE_CHAT_DRAIN_SECONDS", value_name = "SECONDS",
+          default_value_t = 3, value_parser = whole::<u64>(0, 3600))]
+    pub drain_seconds: u64,
+    /// Time that clients and handlers have after that, in seconds
     #[arg(long, env = "SOCKEYE_CHAT_SHUTDOWN_SECONDS", value_name = "SECONDS",
           default_value_t = 10, value_parser = whole::<u64>(0, 3600))]
     pub shutdown_seconds: u64,

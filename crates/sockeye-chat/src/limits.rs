@@ -1,5 +1,5 @@
 //! Rate limits by key: token buckets, in bounded memory whoever chooses the keys.
-//! Does not know what is limited.
+//! Does not know what is limited, but for its name.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,6 +11,8 @@ const KEYS_MAX: usize = 65_536;
 
 /// Lets each key do something so often, with a burst.
 pub(crate) struct Limiter {
+    /// What is limited, for those who count.
+    what: &'static str,
     per_second: f64,
     burst: f64,
     keys_max: usize,
@@ -24,8 +26,8 @@ struct Bucket {
 
 impl Limiter {
     /// `per_second` on average, `burst` at once.
-    pub(crate) fn new(per_second: f64, burst: f64) -> Self {
-        Self { per_second, burst, keys_max: KEYS_MAX, buckets: Mutex::default() }
+    pub(crate) fn new(what: &'static str, per_second: f64, burst: f64) -> Self {
+        Self { what, per_second, burst, keys_max: KEYS_MAX, buckets: Mutex::default() }
     }
 
     /// Whether `key` may do it now; if not, how long it must wait.
@@ -42,6 +44,7 @@ impl Limiter {
         bucket.tokens = bucket.filled(self, now);
         bucket.at = now;
         if bucket.tokens < 1.0 {
+            metrics::counter!("chat_limited_total", "what" => self.what).increment(1);
             return Err(Duration::from_secs_f64((1.0 - bucket.tokens) / self.per_second));
         }
         bucket.tokens -= 1.0;
@@ -73,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_burst_and_then_the_rate() {
-        let limiter = Limiter::new(2.0, 3.0);
+        let limiter = Limiter::new("tests", 2.0, 3.0);
         let start = Instant::now();
         for _ in 0..3 {
             assert_eq!(limiter.take("a", start), Ok(()));
@@ -86,7 +89,7 @@ mod tests {
 
     #[test]
     fn keys_that_an_attacker_chooses_take_bounded_memory_and_free_nobody() {
-        let limiter = Limiter { keys_max: 100, ..Limiter::new(1.0, 2.0) };
+        let limiter = Limiter { keys_max: 100, ..Limiter::new("tests", 1.0, 2.0) };
         let now = Instant::now();
         assert_eq!(limiter.take("guesser", now), Ok(()));
         assert_eq!(limiter.take("guesser", now), Ok(()));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sockeye_chat::{App, Config};
+use sockeye_chat::{App, Config, Metrics};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -40,7 +40,9 @@ async fn run(config: Config) -> Result<()> {
         .with_writer(std::io::stderr)
         .init();
     let grace = Duration::from_secs(config.shutdown_seconds);
-    let wanted = config.listen;
+    let over = Duration::from_secs(config.drain_seconds);
+    let (wanted, admin) = (config.listen, config.admin_listen);
+    let metrics = admin.map(|_| Metrics::install()).transpose()?;
     let app = App::open(config)?;
     let io = app.server();
     let sweeper = app.clone();
@@ -49,6 +51,15 @@ async fn run(config: Config) -> Result<()> {
         sockeye::listen(wanted).await.with_context(|| format!("cannot listen on {wanted}"))?;
     // Nobody has to read it.
     let _ = writeln!(std::io::stdout(), "The chat is at http://{}", listener.local_addr()?);
+    if let (Some(wanted), Some(metrics)) = (admin, metrics) {
+        let listener = tokio::net::TcpListener::bind(wanted).await;
+        let listener = listener.with_context(|| format!("cannot listen on {wanted}"))?;
+        let address = listener.local_addr()?;
+        let _ = writeln!(std::io::stdout(), "Metrics are at http://{address}/metrics");
+        let router = sockeye_chat::admin_router(&app, &io, metrics);
+        // Until the process ends: who drains it wants to look on.
+        tokio::spawn(axum::serve(listener, router).into_future());
+    }
     let service = app.router(&io).into_make_service_with_connect_info::<SocketAddr>();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = axum::serve(listener, service).with_graceful_shutdown(async {
@@ -60,12 +71,12 @@ async fn run(config: Config) -> Result<()> {
     app.drain();
     let drain = async {
         // HTTP answers meanwhile: a load balancer learns that the server is not ready.
-        io.shutdown(grace).await;
+        io.drain(over, grace).await;
         let _ = stop.send(());
         serving.await
     };
     tokio::select! {
-        ended = tokio::time::timeout(grace, drain) => match ended {
+        ended = tokio::time::timeout(over + grace, drain) => match ended {
             Ok(ended) => Ok(ended??),
             // Who is not done now is cut off.
             Err(_) => Ok(()),

@@ -5,6 +5,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Serialize, Serializer};
 
 /// The length of every id. Node's sharded Redis adapter and sticky balancers rely on it.
 const LEN: usize = 20;
@@ -51,9 +52,21 @@ id! {
     SocketId
 }
 
+id! {
+    /// The private id that a client takes its socket's state up again with (Node's `pid`). Who
+    /// knows it can do that: it is never shown to others, and `Debug` prints only its beginning.
+    RecoveryId
+}
+
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SessionId({}…)", &self.as_str()[..4])
+    }
+}
+
+impl fmt::Debug for RecoveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecoveryId({}…)", &self.as_str()[..4])
     }
 }
 
@@ -69,9 +82,23 @@ impl fmt::Display for SocketId {
     }
 }
 
+impl Serialize for SocketId {
+    /// As its text.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_id_is_written_as_its_text() {
+        let id = SocketId::from_entropy([1; 15]);
+        let json = serde_json::to_string(&id).expect("a text can be written");
+        assert_eq!(json, format!("\"{id}\""));
+    }
 
     #[test]
     fn ids_have_twenty_characters() {
@@ -92,6 +119,8 @@ mod tests {
     #[test]
     fn a_session_id_is_not_printed() {
         let id = SessionId::from_entropy([7; 15]);
+        assert!(!format!("{id:?}").contains(id.as_str()));
+        let id = RecoveryId::from_entropy([7; 15]);
         assert!(!format!("{id:?}").contains(id.as_str()));
     }
 }

@@ -10,4 +10,4 @@ pub mod engine;
 mod ids;
 pub mod socket;
 
-pub use ids::{SessionId, SocketId};
+pub use ids::{RecoveryId, SessionId, SocketId};

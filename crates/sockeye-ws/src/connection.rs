@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use crate::assembly::Assembly;
 use crate::close::{self, CloseCode};
+use crate::deadline;
 use crate::deflate::Agreed;
 use crate::error::{CloseError, ProtocolError};
 use crate::frame::{CONTROL_BYTES_MAX, Header, Opcode, write_frame};
@@ -233,7 +234,8 @@ impl Connection {
         close::check(code, reason)?;
         if self.is_open() {
             self.queue_close(code, reason);
-            self.state = State::Closing { deadline: now + self.limits.close_timeout };
+            let deadline = deadline::after(now, self.limits.close_timeout);
+            self.state = State::Closing { deadline };
         }
         Ok(())
     }

@@ -15,8 +15,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use serde_json::{Value, json};
 use sockeye::{
-    Ack, AckError, Args, Auth, CloseDescription, ConnectError, Data, DisconnectReason, Namespace,
-    OwnedArgs, RawArgs, Reply, Server, Socket, State, Transport,
+    Ack, AckError, Auth, CloseDescription, CollectedAcks, ConnectError, Data, DisconnectReason,
+    Namespace, OwnedArgs, RawArgs, Reply, Server, Socket, State, Transport,
 };
 
 const RECORDS_MAX: usize = 10_000;
@@ -115,12 +115,21 @@ fn build(options: &Value, log: Log, refusals: &engine::Refusals) -> Server {
     if let Some(bytes) = options["maxHttpBufferSize"].as_u64() {
         builder = builder.max_http_buffer_size(bytes as usize);
     }
+    if let Some(allow) = options["allowEIO3"].as_bool() {
+        builder = builder.allow_eio3(allow);
+    }
     if let Some(allow) = options["allowUpgrades"].as_bool() {
         builder = builder.allow_upgrades(allow);
     }
     if let Some(names) = options["transports"].as_array() {
         let names = names.iter().filter_map(Value::as_str);
         builder = builder.transports(names.filter_map(Transport::parse));
+    }
+    if options["serveClient"] == true {
+        builder = builder.serve_client("node_modules/socket.io/client-dist").expect("the files");
+    }
+    if let Some(options) = options.get("connectionStateRecovery") {
+        builder = builder.connection_state_recovery(engine::recovery(options));
     }
     if let Some(rules) = options.get("cors") {
         builder = builder.cors(engine::cors(rules));
@@ -321,24 +330,19 @@ async fn ask_timeout(
     let limit = Duration::from_millis(ms);
     let answer = socket.timeout(limit).emit_with_ack_args(&event, args).await;
     let _ = match answer {
-        Ok(answer) => ack.send(prefixed("ok", &answer)),
+        Ok(answer) => ack.send(Before(vec![json!("ok")], answer)),
         Err(AckError::Timeout) => ack.send("timeout"),
         Err(_) => Ok(()),
     };
 }
 
-/// The answer's values behind one more.
-fn prefixed(first: &str, answer: &OwnedArgs) -> Spread {
-    let values: Vec<Value> = answer.cursor().rest().unwrap_or_default();
-    Spread(std::iter::once(json!(first)).chain(values).collect())
-}
+/// Values, and arguments as they came behind them.
+struct Before(Vec<Value>, OwnedArgs);
 
-/// As many arguments as it has values.
-struct Spread(Vec<Value>);
-
-impl sockeye::EmitArgs for Spread {
+impl sockeye::EmitArgs for Before {
     fn write(&self, out: &mut sockeye::ArgsWriter<'_>) -> Result<(), sockeye::EncodeError> {
-        self.0.iter().try_for_each(|value| out.arg(value))
+        self.0.iter().try_for_each(|value| out.arg(value))?;
+        self.1.write(out)
     }
 }
 
@@ -360,10 +364,9 @@ async fn whoami(socket: Socket) -> Reply<Value> {
     }))
 }
 
-async fn volatile(socket: Socket, Data(count): Data<u64>, Args(args): Args<Vec<Value>>, _a: Ack) {
+async fn volatile(socket: Socket, Data(count): Data<u64>, RawArgs(args): RawArgs, _a: Ack) {
     for i in 0..count {
-        let values = std::iter::once(json!(i)).chain(args.iter().cloned()).collect();
-        let _ = socket.volatile().emit("volatile", Spread(values));
+        let _ = socket.volatile().emit("volatile", Before(vec![json!(i)], args.clone()));
     }
     let _ = socket.emit("volatile-end", count);
 }
@@ -393,11 +396,26 @@ async fn broadcast(socket: Socket, Data(spec): Data<Value>, RawArgs(args): RawAr
     let from_server = spec["from"] == "server";
     let mut to = if from_server { socket.namespace().broadcast() } else { socket.broadcast() };
     to = to.to(list("to")).except(list("except"));
+    if spec["compress"] == false {
+        to = to.compress(false);
+    }
     if spec["volatile"] == true {
         to = to.volatile();
     }
-    let _ = to.emit(spec["event"].as_str().unwrap_or("broadcast"), args);
-    let _ = ack.send(());
+    let event = spec["event"].as_str().unwrap_or("broadcast");
+    let Some(ms) = spec["timeout"].as_u64() else {
+        let _ = to.emit(event, args);
+        let _ = ack.send(());
+        return;
+    };
+    let Ok(asked) = to.timeout(Duration::from_millis(ms)).emit_with_ack::<Value>(event, args)
+    else {
+        return;
+    };
+    let CollectedAcks { answers, failures } = asked.collect().await;
+    let mut answers: Vec<_> = answers.into_iter().map(|(_, answer)| answer).collect();
+    answers.sort_by_cached_key(Value::to_string);
+    let _ = ack.send((if failures.is_empty() { "ok" } else { "timeout" }, answers));
 }
 
 async fn operators(socket: Socket, Data(first): Data<String>, Data(second): Data<String>) {

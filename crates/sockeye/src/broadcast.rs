@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sockeye_proto::SocketId;
-use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, ToName};
+use sockeye_proto::socket::{EmitArgs, EncodeError, EncodedPacket, Name, ToName, UnfinishedEvent};
 
 use crate::acks::Acks;
 use crate::cluster::{Incomplete, RemoteSocket};
@@ -17,6 +17,7 @@ use crate::gather;
 use crate::namespace::Namespace;
 use crate::outbox::{Pushed, Way};
 use crate::outgoing::Shown;
+use crate::recovery::{Reach, Recovery};
 use crate::rooms::{RoomName, Selection};
 use crate::socket::Socket;
 
@@ -30,6 +31,7 @@ pub struct Broadcast {
     namespace: Namespace,
     selection: Selection,
     way: Way,
+    compress: bool,
     /// Whether other nodes of the cluster are left out.
     is_local: bool,
 }
@@ -47,11 +49,16 @@ impl std::fmt::Debug for Broadcast {
 
 impl Broadcast {
     pub(crate) fn new(namespace: Namespace) -> Self {
-        Self::with(namespace, Selection::default(), Way::Always)
+        Self::with(namespace, Selection::default(), Way::Always, true)
     }
 
-    pub(crate) fn with(namespace: Namespace, selection: Selection, way: Way) -> Self {
-        Self { namespace, selection, way, is_local: false }
+    pub(crate) fn with(
+        namespace: Namespace,
+        selection: Selection,
+        way: Way,
+        compress: bool,
+    ) -> Self {
+        Self { namespace, selection, way, compress, is_local: false }
     }
 
     pub(crate) fn except_id(mut self, id: SocketId) -> Self {
@@ -85,6 +92,12 @@ impl Broadcast {
         self
     }
 
+    /// Whether it may be compressed; see [`Socket::compress`].
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.compress = compress;
+        self
+    }
+
     /// Replaces what waits under the same key for a client that is slow, at each of the clients
     /// for itself; see [`Socket::conflate`].
     pub fn conflate(mut self, key: impl Into<Arc<str>>) -> Self {
@@ -107,25 +120,73 @@ impl Broadcast {
     /// error here: its own outbox policy applies to it.
     pub fn emit(&self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
         let name = event.to_name();
-        let packet = EncodedPacket::event(self.namespace.name(), None, &name, &args)?;
+        if self.namespace.link().is_none()
+            && let Some(recovery) = self.namespace.recovery()
+        {
+            return self.emit_recoverable(recovery, &name, &args);
+        }
+        let packet = self.encode(None, &name, &args)?;
         self.show(&name, &packet);
         if self.namespace.link().is_some() {
             self.send_to_all_nodes(packet);
         } else {
             // What cannot be written is the emitter's to know.
-            self.deliver(&self.namespace.config().parser.encode(packet)?, None);
+            self.push(&self.namespace.config().parser.encode(packet)?);
         }
         Ok(())
     }
 
-    /// Sends a packet to this node's members; `offset` is where it stands in the cluster's log.
+    /// As [`emit`](Self::emit) where there is one node, on which what clients miss is kept. It is
+    /// encoded once here, too: the offset is the same for all.
+    fn emit_recoverable(
+        &self,
+        recovery: &Recovery,
+        name: &Name<'_>,
+        args: &impl EmitArgs,
+    ) -> Result<(), EmitError> {
+        let event = UnfinishedEvent::new(self.namespace.name(), name, args)?.for_many();
+        let event = if self.compress { event } else { event.without_compression() };
+        if self.namespace.has_outgoing() {
+            self.show(name, &event.clone().finish());
+        }
+        Ok(self.record(recovery, event)?)
+    }
+
+    fn record(&self, recovery: &Recovery, event: UnfinishedEvent) -> Result<(), EncodeError> {
+        let parser = &self.namespace.config().parser;
+        if !matches!(self.way, Way::Always) {
+            self.push(&parser.encode(event.finish_without_offset())?);
+            return Ok(());
+        }
+        let reach = Reach::Selection(self.selection.clone());
+        recovery.record(reach, |offset| {
+            let packet = parser.encode(event.finish_with_offset(offset))?;
+            self.push(&packet);
+            Ok(packet)
+        })
+    }
+
+    /// Sends an event to this node's members; `offset` is where it stands in the cluster's log.
+    /// A node that keeps what its own clients miss has offsets of its own.
     pub(crate) fn deliver(&self, packet: &EncodedPacket, offset: Option<&str>) {
-        let logged = offset.filter(|_| !matches!(self.way, Way::Volatile));
+        if let Some(recovery) = self.namespace.recovery() {
+            if let Err(error) = self.record(recovery, UnfinishedEvent::again(packet)) {
+                tracing::error!(%error, "an event cannot be written");
+            }
+            return;
+        }
+        // One that a newer one may replace would bring that one's offset to its own place.
+        let logged = offset.filter(|_| matches!(self.way, Way::Always));
         let logged = logged.map(|offset| packet.event_behind(self.namespace.name(), offset));
-        let Some(packet) = self.encode(logged.as_ref().unwrap_or(packet)) else { return };
+        if let Some(packet) = self.for_clients(logged.as_ref().unwrap_or(packet)) {
+            self.push(&packet);
+        }
+    }
+
+    fn push(&self, packet: &EncodedPacket) {
         gather::with_list(|list| {
             self.namespace.rooms().for_each(&self.selection, |_, peer| {
-                peer.push_listed(&packet, &self.way, list);
+                peer.push_listed(packet, &self.way, list);
             });
         });
     }
@@ -138,13 +199,29 @@ impl Broadcast {
         self.emit("message", args)
     }
 
+    /// Makes the packet, for all that it reaches.
+    fn encode(
+        &self,
+        id: Option<u64>,
+        name: &Name<'_>,
+        args: &impl EmitArgs,
+    ) -> Result<EncodedPacket, EmitError> {
+        Ok(self.dress(EncodedPacket::event(self.namespace.name(), id, name, args)?))
+    }
+
+    /// A packet as all that it reaches get it.
+    pub(crate) fn dress(&self, packet: EncodedPacket) -> EncodedPacket {
+        let packet = packet.for_many();
+        if self.compress { packet } else { packet.without_compression() }
+    }
+
     /// Asks this node's members for acknowledgements; `packet` has the id.
     pub(crate) fn ask_here<T>(&self, id: u64, packet: &EncodedPacket, limit: Duration) -> Acks<T> {
         self.namespace.acks().ask(id, limit, |ask| self.push_question(packet, ask))
     }
 
     fn push_question(&self, packet: &EncodedPacket, ask: &mut dyn FnMut(SocketId)) {
-        let Some(packet) = self.encode(packet) else { return };
+        let Some(packet) = self.for_clients(packet) else { return };
         gather::with_list(|list| {
             self.namespace.rooms().for_each(&self.selection, |id, peer| {
                 match peer.push_listed(&packet, &self.way, list) {
@@ -156,7 +233,7 @@ impl Broadcast {
     }
 
     /// The packet as clients have it. Only an application's parser, or JSON that is none, fails.
-    fn encode(&self, packet: &EncodedPacket) -> Option<EncodedPacket> {
+    fn for_clients(&self, packet: &EncodedPacket) -> Option<EncodedPacket> {
         let encoded = self.namespace.config().parser.encode(packet.clone());
         encoded.inspect_err(|error| tracing::error!(%error, "an event cannot be written")).ok()
     }
@@ -223,7 +300,7 @@ impl TimedBroadcast {
         let Broadcast { namespace, .. } = &self.broadcast;
         let name = event.to_name();
         let id = namespace.next_ack_id();
-        let packet = EncodedPacket::event(namespace.name(), Some(id), &name, &args)?;
+        let packet = self.broadcast.encode(Some(id), &name, &args)?;
         self.broadcast.show(&name, &packet);
         if namespace.link().is_some() {
             return Ok(self.broadcast.ask_all_nodes(id, packet, self.limit));

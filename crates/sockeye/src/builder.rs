@@ -2,6 +2,8 @@
 //! [`crate::config`] holds the values.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +11,19 @@ use parking_lot::RwLock;
 use sockeye_proto::engine::Transport;
 use sockeye_proto::socket::Parser;
 
+use sockeye_ws::deflate::Options as PerMessageDeflate;
+
 use crate::address::ClientAddress;
 use crate::cluster::{ClusterBus, Link};
 use crate::config::{Config, HttpCompression, OutboxPolicy};
 use crate::cookie::{CookieHeader, SessionCookie};
 use crate::cors::Cors;
 use crate::extensions::Extensions;
+use crate::metrics;
 use crate::namespace::Shared;
+use crate::recovery::ConnectionStateRecovery;
 use crate::server::Server;
+use crate::service::ClientFiles;
 
 /// The options of a [`Server`]. Each begins with what it bounds and ends with its default; the
 /// defaults are Node's where a client could notice a difference.
@@ -126,12 +133,53 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves the official client's files below [`path`](Self::path), as
+    /// `/socket.io/socket.io.min.js`: eight of them, scripts and their source maps, from the
+    /// directory `client-dist` of the npm package `socket.io`, which is not a part of this crate.
+    /// They are read once, now; they are compressed (br, gzip, deflate) once, when that is first
+    /// asked for. Their `ETag` is the client's version. Default: they are not served.
+    ///
+    /// A page of another origin may load them as `<script src>`. As a module it says its origin,
+    /// and needs [`cors`](Self::cors) to allow it, as the client itself does.
+    ///
+    /// ```no_run
+    /// # fn example() -> std::io::Result<()> {
+    /// let io = sockeye::Server::builder()
+    ///     .serve_client("node_modules/socket.io/client-dist")?
+    ///     .build();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// One of the files cannot be read, or `socket.io.js` does not say its version.
+    pub fn serve_client(mut self, directory: impl AsRef<Path>) -> io::Result<Self> {
+        self.config.client_files = Some(Arc::new(ClientFiles::read(directory.as_ref())?));
+        Ok(self)
+    }
+
+    /// Lets a client that lost its connection go on with the socket that it had, and sends it
+    /// what it missed; see [`ConnectionStateRecovery`]. Events then carry one more argument, text,
+    /// from which the official client knows what it has. Default: off.
+    pub fn connection_state_recovery(mut self, recovery: ConnectionStateRecovery) -> Self {
+        self.config.recovery = Some(recovery);
+        self
+    }
+
     options! {
         /// How packets are encoded; clients must have the same parser. See [`Parser`]. One that
         /// has another is disconnected. Default: JSON.
         parser: Parser => parser;
         /// Whether a long-polling client is offered WebSocket. Default: true.
         allow_upgrades: bool => allow_upgrades;
+        /// Whether clients of Engine.IO 3 and Socket.IO 2 (`socket.io-client` 2.x) are served, too;
+        /// otherwise they are refused with code 5. They are in `/` without asking, send the pings
+        /// themselves, get no compressed WebSocket messages, and learn of a refusal by its data,
+        /// or its message. The only id that they know is the session's: it is the id of their
+        /// socket in `/`, so **who is told that id can act as the client** while it is on
+        /// long-polling. (In other namespaces the id is fresh, where Node's is `/name#` and the
+        /// session's.) Default: false.
+        allow_eio3: bool => allow_eio3;
         /// Which other origins may connect; see [`Cors`]. Default: none.
         cors: Cors => cors;
         /// The time between a pong (or the handshake) and the next ping. Default: 25 s.
@@ -159,14 +207,28 @@ impl ServerBuilder {
         /// The bytes of one WebSocket message, and of one POST. A longer message closes the
         /// connection (1009), a longer POST is answered 413. Default: 1,000,000.
         max_http_buffer_size: usize => http_buffer_bytes_max;
-        /// The bytes that may wait for one slow client; [`outbox_policy`](Self::outbox_policy)
-        /// says what happens then. One packet always fits. Default: 4 MiB.
+        /// Whether WebSocket messages are compressed with the clients that offer it
+        /// (permessage-deflate, RFC 7692), and how; `None` turns it off. A broadcast is compressed
+        /// once for all that it reaches. What comes is inflated up to
+        /// [`max_http_buffer_size`](Self::max_http_buffer_size). Without contexts, which is the
+        /// default of [`PerMessageDeflate`], a connection holds 100 bytes more; what a context
+        /// costs is said there. As with [`HttpCompression`], what is compressed together can be
+        /// guessed from its length by who can write a part of it. Default: `None`.
+        per_message_deflate: Option<PerMessageDeflate> => per_message_deflate;
+        /// The bytes that may wait for one slow client: of each packet its own, uncompressed, and
+        /// some 100 for what comes with it, so that this is what it holds in memory, however small
+        /// they are. [`outbox_policy`](Self::outbox_policy) says what happens then. One packet
+        /// always fits. Default: 4 MiB.
         outbox_bytes_max: usize => outbox_bytes_max;
         /// What happens when an outbox is full. Default: the client is disconnected.
         outbox_policy: OutboxPolicy => outbox_policy;
         /// The events of one socket that may wait behind a handler; when so many do, nothing more
         /// is read from that client until it has caught up. Default: 1,024.
         events_waiting_max: usize => events_waiting_max;
+        /// The bytes that the waiting events of one client may hold, those of all its sockets
+        /// together; as with [`events_waiting_max`](Self::events_waiting_max), nothing more is read
+        /// then. One event always fits. Default: 16 MiB.
+        events_waiting_bytes_max: usize => events_waiting_bytes_max;
         /// The sessions at one time; one more handshake is answered 503. Default: 1,000,000.
         connections_max: usize => connections_max;
         /// How the address of a client is found behind proxies; see [`ClientAddress`]. Default: it
@@ -195,6 +257,10 @@ impl ServerBuilder {
         /// The frames of one WebSocket message; more close the connection (1008).
         /// Default: 16,384.
         fragments_max: u32 => fragments_max;
+        /// Whether the server tells the `metrics` facade what happens, to the recorder that is
+        /// installed when the first such server is built: install yours before. The operations
+        /// page (`docs/operations.md`) has each metric. Default: false.
+        metrics: bool => metrics;
     }
 
     /// Adds a value that handlers get a clone of, by its type, with the extractor
@@ -256,6 +322,9 @@ impl ServerBuilder {
     /// With a [`cluster`](Self::cluster), outside a tokio runtime: its tasks run there.
     pub fn build(self) -> Server {
         let Self { config, state, bus } = self;
+        if config.metrics {
+            metrics::start();
+        }
         let link = bus.map(|Bus(bus)| Arc::new(Link::new(bus, config.cluster.clone())));
         Server::new(Shared { config, state, on_error: RwLock::new(None), link })
     }

@@ -1,16 +1,19 @@
 //! Every option of the server: what it bounds, its unit, its default and what happens at the bound.
 //! Knows nothing of connections; they read it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sockeye_proto::engine::{Rates, Timing, Transport};
 use sockeye_proto::socket::{MultiplexerLimits, Parser};
-use sockeye_ws::Limits;
+use sockeye_ws::{Limits, deflate};
 
 use crate::address::ClientAddress;
 use crate::cookie::CookieHeader;
 use crate::cors::Cors;
 use crate::hooks::Hooks;
+use crate::recovery::ConnectionStateRecovery;
+use crate::service::ClientFiles;
 
 /// What happens to a packet that would take an outbox beyond
 /// [`outbox_bytes_max`](crate::ServerBuilder::outbox_bytes_max).
@@ -78,6 +81,7 @@ pub(crate) struct Config {
     pub(crate) parser: Parser,
     pub(crate) transports: Vec<Transport>,
     pub(crate) allow_upgrades: bool,
+    pub(crate) allow_eio3: bool,
     pub(crate) cors: Cors,
     pub(crate) hooks: Hooks,
     pub(crate) cookie: Option<CookieHeader>,
@@ -91,9 +95,11 @@ pub(crate) struct Config {
     pub(crate) ack_timeout: Duration,
     pub(crate) http_buffer_bytes_max: usize,
     pub(crate) http_compression: Option<HttpCompression>,
+    pub(crate) per_message_deflate: Option<deflate::Options>,
     pub(crate) outbox_bytes_max: usize,
     pub(crate) outbox_policy: OutboxPolicy,
     pub(crate) events_waiting_max: usize,
+    pub(crate) events_waiting_bytes_max: usize,
     pub(crate) rates: Rates,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_address_max: Option<usize>,
@@ -105,8 +111,11 @@ pub(crate) struct Config {
     pub(crate) attachments_max: usize,
     pub(crate) json_depth_max: usize,
     pub(crate) initial_packet: Option<String>,
+    pub(crate) recovery: Option<ConnectionStateRecovery>,
+    pub(crate) client_files: Option<Arc<ClientFiles>>,
     pub(crate) cluster: ClusterConfig,
     pub(crate) fragments_max: u32,
+    pub(crate) metrics: bool,
 }
 
 impl Default for Config {
@@ -116,6 +125,7 @@ impl Default for Config {
             parser: Parser::default(),
             transports: vec![Transport::Polling, Transport::WebSocket],
             allow_upgrades: true,
+            allow_eio3: false,
             cors: Cors::default(),
             hooks: Hooks::default(),
             cookie: None,
@@ -129,9 +139,11 @@ impl Default for Config {
             ack_timeout: Duration::from_secs(20),
             http_buffer_bytes_max: 1_000_000,
             http_compression: Some(HttpCompression::default()),
+            per_message_deflate: None,
             outbox_bytes_max: 4 << 20,
             outbox_policy: OutboxPolicy::default(),
             events_waiting_max: 1024,
+            events_waiting_bytes_max: 16 << 20,
             rates: Rates::default(),
             connections_max: 1_000_000,
             connections_per_address_max: None,
@@ -143,8 +155,11 @@ impl Default for Config {
             attachments_max: 10,
             json_depth_max: 100,
             initial_packet: None,
+            recovery: None,
+            client_files: None,
             cluster: ClusterConfig::default(),
             fragments_max: 16_384,
+            metrics: false,
         }
     }
 }

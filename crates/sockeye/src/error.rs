@@ -78,6 +78,14 @@ impl ConnectError {
         let wire = ConnectErrorWire { message: &self.message, data: self.data.as_deref() };
         serde_json::to_string(&wire).expect("a string and valid JSON can be written as JSON")
     }
+
+    /// The packet's JSON for clients of Socket.IO 2: the data, or the message where there is none.
+    pub(crate) fn to_json_v3(&self) -> String {
+        match &self.data {
+            Some(data) => data.get().to_owned(),
+            None => serde_json::to_string(&self.message).expect("a string can be written as JSON"),
+        }
+    }
 }
 
 impl From<&str> for ConnectError {

@@ -82,6 +82,11 @@ impl Extensions {
         self.entry(T::default, change)
     }
 
+    /// Takes all of them away.
+    pub(crate) fn take(&self) -> Self {
+        Self { values: RwLock::new(std::mem::take(&mut *self.values.write())) }
+    }
+
     fn entry<T, R>(&self, make: impl FnOnce() -> T, change: impl FnOnce(&mut T) -> R) -> R
     where
         T: Send + Sync + 'static,

@@ -82,6 +82,10 @@
 //! [`on_disconnecting`](Socket::on_disconnecting), with the rooms that it is in, and behind them
 //! [`on_disconnect`](Socket::on_disconnect). What belongs to it is in [`Socket::data`]. It takes
 //! its handlers along when it goes, so they may hold it.
+//!
+//! With [connection state recovery](ConnectionStateRecovery) a client that lost its connection goes
+//! on with the socket that it had: a new [`Socket`] with the same id, rooms and data, which
+//! [`recovered`](Socket::recovered) tells.
 
 mod acks;
 mod address;
@@ -105,12 +109,14 @@ mod handshake;
 mod hooks;
 mod listen;
 mod listening;
+mod metrics;
 mod namespace;
 mod outbox;
 mod outgoing;
 mod panics;
 mod parent;
 mod reason;
+mod recovery;
 mod registry;
 mod reply;
 mod room_events;
@@ -144,6 +150,7 @@ pub use namespace::Namespace;
 pub use outgoing::Outgoing;
 pub use parent::{NamespaceRequest, ParentBroadcast, ParentNamespace, PatternError};
 pub use reason::{CloseDescription, DisconnectReason};
+pub use recovery::ConnectionStateRecovery;
 pub use reply::{AckTarget, IntoAdmission, IntoReply, IntoVerdict, Reply};
 pub use room_events::RoomEvent;
 pub use rooms::RoomName;
@@ -156,6 +163,7 @@ pub use sockeye_proto::socket::{
     ArgError, ArgsCursor, ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, Parser,
     ToName,
 };
+pub use sockeye_ws::deflate::{Options as PerMessageDeflate, WindowBits};
 
 /// What an application needs for a [`Parser`] of its own.
 pub mod parser {

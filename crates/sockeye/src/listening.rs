@@ -320,11 +320,11 @@ mod tests {
     use crate::config::OutboxPolicy;
     use crate::connection::Peer;
     use crate::handshake::Handshake;
-    use crate::outbox::{Link, Outbox};
+    use crate::outbox::{Encoding, Exit, Outbox};
 
     fn socket(namespace: Namespace) -> Socket {
         let id = SocketId::from_entropy([1; 15]);
-        let outbox = Outbox::new(Link::Polling { get: false }, 1000, OutboxPolicy::Refuse);
+        let outbox = Outbox::new(Exit::polling(Encoding::Plain), 1000, OutboxPolicy::Refuse);
         let (parts, ()) = http::Request::new(()).into_parts();
         let handshake = Arc::new(Handshake::new(&parts, None, None, false));
         Socket::new(id, namespace, Arc::new(Peer::new(outbox)), handshake, None)

@@ -24,7 +24,9 @@ use crate::extract::{OnConnect, Parts};
 use crate::handler::Handler;
 use crate::handlers::{Handlers, Hook, Lists};
 use crate::listening::Listens;
+use crate::metrics;
 use crate::panics;
+use crate::recovery::Recovery;
 use crate::reply::IntoAdmission;
 use crate::room_events::RoomEvent;
 use crate::rooms::Rooms;
@@ -63,6 +65,8 @@ struct Inner {
     /// The next acknowledgement id.
     next_ack: AtomicU64,
     acks: AckTable,
+    /// Where it is on.
+    recovery: Option<Arc<Recovery>>,
     server_side: ServerSide,
 }
 
@@ -92,6 +96,7 @@ impl Namespace {
         handlers: Handlers,
     ) -> Self {
         let has_outgoing = handlers.read(Lists::has_outgoing);
+        let recovery = Recovery::new(&shared.config);
         Self(Arc::new(Inner {
             name,
             params,
@@ -104,6 +109,7 @@ impl Namespace {
             handlers,
             next_ack: AtomicU64::new(0),
             acks: AckTable::default(),
+            recovery,
             server_side: ServerSide::default(),
         }))
     }
@@ -307,6 +313,12 @@ impl Namespace {
         self.0.next_ack.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// What clients may have missed, where connection state recovery is on.
+    #[inline]
+    pub(crate) fn recovery(&self) -> Option<&Arc<Recovery>> {
+        self.0.recovery.as_ref()
+    }
+
     /// The broadcasts that wait for acknowledgements.
     pub(crate) fn acks(&self) -> &AckTable {
         &self.0.acks
@@ -314,6 +326,7 @@ impl Namespace {
 
     /// Tells the error hook.
     pub(crate) fn report(&self, socket: &Socket, event: &str, error: &HandlerError) {
+        metrics::handler_failed();
         let hook = self.0.shared.on_error.read().clone();
         let told = hook.map(|hook| panics::catch(|| hook(socket, event, error)));
         if told != Some(Ok(())) {
@@ -343,10 +356,14 @@ impl Namespace {
 
     pub(crate) fn insert(&self, socket: &Socket) {
         self.0.sockets.write().insert(socket.id(), socket.clone());
+        metrics::socket_connected();
     }
 
     pub(crate) fn remove(&self, id: &SocketId) {
-        self.0.sockets.write().remove(id);
+        let removed = self.0.sockets.write().remove(id);
+        if removed.is_some() {
+            metrics::socket_gone();
+        }
     }
 }
 

@@ -5,29 +5,30 @@
 //! gathered and leaves in one write (see [`crate::gather`]). An outbox holds a buffer only while
 //! packets wait.
 
+mod encoding;
+mod payload;
 #[cfg(test)]
 mod tests;
+mod writing;
 
-use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use sockeye_proto::engine::Revision;
 use sockeye_proto::socket::EncodedPacket;
 use tokio::net::tcp::OwnedWriteHalf;
 
+pub(crate) use self::encoding::Encoding;
+use self::encoding::{Deflate, Encoder};
+pub(crate) use self::payload::Payload;
+use self::writing::{GATHER_BYTES_MAX, write_some};
 use crate::config::OutboxPolicy;
 use crate::conflation::{Key, Places};
+use crate::metrics::{self, Dropped};
 
-/// Packets up to this many bytes in all are copied together, so that one plain `write` takes
-/// them; larger ones are handed to the kernel where they are.
-const GATHER_BYTES_MAX: usize = 64 * 1024;
-/// How many pieces one vectored write names.
-const SLICES_MAX: usize = 64;
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
+/// What a packet's place among those that wait may cost: a list grows by doubling.
+const PLACE_BYTES: usize = 2 * size_of::<EncodedPacket>();
 
 /// How packets leave.
 pub(crate) enum Link {
@@ -39,6 +40,21 @@ pub(crate) enum Link {
     Task,
     /// Nothing leaves any more.
     Closed,
+}
+
+/// The way out.
+pub(crate) struct Exit {
+    pub(crate) link: Link,
+    pub(crate) encoding: Encoding,
+    /// What must leave first.
+    pub(crate) owed: Vec<u8>,
+}
+
+impl Exit {
+    /// By answers to GETs.
+    pub(crate) fn polling(encoding: Encoding) -> Self {
+        Self { link: Link::Polling { get: false }, encoding, owed: Vec::new() }
+    }
 }
 
 /// What a packet is worth to its emitter.
@@ -97,7 +113,7 @@ struct State {
     waiting: SmallVec<[EncodedPacket; 2]>,
     /// How many bytes are under way: of `waiting[0]`, or with [`Link::Task`] in the task's hands.
     taken: usize,
-    /// All bytes of `waiting`, and those in the task's hands.
+    /// What all of `waiting` holds, and what is in the task's hands.
     bytes: usize,
     /// A flush is on its way: listed on a thread, or the task is woken.
     scheduled: bool,
@@ -109,12 +125,21 @@ struct State {
     ended: bool,
     /// Never changed; beside the flags it takes no room.
     policy: OutboxPolicy,
-    /// Which of `waiting` may be replaced; rare.
+    /// What few have.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
+    /// Which of `waiting` may be replaced.
     places: Option<Box<Places>>,
+    /// Where packets do not leave as they are.
+    encoder: Encoder,
 }
 
 impl Outbox {
-    pub(crate) fn new(link: Link, bytes_max: usize, policy: OutboxPolicy) -> Self {
+    pub(crate) fn new(exit: Exit, bytes_max: usize, policy: OutboxPolicy) -> Self {
+        let Exit { link, encoding, .. } = exit;
         let state = State {
             link,
             waiting: SmallVec::new(),
@@ -126,7 +151,7 @@ impl Outbox {
             broken: false,
             ended: false,
             policy,
-            places: None,
+            rare: Rare::with(encoding),
         };
         Self { state: Mutex::new(state), bytes_max }
     }
@@ -139,6 +164,7 @@ impl Outbox {
             return Pushed::Closed;
         }
         if volatile && !state.is_writable() {
+            metrics::dropped(1, Dropped::Volatile);
             return Pushed::Dropped;
         }
         self.add(&mut state, packet, in_turn)
@@ -154,34 +180,44 @@ impl Outbox {
         if let Some(at) = state.replaceable(key)
             && state.policy == OutboxPolicy::DropOldest
         {
-            let more = packet.wire().len().saturating_sub(state.waiting[at].wire().len());
-            state.drop_oldest(self.bytes_max, more);
+            let more = cost(&packet).saturating_sub(cost(&state.waiting[at]));
+            let dropped = state.drop_oldest(self.bytes_max, more);
+            metrics::dropped(dropped, Dropped::Oldest);
         }
         if let Some(at) = state.replaceable(key) {
-            let bytes = state.bytes - state.waiting[at].wire().len() + packet.wire().len();
+            let bytes = state.bytes - cost(&state.waiting[at]) + cost(&packet);
             // One that grows beyond the limit is judged as any other.
             if bytes <= self.bytes_max || state.waiting.len() == 1 {
                 state.bytes = bytes;
                 state.waiting[at] = packet;
+                metrics::dropped(1, Dropped::Replaced);
                 return Pushed::Queued;
             }
         }
         let pushed = self.add(&mut state, packet, in_turn);
         if matches!(pushed, Pushed::Queued | Pushed::First | Pushed::WakeTask) {
             let last = state.waiting.len() - 1;
-            state.places.get_or_insert_with(|| Box::new(Places::new())).set(key.clone(), last);
+            let places = &mut state.rare.get_or_insert_default().places;
+            places.get_or_insert_with(|| Box::new(Places::new())).set(key.clone(), last);
         }
         pushed
     }
 
     fn add(&self, state: &mut State, packet: EncodedPacket, in_turn: bool) -> Pushed {
-        let bytes = packet.wire().len();
+        let bytes = cost(&packet);
         // One packet always fits, however large: its own size is bounded elsewhere.
         if state.bytes + bytes > self.bytes_max && !state.waiting.is_empty() {
             match state.policy {
-                OutboxPolicy::Refuse => return Pushed::Full,
-                OutboxPolicy::DropOldest => state.drop_oldest(self.bytes_max, bytes),
+                OutboxPolicy::Refuse => {
+                    metrics::dropped(1, Dropped::Refused);
+                    return Pushed::Full;
+                }
+                OutboxPolicy::DropOldest => {
+                    let dropped = state.drop_oldest(self.bytes_max, bytes);
+                    metrics::dropped(dropped, Dropped::Oldest);
+                }
                 OutboxPolicy::Disconnect => {
+                    metrics::dropped(1, Dropped::Overflow);
                     let told = std::mem::replace(&mut state.overflowed, true);
                     return if told { Pushed::Closed } else { Pushed::Overflowed };
                 }
@@ -250,31 +286,27 @@ impl Outbox {
     pub(crate) fn take_wire(&self, out: &mut Vec<u8>) {
         let mut state = self.state.lock();
         state.blocked = true;
+        state.seal(usize::MAX);
+        let begin = out.len();
         for packet in &state.waiting {
-            out.extend_from_slice(packet.wire());
+            out.extend_from_slice(form(state.encoder(), packet));
         }
-        state.waiting = SmallVec::new();
-        state.places = None;
+        metrics::sent(state.waiting.len(), out.len() - begin);
+        state.forget_waiting();
         state.taken = state.bytes;
     }
 
     /// [`Link::Polling`]: the body of a GET's answer, or `None` if nothing waits.
-    pub(crate) fn take_payload(&self) -> Option<Vec<u8>> {
+    pub(crate) fn take_payload(&self) -> Option<Payload> {
         let mut state = self.state.lock();
         state.scheduled = false;
-        let len: usize = state.waiting.iter().map(|packet| packet.payload_len() + 1).sum();
-        if len == 0 {
+        if state.waiting.is_empty() {
             return None;
         }
-        let mut body = Vec::with_capacity(len);
-        for packet in &state.waiting {
-            if !body.is_empty() {
-                body.push(sockeye_proto::engine::payload::SEPARATOR);
-            }
-            packet.write_payload(&mut body);
-        }
+        let payload = Payload::of(&state.waiting, state.encoder());
+        metrics::sent(state.waiting.len(), payload.body.len());
         state.clear();
-        Some(body)
+        Some(payload)
     }
 
     /// Says whether a GET waits, which makes the polling transport writable.
@@ -285,18 +317,32 @@ impl Outbox {
     }
 
     /// Changes the way out, from long-polling: what waits leaves by the new one, behind `owed`.
-    pub(crate) fn relink(&self, link: Link, owed: Vec<u8>) {
+    pub(crate) fn relink(&self, exit: Exit) {
+        let Exit { link, encoding, owed } = exit;
         let mut state = self.state.lock();
         if matches!(state.link, Link::Closed) {
             return;
         }
         state.link = link;
+        match &mut state.rare {
+            Some(rare) => rare.encoder = Encoder::new(encoding),
+            rare => *rare = Rare::with(encoding),
+        }
         if !owed.is_empty() {
-            state.bytes += owed.len();
-            state.waiting.insert(0, EncodedPacket::frames(owed));
-            if let Some(places) = &mut state.places {
+            let owed = EncodedPacket::frames(owed);
+            state.bytes += cost(&owed);
+            state.waiting.insert(0, owed);
+            if let Some(places) = state.places() {
                 places.retreat();
             }
+        }
+    }
+
+    /// The way out changes: what waits leaves by the one that [`relink`](Self::relink) tells.
+    pub(crate) fn hold_back(&self) {
+        let mut state = self.state.lock();
+        if !matches!(state.link, Link::Closed) {
+            state.link = Link::Task;
         }
     }
 
@@ -309,7 +355,7 @@ impl Outbox {
             state.drop_oldest(0, 0);
         }
         if let Some(last) = last {
-            state.bytes += last.wire().len();
+            state.bytes += cost(&last);
             state.waiting.push(last);
         }
     }
@@ -323,10 +369,19 @@ impl Outbox {
         state.broken = false;
         state.blocked = false;
         state.link = Link::Closed;
+        state.rare = None;
     }
 
     pub(crate) fn is_polling(&self) -> bool {
         matches!(self.state.lock().link, Link::Polling { .. })
+    }
+
+    /// Which revision of Engine.IO the client speaks.
+    pub(crate) fn revision(&self) -> Revision {
+        match self.state.lock().encoder() {
+            Some(Encoder::V3 { .. }) => Revision::V3,
+            _ => Revision::V4,
+        }
     }
 
     /// Whether everything has left.
@@ -344,6 +399,13 @@ impl Outbox {
     }
 }
 
+impl Rare {
+    fn with(encoding: Encoding) -> Option<Box<Self>> {
+        let encoder = Encoder::new(encoding);
+        (!encoder.is_plain()).then(|| Box::new(Self { places: None, encoder }))
+    }
+}
+
 impl State {
     /// Node's sense of a volatile packet: it goes only if the transport could take it this
     /// instant, so nothing may be waiting before it.
@@ -356,42 +418,84 @@ impl State {
         open && self.waiting.is_empty()
     }
 
-    fn drop_oldest(&mut self, bytes_max: usize, needed: usize) {
-        let first = usize::from(self.taken > 0 && matches!(self.link, Link::Direct(_)));
+    /// Returns how many are dropped.
+    fn drop_oldest(&mut self, bytes_max: usize, needed: usize) -> usize {
+        let first = self.leaving();
         let mut end = first;
         while end < self.waiting.len() && self.bytes + needed > bytes_max {
-            self.bytes -= self.waiting[end].wire().len();
+            self.bytes -= cost(&self.waiting[end]);
             end += 1;
         }
         self.remove(first, end);
+        end - first
     }
 
     /// Where a packet with this key waits that can still be replaced.
     fn replaceable(&self, key: &Key) -> Option<usize> {
-        let at = self.places.as_ref()?.index(key)?;
-        let is_leaving = at == 0 && self.taken > 0 && matches!(self.link, Link::Direct(_));
-        (at < self.waiting.len() && !is_leaving).then_some(at)
+        let at = self.rare.as_ref()?.places.as_ref()?.index(key)?;
+        (self.leaving()..self.waiting.len()).contains(&at).then_some(at)
+    }
+
+    /// How many packets must leave as they are: a part of the first has left, or what comes behind
+    /// them refers to them.
+    fn leaving(&self) -> usize {
+        let is_under_way = self.taken > 0 && matches!(self.link, Link::Direct(_));
+        let sealed = self.encoder().and_then(Encoder::deflate).map_or(0, Deflate::sealed);
+        sealed.max(usize::from(is_under_way))
     }
 
     /// What stands from `first` to before `end` has left or is dropped.
     fn remove(&mut self, first: usize, end: usize) {
         self.waiting.drain(first..end);
-        if let Some(places) = &mut self.places {
+        let Some(rare) = &mut self.rare else { return };
+        if let Some(deflate) = rare.encoder.deflate_mut().filter(|_| first == 0) {
+            deflate.advance(end);
+        }
+        if let Some(places) = &mut rare.places {
             places.advance(end - first);
         }
     }
 
     fn clear(&mut self) {
-        self.waiting = SmallVec::new();
-        self.places = None;
+        self.forget_waiting();
         self.taken = 0;
         self.bytes = 0;
     }
 
+    /// Frees the packets that wait.
+    fn forget_waiting(&mut self) {
+        self.waiting = SmallVec::new();
+        let Some(rare) = &mut self.rare else { return };
+        rare.places = None;
+        match &mut rare.encoder {
+            Encoder::Deflate(deflate) => deflate.advance(usize::MAX),
+            Encoder::V3 { .. } => {}
+            Encoder::Plain => self.rare = None,
+        }
+    }
+
+    fn places(&mut self) -> Option<&mut Places> {
+        self.rare.as_mut()?.places.as_deref_mut()
+    }
+
+    #[inline]
+    fn encoder(&self) -> Option<&Encoder> {
+        self.rare.as_ref().map(|rare| &rare.encoder)
+    }
+
+    /// Gives the next packets their final form, about `len_max` bytes of them.
+    fn seal(&mut self, len_max: usize) {
+        let encoder = self.rare.as_mut().map(|rare| &mut rare.encoder);
+        if let Some(deflate) = encoder.and_then(Encoder::deflate_mut) {
+            deflate.seal(&mut self.waiting, &mut self.bytes, len_max);
+        }
+    }
+
     fn write_directly(&mut self) -> Flushed {
         while !self.waiting.is_empty() {
+            self.seal(GATHER_BYTES_MAX);
             let Link::Direct(socket) = &self.link else { return Flushed::Empty };
-            let (given, wrote) = write_some(socket, &self.waiting, self.taken);
+            let (given, wrote) = write_some(socket, &self.waiting, self.taken, self.encoder());
             match wrote {
                 Ok(count) => {
                     self.advance(count);
@@ -418,12 +522,18 @@ impl State {
     fn advance(&mut self, count: usize) {
         self.taken += count;
         let mut done = 0;
-        while done < self.waiting.len() && self.taken >= self.waiting[done].wire().len() {
-            let len = self.waiting[done].wire().len();
+        // What has not been offered to the socket is not compressed for this.
+        while self.taken > 0 && done < self.waiting.len() {
+            let packet = &self.waiting[done];
+            let len = form(self.encoder(), packet).len();
+            if self.taken < len {
+                break;
+            }
             self.taken -= len;
-            self.bytes -= len;
+            self.bytes -= cost(packet);
             done += 1;
         }
+        metrics::sent(done, count);
         if done == self.waiting.len() {
             self.clear();
         } else {
@@ -432,32 +542,17 @@ impl State {
     }
 }
 
-/// One write of as much as is sensible; how many bytes were offered, and how many were taken.
-fn write_some(
-    socket: &OwnedWriteHalf,
-    waiting: &[EncodedPacket],
-    taken: usize,
-) -> (usize, io::Result<usize>) {
-    let first = &waiting[0].wire()[taken..];
-    if waiting.len() == 1 {
-        return (first.len(), socket.try_write(first));
+/// What a packet holds while it waits.
+#[inline]
+pub(crate) fn cost(packet: &EncodedPacket) -> usize {
+    packet.held_bytes() + PLACE_BYTES
+}
+
+/// The frames that a packet leaves as.
+#[inline]
+fn form<'p>(encoder: Option<&Encoder>, packet: &'p EncodedPacket) -> &'p [u8] {
+    match encoder {
+        None => packet.wire(),
+        Some(encoder) => encoder.form(packet),
     }
-    if first.len() + waiting[1].wire().len() > GATHER_BYTES_MAX {
-        let mut slices: SmallVec<[IoSlice<'_>; SLICES_MAX]> = SmallVec::new();
-        slices.push(IoSlice::new(first));
-        slices.extend(waiting[1..].iter().take(SLICES_MAX - 1).map(|p| IoSlice::new(p.wire())));
-        let given = slices.iter().map(|slice| slice.len()).sum();
-        return (given, socket.try_write_vectored(&slices));
-    }
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.clear();
-        scratch.extend_from_slice(first);
-        for packet in &waiting[1..] {
-            if scratch.len() + packet.wire().len() > GATHER_BYTES_MAX {
-                break;
-            }
-            scratch.extend_from_slice(packet.wire());
-        }
-        (scratch.len(), socket.try_write(scratch))
-    })
 }

@@ -227,6 +227,11 @@ impl ParentBroadcast {
         self.map(Broadcast::volatile)
     }
 
+    /// As [`Broadcast::compress`].
+    pub fn compress(self, compress: bool) -> Self {
+        self.map(|broadcast| broadcast.compress(compress))
+    }
+
     /// As [`Broadcast::conflate`].
     pub fn conflate(self, key: impl Into<Arc<str>>) -> Self {
         let key = key.into();

@@ -44,6 +44,22 @@ impl DisconnectReason {
         }
     }
 
+    /// Whether a socket that ended so may be taken up again
+    /// ([`connection_state_recovery`](crate::ServerBuilder::connection_state_recovery)): neither
+    /// side has meant it to end. After `parse error` a client would come to it again.
+    pub fn is_recoverable(self) -> bool {
+        match self {
+            Self::TransportError
+            | Self::TransportClose
+            | Self::ForcedClose
+            | Self::PingTimeout
+            | Self::ServerShuttingDown => true,
+            Self::ParseError
+            | Self::ClientNamespaceDisconnect
+            | Self::ServerNamespaceDisconnect => false,
+        }
+    }
+
     /// The official string.
     pub fn as_str(self) -> &'static str {
         match self {

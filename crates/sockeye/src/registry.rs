@@ -149,11 +149,20 @@ impl Registry {
             let Some(entry) = names.entries.get(name) else { return };
             entry.users.fetch_sub(1, Ordering::Relaxed) == 1 && entry.is_dynamic
         };
-        if !is_last || !cleanup {
-            return;
+        if is_last && cleanup {
+            self.remove_unused(name);
         }
+    }
+
+    /// Removes a namespace that clients made and nobody is in, nor may come back to with the
+    /// socket that it had.
+    pub(crate) fn remove_unused(&self, name: &str) {
         let mut names = self.names.write();
-        let is_unused = |entry: &Entry| entry.users.load(Ordering::Relaxed) == 0;
+        let is_unused = |entry: &Entry| {
+            let recovery = entry.namespace.recovery();
+            entry.users.load(Ordering::Relaxed) == 0
+                && !recovery.is_some_and(|recovery| recovery.has_sessions())
+        };
         if names.entries.get(name).is_some_and(|entry| entry.is_dynamic && is_unused(entry))
             && let Some(entry) = names.entries.remove(name)
         {

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use sockeye_proto::SocketId;
 
 use crate::connection::Peer;
+use crate::metrics;
 use crate::room_events::RoomWatch;
 
 /// The name of a room; a cheap clone.
@@ -100,6 +101,9 @@ impl Rooms {
         let mut shard = self.shard(room).write();
         let members = shard.entry(room.clone()).or_default();
         let is_first = members.is_empty();
+        if is_first {
+            metrics::room_created();
+        }
         let is_new = members.insert(id, peer.clone()).is_none();
         if is_new && self.watch.is_on() {
             self.watch.joined(room, id, is_first && !self.is_own(room));
@@ -117,6 +121,7 @@ impl Rooms {
         let was_in = members.swap_remove(id).is_some();
         let is_empty = members.is_empty();
         if is_empty {
+            metrics::room_deleted();
             shard.remove(room);
         }
         if was_in && self.watch.is_on() {
@@ -248,7 +253,7 @@ mod tests {
 
     use super::*;
     use crate::config::OutboxPolicy;
-    use crate::outbox::{Link, Outbox};
+    use crate::outbox::{Encoding, Exit, Outbox};
 
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -321,8 +326,8 @@ mod tests {
         fn rooms_equal_a_naive_model(steps in vec(step(), 0..60)) {
             let rooms = Rooms::new();
             let mut model = Model::new();
-            let link = Link::Polling { get: false };
-            let peer = Arc::new(Peer::new(Outbox::new(link, 1, OutboxPolicy::Refuse)));
+            let exit = Exit::polling(Encoding::Plain);
+            let peer = Arc::new(Peer::new(Outbox::new(exit, 1, OutboxPolicy::Refuse)));
             for step in steps {
                 match step {
                     Step::Add(number) if !model.contains_key(&id(number)) => {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sockeye_proto::engine::Transport;
+use sockeye_proto::engine::{CloseReason, Transport};
 use sockeye_proto::socket::{EmitArgs, ToName};
 use sockeye_proto::{SessionId, SocketId};
 use tokio::sync::Notify;
@@ -25,6 +25,7 @@ use crate::erased::Listener;
 use crate::error::{EmitError, HandlerError};
 use crate::extract::OnConnect;
 use crate::handler::Handler;
+use crate::metrics;
 use crate::namespace::{Namespace, Shared, with_slash};
 use crate::parent::{NamespaceRequest, ParentNamespace, PatternError};
 use crate::reason::DisconnectReason;
@@ -260,6 +261,23 @@ impl Server {
         self.0.is_draining.load(Ordering::Acquire)
     }
 
+    /// Sets the gauges of what waits in the outboxes, which are sums over all sessions, and of what
+    /// connection state recovery keeps: call it before each scrape. It looks at each session and
+    /// each namespace once; see
+    /// [`metrics`](ServerBuilder::metrics).
+    pub fn sample_metrics(&self) {
+        let peers: Vec<_> = self.0.sessions.lock().peers.values().cloned().collect();
+        let bytes = peers.iter().map(|peer| peer.outbox().bytes());
+        let (sum, max) = bytes.fold((0, 0), |(sum, max), bytes| (sum + bytes, bytes.max(max)));
+        metrics::outboxes(sum, max);
+        if self.config().recovery.is_some() {
+            let namespaces = self.namespaces();
+            let held = namespaces.iter().filter_map(|namespace| Some(namespace.recovery()?.held()));
+            let (sessions, bytes) = held.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            metrics::kept(sessions, bytes);
+        }
+    }
+
     /// Ends the service: new handshakes are refused with 503, each socket is disconnected with
     /// [`DisconnectReason::ServerShuttingDown`], what waits for a client is still sent, and
     /// handlers finish. Returns when all of that is done, or after `limit`; whether it was.
@@ -379,6 +397,33 @@ impl Server {
         self.0.namespaces.leave(namespace.name(), cleanup);
     }
 
+    /// Has someone look after what a namespace keeps for clients that lost their connections, for
+    /// as long as there is any of it or anyone in the namespace.
+    pub(crate) fn sweep(&self, namespace: &Namespace) {
+        let Some(recovery) = namespace.recovery() else { return };
+        if !recovery.begin_sweeping() {
+            return;
+        }
+        let (server, namespace, recovery) = (self.clone(), namespace.clone(), recovery.clone());
+        tokio::spawn(async move {
+            let is_needed = || recovery.sweep() || namespace.socket_count() > 0;
+            loop {
+                tokio::time::sleep(recovery.sweep_interval()).await;
+                if is_needed() {
+                    continue;
+                }
+                recovery.end_sweeping();
+                // Somebody may have come in between.
+                if !is_needed() || !recovery.begin_sweeping() {
+                    break;
+                }
+            }
+            if server.config().cleanup_empty_child_namespaces {
+                server.0.namespaces.remove_unused(namespace.name());
+            }
+        });
+    }
+
     pub(crate) fn admission(&self) -> &Admission {
         &self.0.admission
     }
@@ -398,6 +443,7 @@ impl Server {
             };
             sessions.websockets += usize::from(transport == Transport::WebSocket);
         }
+        metrics::connection_opened(transport);
         // A handshake that was under way when the server began to end.
         if self.is_draining() {
             peer.command(Command::Close(DisconnectReason::ServerShuttingDown));
@@ -408,13 +454,15 @@ impl Server {
     /// A session of long-polling goes on over WebSocket.
     pub(crate) fn register_upgrade(&self) {
         self.0.sessions.lock().websockets += 1;
+        metrics::connection_upgraded();
     }
 
     /// Removes a session, if it is there, from those over `transport`.
-    pub(crate) fn unregister(&self, id: &SessionId, transport: Transport) {
+    pub(crate) fn unregister(&self, id: &SessionId, transport: Transport, reason: CloseReason) {
         let mut sessions = self.0.sessions.lock();
         if sessions.peers.remove(id).is_some() {
             sessions.websockets -= usize::from(transport == Transport::WebSocket);
+            metrics::connection_closed(transport, reason);
         }
     }
 

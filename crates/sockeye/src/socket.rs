@@ -2,11 +2,12 @@
 //! Does not know how packets travel; it pushes to its connection's outbox.
 
 mod emitter;
+mod recovering;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use indexmap::IndexSet;
@@ -30,6 +31,7 @@ use crate::namespace::Namespace;
 use crate::outbox::{Pushed, Way};
 use crate::outgoing::Shown;
 use crate::panics;
+use crate::recovery::Recoverable;
 use crate::rooms::RoomName;
 
 pub use emitter::Emitter;
@@ -47,6 +49,11 @@ pub struct Socket(Arc<Inner>);
 struct Inner {
     id: SocketId,
     state: AtomicU8,
+    /// It has left the room of its own id. As the next, it is used with `joined` locked; there it
+    /// would take eight times the room.
+    left_own: AtomicBool,
+    /// The socket has left its namespace: it joins nothing any more.
+    has_left: AtomicBool,
     namespace: Namespace,
     peer: Arc<Peer>,
     handshake: Arc<Handshake>,
@@ -64,10 +71,18 @@ struct SharedData(OwnedArgs);
 #[derive(Default)]
 struct Joined {
     rooms: IndexSet<RoomName>,
-    /// It has left the room of its own id.
-    left_own: bool,
-    /// The socket has left its namespace: it joins nothing any more.
-    ended: bool,
+    /// Only where there is connection state recovery.
+    recoverable: Option<Box<Recoverable>>,
+}
+
+impl Inner {
+    fn left_own(&self) -> bool {
+        self.left_own.load(Ordering::Relaxed)
+    }
+
+    fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Relaxed)
+    }
 }
 
 impl fmt::Debug for Socket {
@@ -90,6 +105,8 @@ impl Socket {
         Self(Arc::new(Inner {
             id,
             state: AtomicU8::new(CONNECTING),
+            left_own: AtomicBool::new(false),
+            has_left: AtomicBool::new(false),
             namespace,
             peer,
             handshake,
@@ -128,6 +145,10 @@ impl Socket {
 
     pub(crate) fn has_auth(&self) -> bool {
         self.0.auth.is_some()
+    }
+
+    pub(crate) fn auth_json(&self) -> Option<&str> {
+        self.0.auth.as_deref()
     }
 
     /// What the client gave as `auth`, read as a `T`; without any, an empty object is read.
@@ -231,6 +252,23 @@ impl Socket {
         Emitter::of(self).volatile()
     }
 
+    /// Whether the next emit may be compressed; what is small by its kind, or secret beside what
+    /// others write, had better not be. It says so to both ways of compression:
+    /// [`per_message_deflate`](crate::ServerBuilder::per_message_deflate), and
+    /// [`http_compression`](crate::ServerBuilder::http_compression), whose responses stay as they
+    /// are if all packets in them shall. Default: true.
+    ///
+    /// ```
+    /// # use sockeye::{Binary, EmitError, Socket};
+    /// # fn example(socket: &Socket, photo: Binary) -> Result<(), EmitError> {
+    /// socket.compress(false).emit("photo", photo)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compress(&self, compress: bool) -> Emitter<'_> {
+        Emitter::of(self).compress(compress)
+    }
+
     /// The next emit replaces what waits for this client under the same key: prices, positions,
     /// progress, of which a slow client shall get the latest and not each.
     ///
@@ -262,7 +300,7 @@ impl Socket {
         let mut fits = true;
         let mut joined = inner.joined.lock();
         rooms.each(|room| {
-            if joined.ended || joined.rooms.contains(&room) {
+            if inner.has_left() || joined.rooms.contains(&room) {
                 return;
             }
             if joined.rooms.len() >= inner.namespace.config().rooms_max {
@@ -271,10 +309,19 @@ impl Socket {
             }
             // A socket that is not admitted yet is reached by no broadcast.
             if self.is_connected() {
-                inner.namespace.rooms().join(inner.id, &inner.peer, &room);
+                let rooms = inner.namespace.rooms();
+                match (inner.namespace.recovery(), &mut joined.recoverable) {
+                    (Some(recovery), Some(recoverable)) => {
+                        recovery.change_rooms(recoverable, |change| {
+                            rooms.join(inner.id, &inner.peer, &room);
+                            change.join(&room);
+                        });
+                    }
+                    _ => drop(rooms.join(inner.id, &inner.peer, &room)),
+                }
             }
             if *room == *inner.id.as_str() {
-                joined.left_own = false;
+                inner.left_own.store(false, Ordering::Relaxed);
             } else {
                 joined.rooms.insert(room);
             }
@@ -286,11 +333,27 @@ impl Socket {
 
     /// Leaves rooms; one that it is not in is passed over.
     pub fn leave(&self, rooms: impl IntoRooms) {
-        let mut joined = self.0.joined.lock();
+        let inner = &*self.0;
+        let mut joined = inner.joined.lock();
         rooms.each(|room| {
             joined.rooms.swap_remove(&room);
-            joined.left_own |= *room == *self.0.id.as_str();
-            self.0.namespace.rooms().leave(&self.0.id, &room);
+            if *room == *inner.id.as_str() {
+                inner.left_own.store(true, Ordering::Relaxed);
+            }
+            let rooms = inner.namespace.rooms();
+            match (inner.namespace.recovery(), &mut joined.recoverable) {
+                // What a middleware takes it out of, it misses nothing of.
+                (_, Some(recoverable)) if self.state() == CONNECTING => {
+                    recoverable.membership().forget(&room);
+                }
+                (Some(recovery), Some(recoverable)) => {
+                    recovery.change_rooms(recoverable, |change| {
+                        rooms.leave(&inner.id, &room);
+                        change.leave(&room);
+                    });
+                }
+                _ => drop(rooms.leave(&inner.id, &room)),
+            }
         });
         drop(joined);
         self.0.namespace.tell_room_events();
@@ -299,10 +362,10 @@ impl Socket {
     /// The rooms it is in, the one of its own id first; none after the disconnection.
     pub fn rooms(&self) -> Vec<RoomName> {
         let joined = self.0.joined.lock();
-        if joined.ended {
+        if self.0.has_left() {
             return Vec::new();
         }
-        let own = (!joined.left_own).then(|| RoomName::from(self.0.id.as_str()));
+        let own = (!self.0.left_own()).then(|| RoomName::from(self.0.id.as_str()));
         own.into_iter().chain(joined.rooms.iter().cloned()).collect()
     }
 
@@ -310,7 +373,7 @@ impl Socket {
     pub fn is_in(&self, room: &str) -> bool {
         let joined = self.0.joined.lock();
         if self.0.id.as_str() == room {
-            return !joined.ended && !joined.left_own;
+            return !self.0.has_left() && !self.0.left_own();
         }
         joined.rooms.contains(room)
     }
@@ -435,19 +498,6 @@ impl Socket {
         self.0.state.load(Ordering::Acquire)
     }
 
-    /// The middlewares have let it in: joins the rooms it asked for meanwhile.
-    pub(crate) fn admit(&self) {
-        let inner = &*self.0;
-        let joined = inner.joined.lock();
-        inner.state.store(CONNECTED, Ordering::Release);
-        inner.namespace.rooms().add(inner.id, inner.peer.clone());
-        for room in &joined.rooms {
-            inner.namespace.rooms().join(inner.id, &inner.peer, room);
-        }
-        drop(joined);
-        inner.namespace.tell_room_events();
-    }
-
     /// Begins the end; false if it had ended before or was never admitted.
     pub(crate) fn end(&self) -> bool {
         let state = &self.0.state;
@@ -457,6 +507,7 @@ impl Socket {
     /// Refused by a middleware, or gone before they were done.
     pub(crate) fn refuse(&self) {
         self.0.state.store(DISCONNECTED, Ordering::Release);
+        self.put_session_back();
         self.leave_all();
         self.forget_handlers();
     }
@@ -464,8 +515,13 @@ impl Socket {
     /// Leaves every room and the namespace, and frees what waits for this socket.
     pub(crate) fn leave_all(&self) {
         let rooms = {
-            let mut joined = self.0.joined.lock();
-            joined.ended = true;
+            let joined = &mut *self.0.joined.lock();
+            let has_left = self.0.has_left.swap(true, Ordering::Relaxed);
+            if let Some(recoverable) = &mut joined.recoverable
+                && !has_left
+            {
+                recoverable.leave(&joined.rooms);
+            }
             std::mem::take(&mut joined.rooms)
         };
         self.0.namespace.rooms().remove(&self.0.id, rooms);
@@ -511,6 +567,6 @@ mod tests {
     #[test]
     fn an_idle_socket_is_one_small_piece_of_memory() {
         let counts = 2 * size_of::<usize>();
-        assert!(size_of::<Inner>() + counts <= 256, "{} bytes", size_of::<Inner>() + counts);
+        assert!(size_of::<Inner>() + counts <= 248, "{} bytes", size_of::<Inner>() + counts);
     }
 }

@@ -73,7 +73,7 @@ export class Server {
     const [program, ...args] = [...this.under, process.env.CHAT_BIN, ...flags];
     this.log = "";
     this.child = spawn(program, args, {
-      env: environment(this.env),
+      env: environment({ SOCKEYE_CHAT_DRAIN_SECONDS: "0", ...this.env }),
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.ended = new Promise((resolve) => this.child.once("close", (code) => resolve(code)));
@@ -86,6 +86,8 @@ export class Server {
         text += chunk;
         const found = /http:\/\/127\.0\.0\.1:(\d+)/.exec(text);
         if (found) resolve(found);
+        // Only where there is an admin listener; it comes behind the address.
+        this.admin ??= /(http:\/\/127\.0\.0\.1:\d+)\/metrics/.exec(text)?.[1];
       });
     });
     this.port = Number(address[1]);

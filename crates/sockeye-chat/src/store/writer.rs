@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use parking_lot::RwLock;
@@ -128,11 +128,15 @@ fn write_all(file: &File, jobs: &Receiver<Job>) {
     let _unwell_at_the_end = Unwell(file);
     while let Some(first) = next(file, jobs) {
         let mut done: Vec<Done> = Vec::new();
+        let begun = Instant::now();
         let written = write_group(file, first, jobs, &mut done);
+        metrics::histogram!("chat_store_transaction_seconds").record(begun.elapsed());
+        metrics::counter!("chat_store_writes_total").increment(done.len() as u64);
         let committed = written.is_ok();
         file.is_well.store(committed, Ordering::Release);
         done.into_iter().for_each(|answer| answer(committed));
         if let Err(error) = written {
+            metrics::counter!("chat_store_failures_total").increment(1);
             tracing::error!(error = format!("{error:#}"), "a transaction was not written");
             file.open_again();
         }

@@ -1,14 +1,17 @@
-//! Engine.IO 4: packets, payloads, the opening request and the session.
+//! Engine.IO 4, and 3 as its clients still speak it: packets, payloads, the opening request and the
+//! session.
 //! Knows Socket.IO only as messages.
 //!
 //! Source: the Engine.IO protocol, revision 4, as the package `engine.io` speaks it.
 
 pub mod packet;
 pub mod payload;
+pub mod payload_v3;
 pub mod rate;
 pub mod request;
 pub mod session;
 
+pub(crate) use packet::MESSAGE_V3;
 pub use packet::{Message, Open, Packet, PacketError};
 pub use rate::{RateLimit, Rates};
 pub use request::{

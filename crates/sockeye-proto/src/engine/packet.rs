@@ -18,6 +18,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// In revision 3, what a binary message begins with.
+pub(crate) const MESSAGE_V3: u8 = 4;
+
 /// A packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
@@ -91,6 +94,38 @@ impl<'a> Packet<'a> {
     /// A binary WebSocket message is a binary message.
     pub fn from_binary(data: Cow<'a, [u8]>) -> Self {
         Self::Message(Message::Binary(data))
+    }
+
+    /// Reads a text of revision 3, where the type stands before the base64, too: `b4…`.
+    ///
+    /// # Errors
+    /// It is no packet. (Only messages are binary.)
+    pub fn from_text_v3(text: Cow<'a, str>) -> Result<Self, PacketError> {
+        match text.strip_prefix('b') {
+            Some(binary) => {
+                let base64 = binary.strip_prefix('4').ok_or(PacketError::UnknownType)?;
+                let data = BASE64.decode(base64).map_err(|_| PacketError::Base64)?;
+                Ok(Self::Message(Message::Binary(Cow::Owned(data))))
+            }
+            None => Self::from_text(text),
+        }
+    }
+
+    /// Reads a binary WebSocket message of revision 3, which begins with the type as a number.
+    ///
+    /// # Errors
+    /// It is no message, which is all that is binary.
+    pub fn from_binary_v3(data: Cow<'a, [u8]>) -> Result<Self, PacketError> {
+        if data.first() != Some(&MESSAGE_V3) {
+            return Err(PacketError::UnknownType);
+        }
+        Ok(Self::from_binary(match data {
+            Cow::Borrowed(data) => Cow::Borrowed(&data[1..]),
+            Cow::Owned(mut data) => {
+                data.remove(0);
+                Cow::Owned(data)
+            }
+        }))
     }
 
     /// Appends the packet as text; binary messages as `b` and base64.
@@ -184,6 +219,23 @@ mod tests {
             assert_eq!(Packet::from_text(text.into()), Err(PacketError::UnknownType), "{text}");
         }
         assert_eq!(Packet::from_text("b%%".into()), Err(PacketError::Base64));
+    }
+
+    #[test]
+    fn a6_in_revision_3_binary_messages_have_their_type() {
+        let binary = |data: &'static [u8]| Ok(Packet::from_binary(data.into()));
+        assert_eq!(Packet::from_text_v3("b4AQI=".into()), binary(&[1, 2]));
+        assert_eq!(Packet::from_text_v3("b4".into()), binary(&[]));
+        assert_eq!(Packet::from_text_v3("2probe".into()), Ok(Packet::Ping("probe".into())));
+        for text in ["bAQI=", "b2AQI=", "b", "", "é"] {
+            assert_eq!(Packet::from_text_v3(text.into()), Err(PacketError::UnknownType), "{text}");
+        }
+        assert_eq!(Packet::from_text_v3("b4%".into()), Err(PacketError::Base64));
+        assert_eq!(Packet::from_binary_v3((&[4, 1, 2][..]).into()), binary(&[1, 2]));
+        assert_eq!(Packet::from_binary_v3(vec![4].into()), binary(&[]));
+        for data in [&[][..], &[2], b"4"] {
+            assert_eq!(Packet::from_binary_v3(data.into()), Err(PacketError::UnknownType));
+        }
     }
 
     #[test]

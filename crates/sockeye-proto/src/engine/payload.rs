@@ -15,6 +15,9 @@ pub enum PayloadError {
     /// It is no packet.
     #[error(transparent)]
     Packet(#[from] PacketError),
+    /// In revision 3, a length that is no number, or that nothing of that length follows.
+    #[error("a packet's length is invalid")]
+    Length,
 }
 
 /// The packets of a body, in order. The first error is the end of it: the packets before are good.

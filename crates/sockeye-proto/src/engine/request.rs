@@ -20,6 +20,8 @@ pub struct Query<'a> {
     pub eio: Option<Cow<'a, str>>,
     /// `sid`; an empty one is none.
     pub sid: Option<Cow<'a, str>>,
+    /// `b64`: a client of revision 3 takes no binary data.
+    pub b64: bool,
 }
 
 impl<'a> Query<'a> {
@@ -30,6 +32,7 @@ impl<'a> Query<'a> {
             match &*name {
                 "transport" => read.transport = Some(value),
                 "EIO" => read.eio = Some(value),
+                "b64" => read.b64 = !value.is_empty(),
                 "sid" => read.sid = Some(value).filter(|sid| !sid.is_empty()),
                 _ => {}
             }
@@ -150,6 +153,18 @@ impl BadRequest {
 }
 
 impl RequestError {
+    /// The name of its code in Node's `Server.errors`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TransportUnknown => "UNKNOWN_TRANSPORT",
+            Self::SessionUnknown => "UNKNOWN_SID",
+            Self::BadHandshakeMethod => "BAD_HANDSHAKE_METHOD",
+            Self::BadRequest(_) => "BAD_REQUEST",
+            Self::Forbidden => "FORBIDDEN",
+            Self::UnsupportedProtocol => "UNSUPPORTED_PROTOCOL_VERSION",
+        }
+    }
+
     /// The official number.
     pub fn code(self) -> u8 {
         match self {

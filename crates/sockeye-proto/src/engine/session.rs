@@ -15,11 +15,13 @@
 //!    └── another packet, close, upgrade_timeout
 //! ```
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Transport;
-use super::packet::{Message, Packet};
+use super::packet::{Message, Packet, PacketError};
+use super::request::Revision;
 
 /// While a WebSocket probes, a waiting GET is answered so often, so that the client can pause its
 /// polling.
@@ -71,6 +73,8 @@ pub struct Timing {
 pub enum Output {
     /// Send a ping over the session's transport.
     SendPing,
+    /// Revision 3: answer the client's ping over the session's transport.
+    SendPong,
     /// Answer a waiting GET, with a noop if nothing waits to be sent.
     ReleasePoll,
     /// Send `3probe` over the probing WebSocket.
@@ -94,7 +98,7 @@ enum State {
 enum Heartbeat {
     /// The next ping is due then.
     Ping { at: Instant },
-    /// A pong is due by then; `extended` once by another packet.
+    /// A pong (in revision 3 the client's ping) is due by then; `extended` once by another packet.
     Pong { by: Instant, extended: bool },
 }
 
@@ -120,6 +124,7 @@ pub struct Session {
     heartbeat: Heartbeat,
     upgrade: Upgrade,
     transport: Transport,
+    revision: Revision,
     has_get: bool,
     has_post: bool,
     is_paused: bool,
@@ -135,10 +140,51 @@ impl Session {
             heartbeat: Heartbeat::Ping { at: now + timing.ping_interval },
             upgrade: Upgrade::Idle,
             transport,
+            revision: Revision::V4,
             has_get: false,
             has_post: false,
             is_paused: false,
             outputs: VecDeque::new(),
+        }
+    }
+
+    /// A session, just opened, with a client of another revision. In revision 3 it is the client
+    /// that sends pings, and nothing else shows that it lives.
+    #[must_use]
+    pub fn of_revision(mut self, revision: Revision, now: Instant) -> Self {
+        self.revision = revision;
+        if revision == Revision::V3 {
+            self.expect_ping(now);
+        }
+        self
+    }
+
+    /// Which revision the client speaks.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Reads a WebSocket message of text.
+    ///
+    /// # Errors
+    /// It is no packet of the client's revision.
+    #[inline]
+    pub fn read_text<'a>(&self, text: Cow<'a, str>) -> Result<Packet<'a>, PacketError> {
+        match self.revision {
+            Revision::V4 => Packet::from_text(text),
+            Revision::V3 => Packet::from_text_v3(text),
+        }
+    }
+
+    /// Reads a binary WebSocket message.
+    ///
+    /// # Errors
+    /// As [`read_text`](Self::read_text).
+    #[inline]
+    pub fn read_binary<'a>(&self, data: Cow<'a, [u8]>) -> Result<Packet<'a>, PacketError> {
+        match self.revision {
+            Revision::V4 => Ok(Packet::from_binary(data)),
+            Revision::V3 => Packet::from_binary_v3(data),
         }
     }
 
@@ -187,10 +233,14 @@ impl Session {
                 self.extend(now);
                 return Some(message);
             }
-            Packet::Pong(_) => {
+            Packet::Ping(_) if self.revision == Revision::V3 => {
+                self.expect_ping(now);
+                self.outputs.push_back(Output::SendPong);
+            }
+            Packet::Pong(_) if self.revision == Revision::V4 => {
                 self.heartbeat = Heartbeat::Ping { at: now + self.timing.ping_interval };
             }
-            Packet::Ping(_) => {
+            Packet::Ping(_) | Packet::Pong(_) => {
                 self.end(CloseReason::TransportError, "invalid heartbeat direction");
             }
             Packet::Close if self.transport == Transport::Polling => {
@@ -279,7 +329,9 @@ impl Session {
                 self.upgrade = Upgrade::Done;
                 self.transport = Transport::WebSocket;
                 // A pong may have been on its way over the old transport.
-                if let Heartbeat::Pong { .. } = self.heartbeat {
+                if self.revision == Revision::V3 {
+                    self.expect_ping(now);
+                } else if let Heartbeat::Pong { .. } = self.heartbeat {
                     self.heartbeat = Heartbeat::Ping { at: now + self.timing.ping_interval };
                 }
                 self.outputs.push_back(Output::Upgraded);
@@ -321,6 +373,9 @@ impl Session {
             && let Heartbeat::Pong { by, .. } = &mut self.heartbeat
         {
             *by = now + self.timing.ping_timeout;
+            if self.revision == Revision::V3 {
+                self.expect_ping(now);
+            }
         }
     }
 
@@ -375,7 +430,11 @@ impl Session {
                 self.outputs.push_back(Output::SendPing);
             }
             Heartbeat::Pong { by, .. } if by <= now && !self.is_paused => {
-                self.end(CloseReason::PingTimeout, "no pong in time");
+                let missed = match self.revision {
+                    Revision::V4 => "no pong in time",
+                    Revision::V3 => "no ping in time",
+                };
+                self.end(CloseReason::PingTimeout, missed);
             }
             _ => {}
         }
@@ -388,6 +447,13 @@ impl Session {
             *extended = true;
             *by = now + self.timing.ping_timeout;
         }
+    }
+
+    /// The next ping of a client that sends them is due in an interval, and may be as late as a
+    /// pong. No other packet extends that.
+    fn expect_ping(&mut self, now: Instant) {
+        let by = now + self.timing.ping_interval + self.timing.ping_timeout;
+        self.heartbeat = Heartbeat::Pong { by, extended: true };
     }
 
     fn may_request(&self) -> bool {
@@ -404,5 +470,70 @@ impl Session {
             self.handle_probe_closed();
             self.outputs.push_back(Output::Closed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(25);
+    const TIMEOUT: Duration = Duration::from_secs(20);
+
+    fn session(transport: Transport, now: Instant) -> Session {
+        let timing = Timing {
+            ping_interval: INTERVAL,
+            ping_timeout: TIMEOUT,
+            upgrade_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(30),
+        };
+        Session::new(transport, timing, now).of_revision(Revision::V3, now)
+    }
+
+    fn outputs(session: &mut Session) -> Vec<Output> {
+        std::iter::from_fn(|| session.poll_output()).collect()
+    }
+
+    #[test]
+    fn a6_in_revision_3_only_pings_show_that_a_client_lives() {
+        let start = Instant::now();
+        let mut session = session(Transport::WebSocket, start);
+        assert_eq!(session.poll_timeout(), Some(start + INTERVAL + TIMEOUT));
+        let later = start + INTERVAL;
+        let message = Packet::Message(Message::Text("2[]".into()));
+        assert!(session.handle_packet(message, later).is_some());
+        assert_eq!(session.poll_timeout(), Some(start + INTERVAL + TIMEOUT));
+        session.handle_packet(Packet::Ping("".into()), later);
+        assert_eq!(outputs(&mut session), [Output::SendPong]);
+        assert_eq!(session.poll_timeout(), Some(later + INTERVAL + TIMEOUT));
+        session.handle_timeout(later + INTERVAL + TIMEOUT);
+        assert_eq!(outputs(&mut session), [Output::Closed]);
+        assert_eq!(session.closed(), Some((CloseReason::PingTimeout, "no ping in time")));
+    }
+
+    #[test]
+    fn h24_in_revision_3_a_pong_goes_the_wrong_way() {
+        let now = Instant::now();
+        let mut session = session(Transport::Polling, now);
+        session.handle_packet(Packet::Pong("".into()), now);
+        let wrong = "invalid heartbeat direction";
+        assert_eq!(session.closed(), Some((CloseReason::TransportError, wrong)));
+    }
+
+    #[test]
+    fn a7_an_upgrade_in_revision_3_gives_the_client_as_long_again() {
+        let start = Instant::now();
+        let mut session = session(Transport::Polling, start);
+        let later = start + INTERVAL;
+        assert!(session.handle_upgrade_request(later));
+        session.handle_probe_packet(Packet::Ping("probe".into()), later);
+        session.handle_probe_packet(Packet::Upgrade, later);
+        assert_eq!(outputs(&mut session), [Output::ProbeReply, Output::Upgraded]);
+        assert_eq!(session.poll_timeout(), Some(later + INTERVAL + TIMEOUT));
+        // What is not read cannot be missed.
+        session.set_paused(true, later);
+        assert_eq!(session.poll_timeout(), None);
+        session.set_paused(false, later + 2 * INTERVAL);
+        assert_eq!(session.poll_timeout(), Some(later + 3 * INTERVAL + TIMEOUT));
     }
 }

@@ -1,15 +1,15 @@
 //! A packet, encoded once for any number of receivers: one shared buffer that goes to a WebSocket
 //! as it is, and that the long-polling form is made of. Does not know who receives it.
-//!
-//! A later compressed variant (permessage-deflate without context takeover) is shared the same
-//! way: it belongs into [`Inner`], made on first need.
 
+mod deflated;
 mod foreign;
+mod v3;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +17,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use sockeye_ws::frame::{Opcode, write_header};
 
+use self::deflated::Deflated;
 use super::args::OwnedArgs;
 use super::emit::{ArgsWriter, EmitArgs, EncodeError};
 use super::name::{Name, ToName};
@@ -25,6 +26,12 @@ use crate::engine;
 
 /// The longest header of an unmasked frame.
 const HEADER_BYTES_MAX: usize = 10;
+/// A thread keeps the buffer that packets are written in up to this size.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// One packet, ready to be sent to anyone. A clone is one atomic increment.
 ///
@@ -38,16 +45,30 @@ const HEADER_BYTES_MAX: usize = 10;
 #[derive(Clone)]
 pub struct EncodedPacket(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
-    buffer: Vec<u8>,
     /// The WebSocket frames, whole: what one write sends.
-    wire: Range<usize>,
+    wire: Box<[u8]>,
     /// The Engine.IO text packet within them.
     text: Range<usize>,
     /// The payloads of the binary frames within them.
-    attachments: Vec<Range<usize>>,
+    attachments: Box<[Range<usize>]>,
+    /// Whether it may be compressed, whatever carries it.
+    compress: bool,
+    /// Whether many get it: where it is compressed then, it is by itself.
+    for_many: bool,
     /// A Socket.IO packet that no other parser has encoded.
     is_json: bool,
+    /// Other forms of it, once someone needs them.
+    forms: OnceLock<Box<Forms>>,
+}
+
+/// What goes to other clients in place of the plain frames.
+#[derive(Clone, Default)]
+struct Forms {
+    deflated: Deflated,
+    /// For clients of Engine.IO 3, with attachments as binary frames or in base64.
+    v3: [OnceLock<Box<[u8]>>; 2],
 }
 
 impl EncodedPacket {
@@ -61,10 +82,7 @@ impl EncodedPacket {
         event: impl ToName,
         args: &(impl EmitArgs + ?Sized),
     ) -> Result<Self, EncodeError> {
-        let event = event.to_name();
-        if let Some(reserved) = event.as_text().filter(|name| RESERVED_EVENTS.contains(name)) {
-            return Err(EncodeError::Reserved(reserved.to_owned()));
-        }
+        let event = allowed(event.to_name())?;
         Self::with_args(kind::EVENT, namespace, id, Some(&event), args)
     }
 
@@ -159,25 +177,51 @@ impl EncodedPacket {
     pub fn engine(packet: &engine::Packet<'_>) -> Self {
         let mut buffer = new_buffer();
         packet.encode_text(&mut buffer);
-        finish(buffer, &[], false)
+        finish(buffer, &[], false).for_many()
     }
 
     /// Whole WebSocket frames, such as a pong or a close frame. They have no long-polling form.
     pub fn frames(frames: Vec<u8>) -> Self {
-        let wire = 0..frames.len();
-        Self(Arc::new(Inner {
-            buffer: frames,
-            wire,
-            text: 0..0,
-            attachments: Vec::new(),
-            is_json: false,
-        }))
+        Self(Arc::new(Inner::new(frames, 0..0, Box::default(), false))).without_compression()
+    }
+
+    /// The same packet, which goes uncompressed to everyone.
+    #[must_use]
+    pub fn without_compression(mut self) -> Self {
+        Arc::make_mut(&mut self.0).compress = false;
+        self
+    }
+
+    /// The same packet, which goes to many: where it is compressed, one form serves all of them,
+    /// also those that have a context of their own.
+    #[must_use]
+    pub fn for_many(mut self) -> Self {
+        Arc::make_mut(&mut self.0).for_many = true;
+        self
+    }
+
+    pub(super) fn is_for_many(&self) -> bool {
+        self.0.for_many
+    }
+
+    /// Whether it may be compressed, whatever carries it.
+    pub fn may_be_compressed(&self) -> bool {
+        self.0.compress
     }
 
     /// All WebSocket frames of it, as a server sends them: the text, then each attachment.
     #[inline]
     pub fn wire(&self) -> &[u8] {
-        &self.0.buffer[self.0.wire.clone()]
+        &self.0.wire
+    }
+
+    /// How many bytes of memory it holds, but for the forms of it that some clients need, which
+    /// are about as long or shorter. It stays the same for as long as there is the packet.
+    #[inline]
+    pub fn held_bytes(&self) -> usize {
+        let counts = 2 * size_of::<usize>();
+        let ranges = self.0.attachments.len() * size_of::<Range<usize>>();
+        counts + size_of::<Inner>() + self.0.wire.len() + ranges
     }
 
     /// The length of the long-polling form in bytes.
@@ -192,7 +236,7 @@ impl EncodedPacket {
     /// Appends the long-polling form: the text, and behind separators each attachment as
     /// `b` and base64.
     pub fn write_payload(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.0.buffer[self.0.text.clone()]);
+        out.extend_from_slice(&self.0.wire[self.0.text.clone()]);
         for (index, attachment) in self.attachments().enumerate() {
             if index > 0 || !self.0.text.is_empty() {
                 out.push(engine::payload::SEPARATOR);
@@ -208,7 +252,7 @@ impl EncodedPacket {
 
     /// The Socket.IO packet's text, without Engine.IO's `4`.
     pub fn text(&self) -> &str {
-        let text = self.0.buffer.get(self.0.text.start + 1..self.0.text.end).unwrap_or_default();
+        let text = self.0.wire.get(self.0.text.start + 1..self.0.text.end).unwrap_or_default();
         std::str::from_utf8(text).expect("a packet's text is UTF-8")
     }
 
@@ -220,7 +264,7 @@ impl EncodedPacket {
 
     /// The binary attachments.
     pub fn attachments(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.0.attachments.iter().map(|range| &self.0.buffer[range.clone()])
+        self.0.attachments.iter().map(|range| &self.0.wire[range.clone()])
     }
 
     /// The name of an event; `None` for other packets.
@@ -251,24 +295,8 @@ impl EncodedPacket {
         event: Option<&Name<'_>>,
         args: &(impl EmitArgs + ?Sized),
     ) -> Result<Self, EncodeError> {
-        let mut buffer = new_buffer();
-        write_prefix(&mut buffer, 0, packet, namespace, id);
-        let json = buffer.len();
-        buffer.push(b'[');
-        if let Some(event) = event {
-            event.write(&mut buffer);
-        }
-        let mut attachments = Vec::new();
-        args.write(&mut ArgsWriter::new(&mut buffer, &mut attachments, event.is_some()))?;
-        buffer.push(b']');
-        if !attachments.is_empty() {
-            // Only now is it known to be a binary packet, whose prefix tells how many follow.
-            let mut binary = new_buffer();
-            write_prefix(&mut binary, attachments.len(), packet, namespace, id);
-            binary.extend_from_slice(&buffer[json..]);
-            buffer = binary;
-        }
-        Ok(finish(buffer, &attachments, true))
+        let (buffer, attachments) = write_args(packet, namespace, id, event, args)?;
+        Ok(finish_args(buffer, &attachments))
     }
 
     fn with_json(packet: u8, namespace: &str, json: &str) -> Self {
@@ -281,14 +309,82 @@ impl EncodedPacket {
 
 impl fmt::Debug for EncodedPacket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = String::from_utf8_lossy(&self.0.buffer[self.0.text.clone()]);
+        let text = String::from_utf8_lossy(&self.0.wire[self.0.text.clone()]);
         write!(f, "EncodedPacket({text:?}, {} attachments)", self.0.attachments.len())
     }
 }
 
-/// A buffer with room for the frame header in front and for a small packet.
+impl Inner {
+    fn new(
+        wire: Vec<u8>,
+        text: Range<usize>,
+        attachments: Box<[Range<usize>]>,
+        is_json: bool,
+    ) -> Self {
+        let wire = wire.into_boxed_slice();
+        let forms = OnceLock::new();
+        Self { wire, text, attachments, compress: true, for_many: false, is_json, forms }
+    }
+
+    fn forms(&self) -> &Forms {
+        self.forms.get_or_init(Box::default)
+    }
+}
+
+/// A name that an event may have.
+pub(super) fn allowed(name: Name<'_>) -> Result<Name<'_>, EncodeError> {
+    match name.as_text().filter(|name| RESERVED_EVENTS.contains(name)) {
+        Some(reserved) => Err(EncodeError::Reserved(reserved.to_owned())),
+        None => Ok(name),
+    }
+}
+
+/// A packet up to its last argument, and its attachments.
+pub(super) fn write_args(
+    packet: u8,
+    namespace: &str,
+    id: Option<u64>,
+    event: Option<&Name<'_>>,
+    args: &(impl EmitArgs + ?Sized),
+) -> Result<(Vec<u8>, Vec<Bytes>), EncodeError> {
+    let mut buffer = new_buffer();
+    write_prefix(&mut buffer, 0, packet, namespace, id);
+    let json = buffer.len();
+    buffer.push(b'[');
+    if let Some(event) = event {
+        event.write(&mut buffer);
+    }
+    let mut attachments = Vec::new();
+    args.write(&mut ArgsWriter::new(&mut buffer, &mut attachments, event.is_some()))?;
+    if !attachments.is_empty() {
+        // Only now is it known to be a binary packet, whose prefix tells how many follow.
+        let mut binary = new_buffer();
+        write_prefix(&mut binary, attachments.len(), packet, namespace, id);
+        binary.extend_from_slice(&buffer[json..]);
+        buffer = binary;
+    }
+    Ok((buffer, attachments))
+}
+
+/// What [`write_args`] has made of an event.
+pub(super) fn reopen(event: &EncodedPacket) -> (Vec<u8>, Vec<Bytes>) {
+    let mut buffer = new_buffer();
+    let text = &event.0.wire[event.0.text.clone()];
+    buffer.extend_from_slice(text.strip_suffix(b"]").unwrap_or(text));
+    (buffer, event.attachments().map(Bytes::copy_from_slice).collect())
+}
+
+/// Ends what [`write_args`] has begun.
+pub(super) fn finish_args(mut buffer: Vec<u8>, attachments: &[Bytes]) -> EncodedPacket {
+    buffer.push(b']');
+    finish(buffer, attachments, true)
+}
+
+/// A buffer with room for the frame header in front. What is written in it is copied once it is
+/// known how long it is, so that a packet that waits holds no more than it is.
 fn new_buffer() -> Vec<u8> {
-    let mut buffer = Vec::with_capacity(128);
+    let mut buffer = SCRATCH.take();
+    buffer.clear();
     buffer.resize(HEADER_BYTES_MAX, 0);
     buffer
 }
@@ -319,23 +415,29 @@ fn write_prefix(
 
 /// Puts the frame header in front of the text, and the attachments' frames behind it.
 fn finish(mut buffer: Vec<u8>, attachments: &[Bytes], is_json: bool) -> EncodedPacket {
-    let text = HEADER_BYTES_MAX..buffer.len();
-    write_header(&mut buffer, Opcode::Text, text.len());
-    let header_len = buffer.len() - text.end;
+    let text_end = buffer.len();
+    let text_len = text_end - HEADER_BYTES_MAX;
+    write_header(&mut buffer, Opcode::Text, text_len);
+    let header_len = buffer.len() - text_end;
     let start = HEADER_BYTES_MAX - header_len;
-    buffer.copy_within(text.end.., start);
-    buffer.truncate(text.end);
+    buffer.copy_within(text_end.., start);
+    let frames: usize = attachments.iter().map(|data| HEADER_BYTES_MAX + data.len()).sum();
+    let mut wire = Vec::with_capacity(text_end - start + frames);
+    wire.extend_from_slice(&buffer[start..text_end]);
     let attachments = attachments
         .iter()
         .map(|attachment| {
-            write_header(&mut buffer, Opcode::Binary, attachment.len());
-            let start = buffer.len();
-            buffer.extend_from_slice(attachment);
-            start..buffer.len()
+            write_header(&mut wire, Opcode::Binary, attachment.len());
+            let start = wire.len();
+            wire.extend_from_slice(attachment);
+            start..wire.len()
         })
         .collect();
-    let wire = start..buffer.len();
-    EncodedPacket(Arc::new(Inner { buffer, wire, text, attachments, is_json }))
+    if buffer.capacity() <= SCRATCH_BYTES_MAX {
+        SCRATCH.set(buffer);
+    }
+    let text = header_len..header_len + text_len;
+    EncodedPacket(Arc::new(Inner::new(wire, text, attachments, is_json)))
 }
 
 /// Arguments that are JSON already.

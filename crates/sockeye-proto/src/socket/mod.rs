@@ -19,6 +19,8 @@ mod multiplexer;
 mod name;
 mod packet;
 mod parser;
+mod unfinished;
+mod v3;
 
 pub use args::{ArgError, Args, ArgsCursor, OwnedArgs};
 pub use binary::Binary;
@@ -28,3 +30,5 @@ pub use multiplexer::{Event, Incoming, Multiplexer, MultiplexerLimits};
 pub use name::{Name, ToName};
 pub use packet::{RESERVED_EVENTS, Violation};
 pub use parser::{Packet, PacketKind, PacketParser, Parser};
+pub use unfinished::UnfinishedEvent;
+pub use v3::connect_of_v3;

@@ -236,6 +236,14 @@ impl Multiplexer {
         self.binary.take_if(|binary| binary.is_whole());
     }
 
+    /// The client need not say that it wants to join a namespace: the driver decides as if it had.
+    pub fn handle_joining(&mut self, namespace: &str) {
+        if find(&mut self.namespaces, namespace).is_none() {
+            self.namespaces.reserve_exact(1);
+            self.namespaces.push((namespace.into(), State::Connecting));
+        }
+    }
+
     /// The driver lets the client into a namespace.
     pub fn handle_connect_accepted(&mut self, namespace: &str) {
         if let Some(state) = find(&mut self.namespaces, namespace) {

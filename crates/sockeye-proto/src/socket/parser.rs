@@ -155,10 +155,9 @@ impl Parser {
     /// # Errors
     /// It cannot be written.
     pub fn encode(&self, packet: EncodedPacket) -> Result<EncodedPacket, EncodeError> {
-        match (self.custom(), packet.parts()) {
-            (Some(parser), Some(parts)) => Ok(EncodedPacket::foreign(parser.encode(&parts)?)),
-            _ => Ok(packet),
-        }
+        let Some(parser) = self.custom() else { return Ok(packet) };
+        let Some(parts) = packet.parts() else { return Ok(packet) };
+        Ok(packet.foreign(parser.encode(&parts)?))
     }
 
     fn custom(&self) -> Option<&dyn PacketParser> {

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use sockeye_proto::engine::payload::{SEPARATOR, decode};
-use sockeye_proto::engine::{Message, Packet};
+use sockeye_proto::engine::{Message, Packet, payload_v3};
 
 use crate::values::text;
 
@@ -34,7 +34,42 @@ fn encode(packets: &[Packet<'_>]) -> Vec<u8> {
     body
 }
 
+/// A packet's text in revision 3.
+fn text_v3(packet: &Packet<'_>) -> String {
+    let mut text = Vec::new();
+    packet.encode_text(&mut text);
+    if let Packet::Message(Message::Binary(_)) = packet {
+        text.insert(1, b'4');
+    }
+    String::from_utf8(text).expect("text")
+}
+
 proptest! {
+    #[test]
+    fn what_is_encoded_with_lengths_is_decoded(packets in vec(packet(), 1..12)) {
+        let (mut body, mut binary) = (Vec::new(), Vec::new());
+        for packet in &packets {
+            payload_v3::encode(&text_v3(packet), &mut body);
+            match packet {
+                Packet::Message(Message::Binary(data)) => {
+                    payload_v3::encode_binary(data, &mut binary);
+                }
+                packet => payload_v3::encode_text_in_binary(&text_v3(packet), &mut binary),
+            }
+        }
+        let decoded: Result<Vec<_>, _> = payload_v3::decode(&body).collect();
+        prop_assert_eq!(decoded.as_ref(), Ok(&packets));
+        let decoded: Result<Vec<_>, _> = payload_v3::decode_binary(&binary).collect();
+        prop_assert_eq!(decoded.as_ref(), Ok(&packets));
+        // Cut off, it is what came whole, and an error unless it was cut between packets.
+        for cut in 0..body.len() {
+            let decoded: Vec<_> = payload_v3::decode(&body[..cut]).collect();
+            let good: Vec<_> = decoded.iter().map_while(|packet| packet.as_ref().ok()).collect();
+            prop_assert!(good.len() < packets.len() || cut == body.len());
+            prop_assert!(good.iter().zip(&packets).all(|(one, other)| *one == other));
+        }
+    }
+
     #[test]
     fn what_is_encoded_is_decoded(packets in vec(packet(), 1..12)) {
         let body = encode(&packets);

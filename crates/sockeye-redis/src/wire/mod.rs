@@ -1,9 +1,11 @@
 //! What Node's adapters and emitters write to Redis, as bytes: pure, byte for byte the same.
 //! Does not know connections; a channel, a payload or an entry of a stream is all there is.
 //!
-//! * [`classic`][]: `@socket.io/redis-adapter` (`createAdapter`) and `@socket.io/redis-emitter`;
-//! * [`sharded`][]: `@socket.io/redis-adapter` (`createShardedAdapter`);
-//! * [`streams`][]: `@socket.io/redis-streams-adapter`.
+//! | | written by | module |
+//! |---|---|---|
+//! | classic | `@socket.io/redis-adapter` (`createAdapter`), `redis-emitter` | [`classic`] |
+//! | sharded | `@socket.io/redis-adapter` (`createShardedAdapter`) | [`sharded`] |
+//! | streams | `@socket.io/redis-streams-adapter` | [`streams`] |
 //!
 //! A message is JSON text, or MessagePack where binary data may be in it. A reader looks at the
 //! first byte, as Node does: `{` begins no MessagePack map or array. Binary data is read into

@@ -1,6 +1,6 @@
 //! The sharded adapter's messages (`createShardedAdapter`, Redis 7): one channel for each
-//! namespace, one for each node and, with dynamic subscriptions, one for each room.
-//! Does not know connections.
+//! namespace, one for each node and, with dynamic subscriptions, one for each room. Does not know
+//! connections.
 
 use std::sync::Arc;
 

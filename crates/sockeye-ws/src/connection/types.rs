@@ -165,7 +165,7 @@ pub enum Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn parts(self) -> (Opcode, &'a [u8]) {
+    pub(crate) fn parts(self) -> (Opcode, &'a [u8]) {
         match self {
             Self::Text(text) => (Opcode::Text, text.as_bytes()),
             Self::Binary(bytes) => (Opcode::Binary, bytes),

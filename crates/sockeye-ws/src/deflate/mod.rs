@@ -2,6 +2,7 @@
 //! compression of payloads. Does not know frames or HTTP: `handshake` carries what is negotiated
 //! here, and `connection` decides what is compressed.
 
+mod compressor;
 mod deflater;
 mod inflating;
 mod negotiation;
@@ -9,6 +10,7 @@ mod options;
 mod pool;
 mod window;
 
+pub use compressor::Compressor;
 pub use negotiation::{Agreed, ParameterError};
 pub use options::{Options, WindowBits};
 

@@ -3,7 +3,10 @@
 
 use std::fmt::{self, Write as _};
 
+use super::Settings;
 use super::options::{Options, WindowBits};
+use crate::compressed::write_alone;
+use crate::connection::Message;
 
 /// The extension's name.
 pub(crate) const NAME: &str = "permessage-deflate";
@@ -68,6 +71,34 @@ impl Agreed {
     /// The window of what the client sends.
     pub fn client_max_window_bits(&self) -> WindowBits {
         self.client_max_window_bits.unwrap_or(WindowBits::MAX)
+    }
+
+    /// How long a message must be in bytes to be compressed by itself.
+    pub fn threshold_bytes(&self) -> usize {
+        self.threshold_bytes as usize
+    }
+
+    /// The window that a server needs for a message of this length by itself: the largest one where
+    /// the message fits in the agreed one, since nothing can refer further back than it is long.
+    /// What was compressed for the one connection serves every other of which this says the same.
+    pub fn window_alone(&self, payload_len: usize) -> WindowBits {
+        let window = self.server_max_window_bits();
+        if payload_len <= window.bytes() { WindowBits::MAX } else { window }
+    }
+
+    /// Appends a server's message as one frame that is compressed by itself, as
+    /// [`Frame`](crate::Frame) has it, for who keeps such frames in a way of its own. `false`: it
+    /// is too short, or compression makes it no shorter, and nothing was appended.
+    ///
+    /// On a connection that keeps a context for what the server sends, whoever compresses with
+    /// that must be told: [`Compressor::forget`](super::Compressor::forget).
+    pub fn encode_alone(&self, out: &mut Vec<u8>, message: Message<'_>) -> bool {
+        let (opcode, payload) = message.parts();
+        if opcode.is_control() || payload.is_empty() || !self.is_long_enough(payload.len()) {
+            return false;
+        }
+        Settings::alone(self, self.server_max_window_bits(), payload.len())
+            .is_some_and(|settings| write_alone(out, opcode, payload, None, settings))
     }
 
     /// Whether a message is long enough to be compressed by itself.

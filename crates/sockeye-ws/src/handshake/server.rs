@@ -98,10 +98,11 @@ impl HandshakeError {
             Some((name, value)) => format!("{name}: {value}\r\n"),
             None => String::new(),
         };
+        // `ws` says text/html. It is a sentence without markup, which no browser must take for any.
         let body = self.to_string();
         format!(
             "HTTP/1.1 {status}\r\nConnection: {connection}\r\n{header}\
-             Content-Type: text/html\r\nContent-Length: {length}\r\n\r\n{body}",
+             Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\r\n{body}",
             length = body.len(),
         )
         .into_bytes()
@@ -367,6 +368,7 @@ mod tests {
             assert_eq!(lines.next(), Some(&*format!("HTTP/1.1 {status_line}")));
             let lines: Vec<_> = lines.collect();
             assert!(lines.contains(&header), "{lines:?}");
+            assert!(lines.contains(&"Content-Type: text/plain; charset=utf-8"), "{lines:?}");
             assert!(lines.contains(&&*format!("Content-Length: {}", body.len())), "{lines:?}");
             assert_eq!(body, error.to_string());
         }

@@ -11,6 +11,7 @@ use tokio::time::{self, Sleep};
 
 use super::options::KeepAlive;
 use crate::connection::Connection;
+use crate::deadline;
 
 /// The time, by the clock of the runtime: a test may have stopped it.
 pub(super) fn now() -> Instant {
@@ -74,8 +75,8 @@ impl Heartbeat {
 
     pub(super) fn deadline(&self) -> Instant {
         match self.pinged_at {
-            Some(pinged_at) => pinged_at + self.options.timeout,
-            None => self.heard_at + self.options.interval,
+            Some(pinged_at) => deadline::after(pinged_at, self.options.timeout),
+            None => deadline::after(self.heard_at, self.options.interval),
         }
     }
 

@@ -51,8 +51,8 @@ export function start(name, ...args) {
 }
 
 /** Starts an example that serves; its URL is in `url`. */
-export async function serve(name) {
-  const example = start(name, "127.0.0.1:0");
+export async function serve(name, ...args) {
+  const example = start(name, "127.0.0.1:0", ...args);
   const [url] = (await example.line(/listening on/)).match(/ws:\S+/);
   return { ...example, url };
 }

@@ -2,6 +2,7 @@
 //! What a server checks is `server`'s; here is that it is asked.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -142,6 +143,23 @@ async fn the_servers_checks_are_asked() {
     let client = Client::new(&format!("ws://127.0.0.1:{port}/echo"));
     let error = client.connect().await.unwrap_err();
     assert!(matches!(error, ConnectError::Unexpected(r) if r.body == "the server is closing"));
+}
+
+#[tokio::test]
+async fn a_verification_that_takes_too_long_ends_in_time() {
+    let server = Server::builder()
+        .handshake_timeout(Duration::from_millis(50))
+        .verify_async(|_| Box::pin(std::future::pending()))
+        .build();
+    for port in [axum_app(server.clone()).await, hyper_app(server.clone(), true).await] {
+        let client = Client::new(&format!("ws://127.0.0.1:{port}/echo"));
+        let error = client.connect().await.unwrap_err();
+        let ConnectError::Unexpected(response) = error else { panic!("{error}") };
+        assert_eq!(
+            (response.status.as_u16(), &*response.body),
+            (408, &b"the handshake took too long"[..])
+        );
+    }
 }
 
 #[tokio::test]

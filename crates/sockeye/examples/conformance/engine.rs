@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use axum::http::request::Parts;
 use serde_json::{Value, json};
 use sockeye::{
-    ConnectionError, ConnectionErrorContext, CookiePriority, Cors, HttpCompression, Parser,
-    Refusal, SameSite, ServerBuilder, SessionCookie,
+    ConnectionError, ConnectionErrorContext, ConnectionStateRecovery, CookiePriority, Cors,
+    HttpCompression, Parser, PerMessageDeflate, Refusal, SameSite, ServerBuilder, SessionCookie,
+    WindowBits,
 };
 
 const REFUSALS_MAX: usize = 10_000;
@@ -63,10 +64,42 @@ pub(crate) fn with_options(
         }
         _ => {}
     }
+    if let Some(own) = options["perMessageDeflate"].as_object() {
+        builder = builder.per_message_deflate(Some(deflate(own)));
+    }
     if let Some(text) = options["initialPacket"].as_str() {
         builder = builder.initial_packet(text);
     }
     if options["hooks"] == true { with_hooks(builder, refusals.clone()) } else { builder }
+}
+
+/// With Node's defaults, where both sides keep contexts.
+fn deflate(own: &serde_json::Map<String, Value>) -> PerMessageDeflate {
+    let flag = |name: &str| own.get(name) == Some(&Value::Bool(true));
+    let number = |name: &str| own.get(name).and_then(Value::as_u64);
+    let bits = |name: &str| {
+        let bits = number(name).map(|bits| WindowBits::new(bits as u8).expect("8 to 15"));
+        bits.unwrap_or(WindowBits::MAX)
+    };
+    PerMessageDeflate {
+        server_no_context_takeover: flag("serverNoContextTakeover"),
+        client_no_context_takeover: flag("clientNoContextTakeover"),
+        server_max_window_bits: bits("serverMaxWindowBits"),
+        client_max_window_bits: bits("clientMaxWindowBits"),
+        threshold_bytes: number("threshold").map_or(1024, |bytes| bytes as usize),
+        ..PerMessageDeflate::default()
+    }
+}
+
+pub(crate) fn recovery(options: &Value) -> ConnectionStateRecovery {
+    let mut recovery = ConnectionStateRecovery::default();
+    if let Some(ms) = options["maxDisconnectionDuration"].as_u64() {
+        recovery = recovery.max_disconnection_duration(Duration::from_millis(ms));
+    }
+    if let Some(skip) = options["skipMiddlewares"].as_bool() {
+        recovery = recovery.skip_middlewares(skip);
+    }
+    recovery
 }
 
 pub(crate) fn cors(options: &Value) -> Cors {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sockeye::{
-    Args, Binary, Data, EventName, HandlerError, Listener, Namespace, Outgoing, RawArgs, Reply,
-    Socket, State, with,
+    Binary, Data, EventName, HandlerError, Listener, Namespace, Outgoing, RawArgs, Reply, Socket,
+    State, with,
 };
 
-use super::{Log, Spread};
+use super::{Before, Log};
 
 const REFUSED: &str = "refused";
 
@@ -63,9 +63,8 @@ async fn listen(
     Data(word): Data<String>,
     Data(how): Data<String>,
 ) -> Reply<usize> {
-    let heard = async |word: String, socket: Socket, Args(args): Args<Vec<Value>>| {
-        let values = std::iter::once(json!(word)).chain(args).collect();
-        let _ = socket.emit("heard", Spread(values));
+    let heard = async |word: String, socket: Socket, RawArgs(args): RawArgs| {
+        let _ = socket.emit("heard", Before(vec![json!(word)], args));
     };
     let answer = async |word: String| Ok::<_, HandlerError>(word);
     let listener = match &*how {
@@ -99,9 +98,8 @@ async fn watch(
     let saw = async |word: String,
                      socket: Socket,
                      EventName(event): EventName,
-                     Args(args): Args<Vec<Value>>| {
-        let values = [json!(word), json!(event)].into_iter().chain(args).collect();
-        let _ = socket.emit("saw", Spread(values));
+                     RawArgs(args): RawArgs| {
+        let _ = socket.emit("saw", Before(vec![json!(word), json!(event)], args));
     };
     let told = word.clone();
     let outgoing = move |socket: &Socket, event: &Outgoing<'_>| {

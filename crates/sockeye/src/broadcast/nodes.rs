@@ -185,6 +185,6 @@ impl Broadcast {
     }
 
     fn options(&self, timeout: Option<Duration>) -> BroadcastOptions {
-        incoming::options(&self.selection, &self.way, timeout)
+        incoming::options(&self.selection, &self.way, self.compress, timeout)
     }
 }

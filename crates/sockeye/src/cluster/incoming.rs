@@ -83,15 +83,16 @@ impl Here<'_> {
 
     fn select(&self, mut options: BroadcastOptions) -> Broadcast {
         let flags = std::mem::take(&mut options.flags);
+        let compress = flags.compress;
         let way = way(&self.namespace, flags);
-        Broadcast::with(self.namespace.clone(), selection(options), way)
+        Broadcast::with(self.namespace.clone(), selection(options), way, compress)
     }
 
     fn broadcast(&self, event: &ClusterEvent, options: BroadcastOptions, offset: Option<&str>) {
         let broadcast = self.select(options);
-        let packet = event.packet();
-        broadcast.show_packet(packet);
-        broadcast.deliver(packet, offset);
+        let packet = broadcast.dress(event.packet().clone());
+        broadcast.show_packet(&packet);
+        broadcast.deliver(&packet, offset);
     }
 
     /// Asks the clients of this node, and passes their answers on.
@@ -106,6 +107,7 @@ impl Here<'_> {
         let broadcast = self.select(options);
         let id = self.namespace.next_ack_id();
         let packet = event.packet().event_again(self.namespace.name(), Some(id));
+        let packet = broadcast.dress(packet);
         broadcast.show_packet(&packet);
         let mut acks = broadcast.ask_here::<()>(id, &packet, limit);
         let count = acks.asked();
@@ -153,14 +155,15 @@ impl Here<'_> {
 pub(crate) fn options(
     selection: &Selection,
     way: &Way,
+    compress: bool,
     timeout: Option<Duration>,
 ) -> BroadcastOptions {
     let ids = selection.except_ids.iter().map(|id| RoomName::from(id.as_str()));
     let flags = BroadcastFlags {
         volatile: matches!(way, Way::Volatile),
         conflate: if let Way::Latest(key) = way { Some(key.key.clone()) } else { None },
+        compress,
         timeout,
-        ..BroadcastFlags::default()
     };
     BroadcastOptions {
         rooms: selection.rooms.to_vec(),

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::transport::Transport;
 use crate::gather;
-use crate::outbox::{Flushed, Outbox, Pushed, Way};
+use crate::outbox::{Flushed, Outbox, Payload, Pushed, Way};
 use crate::reason::DisconnectReason;
 
 /// One connection, as emitters, rooms and HTTP requests see it.
@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// A long-polling POST has begun; answered when its packets are handled.
     Post(oneshot::Sender<PostAnswer>),
     /// Its body.
-    PostBody(Bytes),
+    PostBody { body: Bytes, is_binary: bool },
     /// Its client has gone, or the body was too large: nothing of it is handled.
     PostAborted { gone: bool },
     /// Its content type cannot be a payload.
@@ -51,7 +51,7 @@ pub(crate) enum Command {
 /// The answer to a GET.
 pub(crate) enum GetAnswer {
     /// The payload of a 200.
-    Payload(Vec<u8>),
+    Payload(Payload),
     /// 400: another GET was open already.
     Refused,
 }

@@ -12,14 +12,17 @@
 //! further events wait behind it. Only concurrent listeners go on in the background.
 
 mod dispatch;
+mod trail;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use sockeye_proto::socket::{Args, OwnedArgs};
 
 use self::dispatch::{Background, Event, Waiting};
+use self::trail::Trail;
 use crate::erased::HookHandler;
 use crate::error::{ConnectError, HandlerError};
 use crate::extract::Parts;
@@ -36,6 +39,8 @@ pub(super) struct Slot {
     /// Concurrent listeners that wait; rare.
     background: Option<Box<Background>>,
     waiting: VecDeque<Job>,
+    /// What the events among them hold.
+    waiting_bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,7 +55,7 @@ enum Stage {
 enum Running {
     Admission(BoxFuture<Result<(), ConnectError>>),
     Hook(Hook, BoxFuture<()>),
-    Event(Waiting),
+    Event(Box<Waiting>),
 }
 
 /// What comes after it.
@@ -60,6 +65,7 @@ enum Job {
         name: Box<str>,
         args: OwnedArgs,
         id: Option<u64>,
+        trail: Option<Box<Trail>>,
     },
     Disconnecting(DisconnectReason),
     Leave,
@@ -83,10 +89,16 @@ pub(super) enum Step {
 impl Slot {
     /// A socket that wants to connect.
     pub(super) fn new(socket: Socket) -> Self {
-        let admission = socket.namespace().admission(&socket);
+        let recovery = socket.namespace().recovery();
+        let skips = recovery.is_some_and(|recovery| recovery.skips_middlewares());
+        let admission = match skips && socket.recovered() {
+            true => None,
+            false => socket.namespace().admission(&socket),
+        };
         let running = admission.map(|admission| Running::Admission(Box::pin(admission)));
         let stage = Stage::Admitting;
-        Self { socket, stage, running, background: None, waiting: VecDeque::new() }
+        let waiting = VecDeque::new();
+        Self { socket, stage, running, background: None, waiting, waiting_bytes: 0 }
     }
 
     pub(super) fn is_admitting(&self) -> bool {
@@ -100,6 +112,11 @@ impl Slot {
     /// How many events wait behind the handler that runs.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// How many bytes they hold.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
     }
 
     /// The client has been told: `connection` comes before every event.
@@ -116,13 +133,16 @@ impl Slot {
         id: Option<u64>,
         cx: &mut Context<'_>,
     ) {
+        let trail = Trail::begin(&self.socket, name);
         if !self.socket.is_connected() {
             // The server has disconnected it this instant.
         } else if self.running.is_some() || !self.waiting.is_empty() {
             let args = args.to_owned_args();
-            self.waiting.push_back(Job::Event { name: name.into(), args, id });
+            let event = Job::Event { name: name.into(), args, id, trail: trail.boxed() };
+            self.waiting_bytes += event.bytes();
+            self.waiting.push_back(event);
         } else {
-            self.run_event(Event::borrowed(name, args, id), cx);
+            self.run_event(Event::borrowed(name, args, id, trail), cx);
         }
     }
 
@@ -140,10 +160,14 @@ impl Slot {
             self.socket.refuse();
             return;
         }
-        self.socket.end();
+        // One that the application has disconnected this instant stays so.
+        if self.socket.end() && reason.is_recoverable() {
+            self.socket.begin_session();
+        }
         self.socket.forget_acks();
         if by_server {
             self.waiting.retain(|job| matches!(job, Job::Connection | Job::Hook(..)));
+            self.waiting_bytes = 0;
             if let Some(Running::Event(waiting)) = &mut self.running {
                 waiting.be_the_last();
             }
@@ -171,7 +195,10 @@ impl Slot {
                 return Step::Idle;
             }
             match self.waiting.pop_front() {
-                Some(job) => self.start(job, cx),
+                Some(job) => {
+                    self.waiting_bytes -= job.bytes();
+                    self.start(job, cx);
+                }
                 None if self.is_ending() => return Step::Gone,
                 None => {
                     // An idle socket keeps no queue.
@@ -207,22 +234,30 @@ impl Slot {
     pub(super) fn abandon(&mut self) {
         panics::discard((self.running.take(), self.background.take()));
         self.waiting.clear();
+        self.waiting_bytes = 0;
         self.stage = Stage::Ending;
         self.socket.refuse();
         self.leave();
+        self.socket.keep_session();
     }
 
     fn start(&mut self, job: Job, cx: &mut Context<'_>) {
         match job {
             // The server has disconnected it this instant, perhaps in the handler before.
             Job::Event { .. } if !self.takes_events() => {}
-            Job::Event { name, args, id } => self.run_event(Event::owned(name, args, id), cx),
+            Job::Event { name, args, id, trail } => {
+                let trail = trail.map_or_else(Trail::default, |trail| *trail);
+                self.run_event(Event::owned(name, args, id, trail), cx);
+            }
             Job::Connection => self.find_hooks(Hook::Connection, None),
             Job::Disconnecting(reason) => self.find_hooks(Hook::Disconnecting, Some(reason)),
             Job::Leave => self.leave(),
             Job::Disconnect(reason) => self.find_hooks(Hook::Disconnect, Some(reason)),
             Job::Hook(hook, reason, handler) => self.start_hook(hook, reason, &*handler),
-            Job::Forget => self.socket.forget_handlers(),
+            Job::Forget => {
+                self.socket.forget_handlers();
+                self.socket.keep_session();
+            }
         }
     }
 
@@ -296,6 +331,17 @@ impl Job {
     fn ends(&self) -> bool {
         matches!(self, Self::Disconnecting(_))
     }
+
+    /// What an event holds.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Event { name, args, .. } => {
+                let attachments: usize = args.attachments().iter().map(Bytes::len).sum();
+                size_of::<Self>() + name.len() + args.raw().len() + attachments
+            }
+            _ => 0,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -304,6 +350,6 @@ mod tests {
 
     #[test]
     fn an_idle_slot_is_small() {
-        assert!(size_of::<Slot>() <= 128, "{} bytes", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 96, "{} bytes", size_of::<Slot>());
     }
 }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sockeye_proto::SessionId;
-use sockeye_proto::engine::payload;
 use sockeye_proto::engine::{self, CloseReason, Message, Output, Packet, RateLimit, Session};
+use sockeye_proto::engine::{Revision, payload, payload_v3};
 use sockeye_proto::socket::{EncodedPacket, Multiplexer};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
@@ -25,7 +25,8 @@ use super::transport::Transport;
 use crate::admission::Place;
 use crate::gather::Turn;
 use crate::handshake::Handshake;
-use crate::outbox::{Flushed, Link, Outbox};
+use crate::metrics;
+use crate::outbox::{Encoding, Exit, Flushed, Outbox, Payload};
 
 /// What a connection begins with.
 pub(crate) struct Opening {
@@ -34,6 +35,8 @@ pub(crate) struct Opening {
     pub(crate) handshake: Arc<Handshake>,
     /// The WebSocket, or `None` for long-polling.
     pub(crate) transport: Option<Box<Transport>>,
+    /// What the client takes.
+    pub(crate) encoding: Encoding,
 }
 
 pub(crate) struct Connection {
@@ -81,15 +84,15 @@ impl Connection {
     /// Registers the session and makes its task's future, which the caller spawns. `None` if
     /// another session has the id.
     pub(crate) fn open(opening: Opening) -> Option<(Arc<Peer>, Self)> {
-        let Opening { mut place, id, handshake, mut transport } = opening;
+        let Opening { mut place, id, handshake, mut transport, encoding } = opening;
         place.open();
         let server = place.server().clone();
         let config = server.config();
-        let (link, kind) = match &mut transport {
-            Some(transport) => (transport.link().0, engine::Transport::WebSocket),
-            None => (Link::Polling { get: false }, engine::Transport::Polling),
+        let (exit, kind) = match &mut transport {
+            Some(transport) => (transport.exit(), engine::Transport::WebSocket),
+            None => (Exit::polling(encoding), engine::Transport::Polling),
         };
-        let outbox = Outbox::new(link, config.outbox_bytes_max, config.outbox_policy);
+        let outbox = Outbox::new(exit, config.outbox_bytes_max, config.outbox_policy);
         let peer = Arc::new(Peer::new(outbox));
         let now = now();
         let open = engine::Open {
@@ -107,9 +110,15 @@ impl Connection {
         if !server.register(id, &peer, kind) {
             return None;
         }
-        let sockets = Sockets::new(server.clone(), peer.clone(), handshake);
-        let session = Session::new(kind, config.timing(), now);
-        let multiplexer = Multiplexer::new(config.multiplexer_limits());
+        let revision = encoding.revision();
+        let mut sockets = Sockets::new(server.clone(), peer.clone(), handshake, revision);
+        let session = Session::new(kind, config.timing(), now).of_revision(revision, now);
+        let mut multiplexer = Multiplexer::new(config.multiplexer_limits());
+        if revision == Revision::V3 {
+            // These clients are in `/` without asking.
+            multiplexer.handle_joining("/");
+            sockets.join_unasked(&id);
+        }
         let connect_deadline = now + config.connect_timeout;
         let rates = config.rates;
         let rate = (!rates.are_unlimited()).then(|| Box::new(RateLimit::new(rates, now)));
@@ -138,7 +147,9 @@ impl Connection {
                 Command::Get(answer) => self.handle_get(answer, now),
                 Command::GetAborted => self.core.session.handle_get_aborted(),
                 Command::Post(answer) => self.handle_post(answer),
-                Command::PostBody(body) => self.handle_post_body(&body, now, cx),
+                Command::PostBody { body, is_binary } => {
+                    self.handle_post_body(&body, is_binary, now, cx);
+                }
                 Command::PostAborted { gone } => {
                     self.post = None;
                     self.is_post_handled = false;
@@ -188,22 +199,23 @@ impl Connection {
         }
     }
 
-    fn handle_post_body(&mut self, body: &Bytes, now: Instant, cx: &mut Context<'_>) {
+    fn handle_post_body(
+        &mut self,
+        body: &Bytes,
+        is_binary: bool,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) {
         if self.post.is_none() {
             return;
         }
-        let mut packets = 0;
-        for packet in payload::decode(body) {
-            packets += 1;
-            match packet {
-                Ok(packet) => self.core.handle_packet(packet, now, cx),
-                Err(_) => {
-                    // The packets before it have been handled, and the POST is answered.
-                    self.core.session.handle_malformed(now);
-                    break;
-                }
+        let packets = match self.core.session.revision() {
+            Revision::V4 => self.core.handle_payload(payload::decode(body), now, cx),
+            Revision::V3 if is_binary => {
+                self.core.handle_payload(payload_v3::decode_binary(body), now, cx)
             }
-        }
+            Revision::V3 => self.core.handle_payload(payload_v3::decode(body), now, cx),
+        };
         self.charge(packets, body.len(), now);
         self.is_post_handled = true;
         self.finish_post(now);
@@ -219,6 +231,7 @@ impl Connection {
     }
 
     fn charge(&mut self, packets: usize, bytes: usize, now: Instant) {
+        metrics::received(packets, bytes);
         if let Some(rate) = &mut self.rate {
             rate.charge(packets, bytes, now);
         }
@@ -244,8 +257,7 @@ impl Connection {
     /// Too many events wait for handlers, or too much has come: nothing is read until they have
     /// gone on, or it is due.
     fn is_paused(&self, now: Instant) -> bool {
-        self.core.sockets.waiting_max() >= self.place.server().config().events_waiting_max
-            || self.ready_at(now).is_some()
+        self.core.sockets.is_full() || self.ready_at(now).is_some()
     }
 
     /// When more may come from a client that was too fast.
@@ -258,6 +270,7 @@ impl Connection {
         while let Some(output) = self.core.session.poll_output() {
             match output {
                 Output::SendPing => self.push(&Packet::Ping("".into())),
+                Output::SendPong => self.push(&Packet::Pong("".into())),
                 Output::ReleasePoll => self.release_get(now),
                 Output::ProbeReply => {
                     if let Some(probe) = &mut self.probe {
@@ -269,15 +282,15 @@ impl Connection {
                 Output::Upgraded => {
                     if let Some(answer) = self.get.take() {
                         // A client that has gone needs no answer.
-                        let _ = answer.send(GetAnswer::Payload(b"6".to_vec()));
+                        let noop = Payload::noop(self.core.session.revision());
+                        let _ = answer.send(GetAnswer::Payload(noop));
                         self.core.session.handle_get_answered(now);
                     }
                     self.place.server().register_upgrade();
                     self.counted = engine::Transport::WebSocket;
                     self.transport = self.probe.take();
                     if let Some(transport) = &mut self.transport {
-                        let (link, owed) = transport.link();
-                        self.core.peer.outbox().relink(link, owed);
+                        self.core.peer.outbox().relink(transport.exit());
                     }
                     self.core.sockets.report_upgrade();
                 }
@@ -338,7 +351,7 @@ impl Connection {
         let (reason, description) = self.core.session.closed().unwrap_or(ended);
         self.core.peer.describe(description);
         self.stage = Stage::Ending { deadline: now + self.place.server().config().close_timeout };
-        self.place.server().unregister(&self.id, self.counted);
+        self.place.server().unregister(&self.id, self.counted, reason);
         self.core.sockets.end_all(reason.into());
         self.probe = None;
         self.answer_post(PostAnswer::Refused);
@@ -525,6 +538,8 @@ impl Future for Connection {
         let peer = me.core.peer.clone();
         peer.waker().register(cx.waker());
         let _turn = Turn::begin(&peer);
+        // Its beginning alone: who knows a session's id can act as the client.
+        let _span = tracing::debug_span!("connection", session = ?me.id).entered();
         let now = now();
         me.run_commands(now, cx);
         me.read(now, cx);
@@ -563,7 +578,7 @@ impl Connection {
 impl Drop for Connection {
     /// Also when the runtime ends under it.
     fn drop(&mut self) {
-        self.place.server().unregister(&self.id, self.counted);
+        self.place.server().unregister(&self.id, self.counted, CloseReason::ForcedClose);
         self.core.sockets.abandon_all();
         self.core.peer.outbox().close();
         self.core.peer.notify_drained();

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::outbox::Link;
+use crate::outbox::{Encoding, Exit, Link};
 
 /// How many bytes one read takes at the most.
 pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
@@ -39,12 +39,14 @@ pub(crate) struct Transport {
     pub(crate) machine: sockeye_ws::Connection,
     /// What the task itself has to write: all of a boxed stream's bytes, or a probe's answers.
     unsent: Vec<u8>,
+    /// What the peer takes.
+    encoding: Encoding,
 }
 
 impl Transport {
     /// Takes the connection back from hyper: the bare TCP socket where it is one, so that neither
     /// hyper's buffers nor a virtual call stay in the way.
-    pub(crate) fn new(upgraded: Upgraded, limits: Limits) -> Self {
+    pub(crate) fn new(upgraded: Upgraded, limits: Limits, encoding: Encoding) -> Self {
         type Tcp = TokioIo<TcpStream>;
         use hyper_util::server::conn::auto::upgrade::downcast;
         let (io, early) = match downcast::<Tcp>(upgraded) {
@@ -57,21 +59,33 @@ impl Transport {
         };
         // An empty buffer may still own 8 KiB.
         let early = if early.is_empty() { Bytes::new() } else { early };
-        let machine = sockeye_ws::Connection::new(Role::Server, limits);
-        Self { io, early, machine, unsent: Vec::new() }
+        let machine =
+            sockeye_ws::Connection::new(Role::Server, limits).with_deflate(encoding.agreed());
+        Self { io, early, machine, unsent: Vec::new(), encoding }
     }
 
-    /// Where packets leave, once the transport is the session's; and what must leave before them.
-    pub(crate) fn link(&mut self) -> (Link, Vec<u8>) {
+    /// Where packets leave, once the transport is the session's.
+    pub(crate) fn exit(&mut self) -> Exit {
         self.unsent.extend(self.machine.poll_transmit().unwrap_or_default());
+        let encoding = self.encoding;
         match &mut self.io {
             Io::Tcp { write, .. } => {
                 let link = write.take().map_or(Link::Closed, Link::Direct);
-                (link, std::mem::take(&mut self.unsent))
+                Exit { link, encoding, owed: std::mem::take(&mut self.unsent) }
             }
             // The task goes on writing what it has.
-            Io::Boxed(_) => (Link::Task, Vec::new()),
+            Io::Boxed(_) => Exit { link: Link::Task, encoding, owed: Vec::new() },
         }
+    }
+
+    /// Whether what comes may be much more than its bytes.
+    pub(crate) fn inflates(&self) -> bool {
+        matches!(self.encoding, Encoding::Deflate(_))
+    }
+
+    /// Puts what was read and not handled back, to be read again before anything else.
+    pub(crate) fn put_back(&mut self, rest: &[u8]) {
+        self.early = [rest, &self.early].concat().into();
     }
 
     /// The peer's address, where the stream has one.

@@ -8,7 +8,7 @@ fn packet(size: usize) -> EncodedPacket {
 }
 
 fn polling(bytes_max: usize, policy: OutboxPolicy) -> Outbox {
-    Outbox::new(Link::Polling { get: false }, bytes_max, policy)
+    Outbox::new(Exit::polling(Encoding::Plain), bytes_max, policy)
 }
 
 #[test]
@@ -28,19 +28,19 @@ fn volatile_goes_only_when_a_get_waits_and_nothing_is_before_it() {
 
 #[test]
 fn a_full_outbox_follows_its_policy() {
-    let refuse = polling(250, OutboxPolicy::Refuse);
+    let refuse = polling(450, OutboxPolicy::Refuse);
     assert_eq!(refuse.push(packet(200), false, false), Pushed::Queued);
     assert_eq!(refuse.push(packet(100), false, false), Pushed::Full);
 
-    let disconnect = polling(250, OutboxPolicy::Disconnect);
+    let disconnect = polling(450, OutboxPolicy::Disconnect);
     disconnect.push(packet(200), false, false);
     assert_eq!(disconnect.push(packet(100), false, false), Pushed::Overflowed);
     assert_eq!(disconnect.flush(), Flushed::Overflowed);
 
-    let drop_oldest = polling(250, OutboxPolicy::DropOldest);
+    let drop_oldest = polling(450, OutboxPolicy::DropOldest);
     drop_oldest.push(packet(200), false, false);
     assert_eq!(drop_oldest.push(packet(100), false, false), Pushed::Queued);
-    let body = drop_oldest.take_payload().expect("the newer packet");
+    let body = body(&drop_oldest);
     assert!(body.len() < 150, "only the newer packet is left: {} bytes", body.len());
 }
 
@@ -53,7 +53,7 @@ fn numbered(number: u32) -> EncodedPacket {
 }
 
 fn body(outbox: &Outbox) -> String {
-    let body = outbox.take_payload().unwrap_or_default();
+    let body = outbox.take_payload().map_or_else(Vec::new, |payload| payload.body);
     String::from_utf8(body).expect("text").replace('\x1e', " ")
 }
 
@@ -76,13 +76,13 @@ fn the_latest_of_a_key_takes_the_place_of_the_one_that_waits() {
 
 #[test]
 fn the_latest_is_bounded_as_any_other() {
-    let outbox = polling(250, OutboxPolicy::Refuse);
+    let outbox = polling(450, OutboxPolicy::Refuse);
     outbox.push_latest(packet(20), &key("a"), false);
     outbox.push(packet(100), false, false);
     assert_eq!(outbox.push_latest(packet(150), &key("a"), false), Pushed::Full);
     assert_eq!(outbox.push_latest(packet(90), &key("a"), false), Pushed::Queued);
 
-    let outbox = polling(250, OutboxPolicy::DropOldest);
+    let outbox = polling(600, OutboxPolicy::DropOldest);
     outbox.push(packet(100), false, false);
     outbox.push_latest(numbered(1), &key("a"), false);
     outbox.push_latest(packet(100), &key("b"), false);
@@ -106,7 +106,7 @@ fn the_latest_is_bounded_as_any_other() {
 fn a_changed_way_out_keeps_places() {
     let outbox = polling(1000, OutboxPolicy::Disconnect);
     outbox.push_latest(numbered(1), &key("a"), false);
-    outbox.relink(Link::Task, b"owed".to_vec());
+    outbox.relink(Exit { link: Link::Task, encoding: Encoding::Plain, owed: b"owed".to_vec() });
     assert_eq!(outbox.push_latest(numbered(2), &key("a"), false), Pushed::Queued);
     let mut wire = Vec::new();
     outbox.take_wire(&mut wire);
@@ -138,7 +138,28 @@ fn a_payload_joins_packets_with_the_separator() {
     let outbox = polling(1000, OutboxPolicy::Disconnect);
     outbox.push(EncodedPacket::event_raw("/", None, "a", "1", &[]), false, false);
     outbox.push(EncodedPacket::event_raw("/", None, "b", "", &[]), false, false);
-    let body = outbox.take_payload().expect("two packets");
-    assert_eq!(body, b"42[\"a\",1]\x1e42[\"b\"]");
+    assert_eq!(outbox.take_payload().expect("two packets").body, b"42[\"a\",1]\x1e42[\"b\"]");
     assert_eq!(outbox.take_payload(), None);
+}
+
+#[test]
+fn what_counts_is_what_is_held_and_not_what_is_sent() {
+    let outbox = polling(10_000, OutboxPolicy::Refuse);
+    let ack = || EncodedPacket::ack_raw("/", 1, "", &[]);
+    assert_eq!(ack().wire().len(), 7);
+    let count = (0..10_000).take_while(|_| outbox.push(ack(), false, false) == Pushed::Queued);
+    let count = count.count();
+    assert_eq!(count, 10_000 / (ack().held_bytes() + 16));
+    assert_eq!(outbox.bytes(), count * (ack().held_bytes() + 16));
+}
+
+#[test]
+fn a_payload_is_left_as_it_is_if_all_in_it_shall_be() {
+    let outbox = polling(1000, OutboxPolicy::Disconnect);
+    outbox.push(numbered(1).without_compression(), false, false);
+    outbox.push(numbered(2).without_compression(), false, false);
+    assert!(!outbox.take_payload().expect("two packets").may_be_compressed);
+    outbox.push(numbered(1), false, false);
+    outbox.push(numbered(2).without_compression(), false, false);
+    assert!(outbox.take_payload().expect("two packets").may_be_compressed);
 }

@@ -44,28 +44,37 @@ impl Coding {
         }
     }
 
-    /// What the client likes best (RFC 9110 §12.5.3), if it likes that better than no coding.
     fn accepted(request: &HeaderMap) -> Option<Self> {
-        let (mut gzip, mut deflate, mut identity, mut any) = (None, None, None, None);
-        let lists = request.get_all(header::ACCEPT_ENCODING).iter();
-        for entry in lists.filter_map(|list| HeaderValue::to_str(list).ok()).flat_map(entries) {
-            let (name, quality) = entry;
-            let known = match &*name.to_ascii_lowercase() {
-                "gzip" | "x-gzip" => &mut gzip,
-                "deflate" => &mut deflate,
-                "identity" => &mut identity,
-                "*" => &mut any,
-                _ => continue,
-            };
-            *known = Some(quality);
+        match preferred(request, &["gzip", "deflate"])? {
+            "gzip" => Some(Self::Gzip),
+            _ => Some(Self::Deflate),
         }
-        let gzip = gzip.or(any).unwrap_or(0.0);
-        let deflate = deflate.or(any).unwrap_or(0.0);
-        let (best, quality) =
-            if gzip >= deflate { (Self::Gzip, gzip) } else { (Self::Deflate, deflate) };
-        // Without a word on it, no coding is the last choice.
-        (quality > 0.0 && quality >= identity.unwrap_or(0.0)).then_some(best)
     }
+}
+
+/// Which of the codings the client likes best (RFC 9110 §12.5.3), of those that it likes equally
+/// the first; `None` if it likes no coding better.
+pub(super) fn preferred(request: &HeaderMap, codings: &[&'static str]) -> Option<&'static str> {
+    let quality = |wanted: &str| {
+        let lists = request.get_all(header::ACCEPT_ENCODING).iter();
+        let all = lists.filter_map(|list| HeaderValue::to_str(list).ok()).flat_map(entries);
+        let named = all.filter(|(name, _)| {
+            let name = if name.eq_ignore_ascii_case("x-gzip") { "gzip" } else { name };
+            name.eq_ignore_ascii_case(wanted)
+        });
+        named.map(|(_, quality)| quality).last()
+    };
+    let (any, identity) = (quality("*"), quality("identity").unwrap_or(0.0));
+    let mut best = None;
+    for coding in codings {
+        let quality = quality(coding).or(any).unwrap_or(0.0);
+        if best.is_none_or(|(_, other)| quality > other) {
+            best = Some((*coding, quality));
+        }
+    }
+    let (coding, quality) = best?;
+    // Without a word on it, no coding is the last choice.
+    (quality > 0.0 && quality >= identity).then_some(coding)
 }
 
 /// The names of a list with their qualities; what cannot be read is not accepted.
@@ -92,10 +101,14 @@ pub(super) async fn compress(
 ) -> Option<(Coding, Vec<u8>)> {
     let options = options.filter(|options| payload.len() >= options.threshold_bytes)?;
     let coding = Coding::accepted(request)?;
-    let mut compressor = Compressor::take(coding, options.level)?;
-    let compressed = compressor.run(payload).await?;
+    let compressed = encode(coding, options.level, payload).await?;
     // What does not shrink is dearer to read than to send.
     (compressed.len() < payload.len()).then_some((coding, compressed))
+}
+
+/// As [`compress`], without a question. `None`: too much is being compressed already.
+pub(super) async fn encode(coding: Coding, level: u8, content: &[u8]) -> Option<Vec<u8>> {
+    Compressor::take(coding, level)?.run(content).await
 }
 
 /// One of at most [`UNDER_WAY_MAX`].

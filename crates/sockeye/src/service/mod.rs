@@ -1,6 +1,7 @@
 //! The tower layer and service: which requests are the server's, and what of them is answered
 //! here. Does not know packets; a session's requests go to its connection's task.
 
+mod client_files;
 mod compression;
 mod opening;
 mod polling;
@@ -28,7 +29,11 @@ use crate::address::peer_address;
 use crate::config::Config;
 use crate::cors::Verdict;
 use crate::handshake::Handshake;
+use crate::metrics;
+use crate::outbox::Encoding;
 use crate::server::Server;
+
+pub(crate) use self::client_files::ClientFiles;
 
 /// Puts the server in front of another service; made by [`Server::layer`].
 #[derive(Clone, Debug)]
@@ -155,6 +160,8 @@ struct Checked {
     is_cross_origin: bool,
     /// It opens a session.
     is_initial: bool,
+    /// It is for one of the client's files, which is no affair of the hooks.
+    is_for_file: bool,
 }
 
 async fn answer<B>(server: Server, request: Request<B>) -> Answer
@@ -167,13 +174,18 @@ where
     let is_upgrade = is_upgrade(&parts.headers);
     let verdict = server.config().cors.check(&parts.headers);
     let is_cross_origin = matches!(verdict, Verdict::Allowed(_));
-    let mut checked = Checked { server, parts, is_upgrade, is_cross_origin, is_initial: false };
+    let (is_initial, is_for_file) = (false, false);
+    let mut checked =
+        Checked { server, parts, is_upgrade, is_cross_origin, is_initial, is_for_file };
     let answered = if verdict == Verdict::Denied {
         // Checked on every request, also where a session is named: a page of another origin must
         // not speak for a session whose id has leaked.
         Err(Refused::CrossOrigin)
     } else if is_cross_origin && checked.parts.method == Method::OPTIONS {
         Ok(checked.preflight())
+    } else if let Some(answer) = checked.client_file().await {
+        checked.is_for_file = true;
+        Ok(answer)
     } else {
         dispatch(&mut checked, body).await
     };
@@ -228,10 +240,22 @@ impl Checked {
             transports: &self.config().transports,
         };
         verify(&view, |id| {
-            let polling = self.server.session(id)?.outbox().is_polling();
+            let peer = self.server.session(id)?;
+            let polling = peer.outbox().is_polling();
             let transport = if polling { Transport::Polling } else { Transport::WebSocket };
-            Some(SessionView { transport, revision: Revision::V4 })
+            Some(SessionView { transport, revision: peer.outbox().revision() })
         })
+    }
+
+    /// What a client of this revision takes, as far as its query says.
+    fn encoding(&self, revision: Revision) -> Encoding {
+        match revision {
+            Revision::V4 => Encoding::Plain,
+            Revision::V3 => {
+                let base64 = Query::parse(self.parts.uri.query().unwrap_or("")).b64;
+                Encoding::V3 { base64 }
+            }
+        }
     }
 
     /// What the session's sockets will know of this request.
@@ -241,6 +265,13 @@ impl Checked {
         Handshake::new(&self.parts, peer_address(&self.parts), client, self.is_cross_origin)
     }
 
+    /// One of the client's files, if they are served and it is asked for.
+    async fn client_file(&self) -> Option<Answer> {
+        let files = self.config().client_files.as_ref().filter(|_| !self.is_upgrade)?;
+        let name = self.parts.uri.path().strip_prefix(&*self.config().path)?;
+        Some(files.answer(files.file(name)?, &self.parts).await)
+    }
+
     fn preflight(&self) -> Answer {
         let mut answer = plain(StatusCode::NO_CONTENT, "");
         self.config().cors.write_preflight_headers(&self.parts.headers, answer.headers_mut());
@@ -248,6 +279,7 @@ impl Checked {
     }
 
     fn refuse(&self, refused: &Refused) -> Answer {
+        metrics::request_refused(refused.name());
         if let Some(hook) = &self.config().hooks.connection_error {
             refused.report(&**hook, &self.parts);
         }
@@ -256,6 +288,9 @@ impl Checked {
 
     fn run_headers_hooks(&self, answer: &mut Answer) {
         let hooks = &self.config().hooks;
+        if self.is_for_file {
+            return;
+        }
         if !matches!(answer.status(), StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS) {
             return;
         }

@@ -15,6 +15,7 @@ use crate::server::Server;
 pub(super) struct Admitted {
     pub(super) place: Place,
     pub(super) id: SessionId,
+    pub(super) revision: Revision,
 }
 
 impl From<Full> for Refused {
@@ -40,7 +41,7 @@ pub(super) async fn admit(checked: &Checked, revision: Revision) -> Result<Admit
     let place = Place::take(server, || server.config().client_address.of(&checked.parts))?;
     let hooks = &server.config().hooks;
     let id = if hooks.allow_request.is_none() && hooks.generate_id.is_none() {
-        check_revision(revision)?;
+        check_revision(server, revision)?;
         random_id(server)?
     } else {
         let limit = server.config().handshake_timeout;
@@ -48,7 +49,7 @@ pub(super) async fn admit(checked: &Checked, revision: Revision) -> Result<Admit
         let busy = StatusCode::SERVICE_UNAVAILABLE;
         asked.map_err(|_| Refused::Unavailable(busy, "the handshake took too long"))??
     };
-    Ok(Admitted { place, id })
+    Ok(Admitted { place, id, revision })
 }
 
 /// In the order of the official server.
@@ -57,7 +58,7 @@ async fn ask(server: &Server, request: &Parts, revision: Revision) -> Result<Ses
     if let Some(allow) = &hooks.allow_request {
         allow(request.clone()).await.map_err(Refused::Refusal)?;
     }
-    check_revision(revision)?;
+    check_revision(server, revision)?;
     let Some(generate) = &hooks.generate_id else { return random_id(server) };
     let id = generate(request.clone()).await.map_err(Refused::Id)?;
     let no_id = || "a session id has 20 characters of A-Z a-z 0-9 - _".to_owned();
@@ -65,9 +66,10 @@ async fn ask(server: &Server, request: &Parts, revision: Revision) -> Result<Ses
     if server.session(&id).is_some() { Err(id_in_use()) } else { Ok(id) }
 }
 
-fn check_revision(revision: Revision) -> Result<(), Refused> {
+fn check_revision(server: &Server, revision: Revision) -> Result<(), Refused> {
     match revision {
         Revision::V4 => Ok(()),
+        Revision::V3 if server.config().allow_eio3 => Ok(()),
         Revision::V3 => Err(Refused::Revision(revision)),
     }
 }

@@ -10,7 +10,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 use http_body::Body;
 use http_body_util::BodyExt;
-use sockeye_proto::engine::RequestError;
+use sockeye_proto::engine::{RequestError, Revision};
 use tokio::sync::oneshot;
 
 use super::compression::compress;
@@ -18,15 +18,19 @@ use super::opening::{Admitted, id_in_use};
 use super::refusal::Refused;
 use super::{Answer, Checked, plain};
 use crate::connection::{Command, Connection, GetAnswer, Opening, Peer, PostAnswer};
+use crate::outbox::Payload;
 
+/// The content type of binary payloads, which only Engine.IO 3 has.
+const BINARY: &str = "application/octet-stream";
 /// How long a body that is too long is read on.
 const PASS_OVER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Opens a session; its first GET is this request.
 pub(super) async fn open(checked: &Checked, admitted: Admitted) -> Result<Answer, Refused> {
-    let Admitted { place, id } = admitted;
+    let Admitted { place, id, revision } = admitted;
     let handshake = Arc::new(checked.handshake());
-    let opening = Opening { place, id, handshake, transport: None };
+    let encoding = checked.encoding(revision);
+    let opening = Opening { place, id, handshake, transport: None, encoding };
     let (peer, connection) = Connection::open(opening).ok_or_else(id_in_use)?;
     tokio::spawn(connection);
     let mut answer = get(checked, &peer).await?;
@@ -50,14 +54,15 @@ pub(super) async fn get(checked: &Checked, peer: &Arc<Peer>) -> Result<Answer, R
     }
 }
 
-async fn answer_payload(checked: &Checked, payload: Vec<u8>) -> Answer {
-    const TEXT: &str = "text/plain; charset=UTF-8";
+async fn answer_payload(checked: &Checked, payload: Payload) -> Answer {
+    let Payload { body, may_be_compressed, is_binary } = payload;
+    let content_type = if is_binary { BINARY } else { "text/plain; charset=UTF-8" };
     let request = &checked.parts.headers;
-    let options = checked.config().http_compression.as_ref();
-    let Some((coding, compressed)) = compress(options, request, &payload).await else {
-        return ok(request, TEXT, payload);
+    let options = checked.config().http_compression.as_ref().filter(|_| may_be_compressed);
+    let Some((coding, compressed)) = compress(options, request, &body).await else {
+        return ok(request, content_type, body);
     };
-    let mut answer = ok(request, TEXT, compressed);
+    let mut answer = ok(request, content_type, compressed);
     let coding = HeaderValue::from_static(coding.as_str());
     answer.headers_mut().insert(header::CONTENT_ENCODING, coding);
     answer
@@ -74,7 +79,8 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let content_type = checked.parts.headers.get(header::CONTENT_TYPE);
-    if content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet-stream")) {
+    let is_binary = content_type.is_some_and(|kind| kind.as_bytes().starts_with(BINARY.as_bytes()));
+    if is_binary && peer.outbox().revision() == Revision::V4 {
         // CVE-2026-59725: a binary body is no payload of this revision; it must be answered.
         peer.command(Command::PostRefused);
         return Ok(plain(StatusCode::BAD_REQUEST, ""));
@@ -103,7 +109,7 @@ where
         // Dropping `aborted` says so.
         Err(ReadError::Broken) => return Ok(plain(StatusCode::BAD_REQUEST, "")),
     };
-    peer.command(Command::PostBody(payload));
+    peer.command(Command::PostBody { body: payload, is_binary });
     let answer = waiting.await;
     aborted.disarm();
     Ok(match answer {

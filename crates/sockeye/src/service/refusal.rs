@@ -53,6 +53,20 @@ impl Refused {
         })
     }
 
+    /// One of a few words, for those who count.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Request(RequestError::BadRequest(error)) => error.name(),
+            Self::Request(error) => error.name(),
+            Self::CrossOrigin => "CROSS_ORIGIN",
+            Self::Refusal(_) => RequestError::Forbidden.name(),
+            Self::Revision(_) => RequestError::UnsupportedProtocol.name(),
+            Self::Id(_) => BadRequest::IdGeneration.name(),
+            Self::Handshake(_) | Self::NotUpgradable => BadRequest::TransportHandshake.name(),
+            Self::Unavailable(_, why) => why,
+        }
+    }
+
     fn message(&self) -> Cow<'static, str> {
         match self {
             Self::Refusal(Refusal { message: Some(message) }) => message.clone().into(),

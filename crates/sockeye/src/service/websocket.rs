@@ -4,32 +4,34 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{self, HeaderValue};
-use http::{StatusCode, request};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use sockeye_proto::SessionId;
-use sockeye_proto::engine::RequestError;
+use sockeye_proto::engine::{RequestError, Revision};
 use sockeye_ws::handshake::{self, HttpVersion};
 
 use super::opening::Admitted;
 use super::refusal::Refused;
 use super::{Answer, Checked, plain};
 use crate::connection::{Command, Connection, Opening, Transport};
+use crate::outbox::Encoding;
 
 /// Opens a session over WebSocket.
 pub(super) fn open(checked: &mut Checked, admitted: Admitted) -> Result<Answer, Refused> {
-    let (answer, upgrade) = switch(&mut checked.parts)?;
-    let Admitted { place, id } = admitted;
+    let Admitted { place, id, revision } = admitted;
+    let Switch { answer, upgrade, encoding } = switch(checked, revision)?;
     let mut handshake = checked.handshake();
     let limit = checked.config().handshake_timeout;
     tokio::spawn(async move {
         let Some(upgraded) = within(limit, upgrade).await else { return };
-        let transport = Transport::new(upgraded, place.server().config().websocket_limits());
+        let limits = place.server().config().websocket_limits();
+        let transport = Transport::new(upgraded, limits, encoding);
         handshake.complete(transport.address());
         let (handshake, transport) = (Arc::new(handshake), Some(Box::new(transport)));
         // An own id that another session has taken since: this one is dropped.
-        if let Some((_, connection)) = Connection::open(Opening { place, id, handshake, transport })
-        {
+        let opening = Opening { place, id, handshake, transport, encoding };
+        if let Some((_, connection)) = Connection::open(opening) {
             // A task of its own, so that the memory of this larger one goes.
             tokio::spawn(connection);
         }
@@ -40,12 +42,13 @@ pub(super) fn open(checked: &mut Checked, admitted: Admitted) -> Result<Answer, 
 /// A session of long-polling wants to go on over WebSocket.
 pub(super) fn upgrade(checked: &mut Checked, id: &SessionId) -> Result<Answer, Refused> {
     let peer = checked.server.session(id).ok_or(RequestError::SessionUnknown)?;
-    let (answer, upgrade) = switch(&mut checked.parts)?;
+    let Switch { answer, upgrade, encoding } = switch(checked, peer.outbox().revision())?;
     let limits = checked.config().websocket_limits();
     let limit = checked.config().handshake_timeout;
     tokio::spawn(async move {
         if let Some(upgraded) = within(limit, upgrade).await {
-            peer.command(Command::Upgrade(Box::new(Transport::new(upgraded, limits))));
+            let transport = Transport::new(upgraded, limits, encoding);
+            peer.command(Command::Upgrade(Box::new(transport)));
         }
     });
     Ok(answer)
@@ -57,15 +60,28 @@ async fn within(limit: Duration, upgrade: OnUpgrade) -> Option<Upgraded> {
     tokio::time::timeout(limit, upgrade).await.ok()?.ok()
 }
 
-/// The 101, if the request is a WebSocket handshake.
-fn switch(parts: &mut request::Parts) -> Result<(Answer, OnUpgrade), Refused> {
+/// What becomes of a WebSocket handshake.
+struct Switch {
+    /// The 101.
+    answer: Answer,
+    upgrade: OnUpgrade,
+    encoding: Encoding,
+}
+
+fn switch(checked: &mut Checked, revision: Revision) -> Result<Switch, Refused> {
+    let mut encoding = checked.encoding(revision);
+    // What clients of revision 3 get is not compressed: they are few, and their form is another.
+    let deflate = checked.config().per_message_deflate.filter(|_| revision == Revision::V4);
+    let parts = &mut checked.parts;
     let version = match parts.version {
         http::Version::HTTP_11 => HttpVersion::Http11,
         _ => HttpVersion::Http10,
     };
     let values = |name| parts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let accept = handshake::server::verify(parts.method.as_str(), version, values);
-    let key = accept.map_err(Refused::Handshake)?.key;
+    let mut accept = accept.map_err(Refused::Handshake)?;
+    let agreed = deflate.and_then(|options| accept.negotiate_deflate(&options));
+    let key = accept.key;
     let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(Refused::NotUpgradable)?;
     let mut answer = plain(StatusCode::SWITCHING_PROTOCOLS, "");
     let headers = answer.headers_mut();
@@ -73,5 +89,10 @@ fn switch(parts: &mut request::Parts) -> Result<(Answer, OnUpgrade), Refused> {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let accept = HeaderValue::from_bytes(&key).expect("base64 is a header's value");
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    Ok((answer, upgrade))
+    if let Some(agreed) = &agreed {
+        let value = HeaderValue::try_from(agreed.to_string()).expect("visible ASCII");
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, value);
+        encoding = Encoding::Deflate(*agreed);
+    }
+    Ok(Switch { answer, upgrade, encoding })
 }

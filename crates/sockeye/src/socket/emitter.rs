@@ -2,31 +2,34 @@
 //! Does not know how packets travel.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
-use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, OwnedArgs, ToName};
+use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, OwnedArgs, ToName, UnfinishedEvent};
 use tokio::sync::oneshot;
 
 use super::Socket;
 use crate::conflation::Key;
 use crate::error::{AckError, EmitError};
+use crate::metrics;
 use crate::outbox::Way;
 use crate::outgoing::Shown;
+use crate::recovery::{Reach, Recovery};
 
-/// An emit to one socket, with options; see [`Socket::timeout`], [`Socket::volatile`] and
-/// [`Socket::conflate`].
+/// An emit to one socket, with options; see [`Socket::timeout`], [`Socket::volatile`],
+/// [`Socket::conflate`] and [`Socket::compress`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent before `emit`"]
 pub struct Emitter<'a> {
     socket: &'a Socket,
     way: Way,
     timeout: Option<Duration>,
+    compress: bool,
 }
 
 impl<'a> Emitter<'a> {
     pub(super) fn of(socket: &'a Socket) -> Self {
-        Self { socket, way: Way::Always, timeout: None }
+        Self { socket, way: Way::Always, timeout: None, compress: true }
     }
 
     /// Waits for the acknowledgement for at most `timeout`: see [`Socket::timeout`].
@@ -38,6 +41,12 @@ impl<'a> Emitter<'a> {
     /// Makes it volatile: see [`Socket::volatile`].
     pub fn volatile(mut self) -> Self {
         self.way = Way::Volatile;
+        self
+    }
+
+    /// Whether it may be compressed: see [`Socket::compress`].
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.compress = compress;
         self
     }
 
@@ -54,8 +63,40 @@ impl<'a> Emitter<'a> {
     /// As [`Socket::emit`]. A volatile event that is dropped is no error, nor one that is replaced
     /// later.
     pub fn emit(self, event: impl ToName, args: impl EmitArgs) -> Result<(), EmitError> {
-        let packet = self.encode(None, &event.to_name(), &args)?;
+        let event = event.to_name();
+        if let Some(recovery) = self.socket.0.namespace.recovery() {
+            return self.emit_recoverable(recovery, &event, &args);
+        }
+        let packet = self.encode(None, &event, &args)?;
         self.socket.push_by(packet, &self.way)
+    }
+
+    /// As [`emit`](Self::emit), where what the client misses is kept.
+    fn emit_recoverable(
+        &self,
+        recovery: &Recovery,
+        name: &Name<'_>,
+        args: &impl EmitArgs,
+    ) -> Result<(), EmitError> {
+        let socket = self.socket;
+        if socket.is_disconnected() {
+            return Err(EmitError::Disconnected);
+        }
+        let namespace = &socket.0.namespace;
+        let event = UnfinishedEvent::new(namespace.name(), name, args)?;
+        let event = if self.compress { event } else { event.without_compression() };
+        if namespace.has_outgoing() {
+            socket.show(&Shown::new(name, &event.clone().finish()));
+        }
+        // What is emitted in a middleware comes before the client has a socket to recover.
+        if !matches!(self.way, Way::Always) || !socket.is_connected() {
+            return socket.push_by(event.finish_without_offset(), &self.way);
+        }
+        recovery.record(Reach::Socket(socket.id()), |offset| {
+            let packet = namespace.config().parser.encode(event.finish_with_offset(offset))?;
+            socket.push(packet.clone())?;
+            Ok(packet)
+        })
     }
 
     /// Sends the event `message`; see [`emit`](Self::emit).
@@ -107,7 +148,8 @@ impl<'a> Emitter<'a> {
         let packet = self.encode(Some(id), event, args)?;
         let (answer, waiting) = oneshot::channel();
         self.socket.0.acks.lock().insert(id, answer);
-        let pending = PendingAck { socket: self.socket.clone(), id, waiting };
+        let sent = metrics::clock();
+        let pending = PendingAck { socket: self.socket.clone(), id, waiting, sent };
         self.socket.push(packet)?;
         Ok(pending)
     }
@@ -128,7 +170,7 @@ impl<'a> Emitter<'a> {
         if namespace.has_outgoing() {
             self.socket.show(&Shown::new(event, &packet));
         }
-        Ok(packet)
+        Ok(if self.compress { packet } else { packet.without_compression() })
     }
 }
 
@@ -137,12 +179,25 @@ struct PendingAck {
     socket: Socket,
     id: u64,
     waiting: oneshot::Receiver<OwnedArgs>,
+    sent: Option<Instant>,
 }
 
 impl PendingAck {
     async fn answer(mut self, limit: Duration) -> Result<OwnedArgs, AckError> {
-        let answer = tokio::time::timeout(limit, &mut self.waiting).await;
-        answer.map_err(|_| AckError::Timeout)?.map_err(|_| AckError::Disconnected)
+        match tokio::time::timeout(limit, &mut self.waiting).await {
+            Ok(Ok(answer)) => {
+                metrics::acknowledged(self.sent);
+                Ok(answer)
+            }
+            Ok(Err(_)) => {
+                metrics::ack_failed(metrics::Ack::Disconnected);
+                Err(AckError::Disconnected)
+            }
+            Err(_) => {
+                metrics::ack_failed(metrics::Ack::Timeout);
+                Err(AckError::Timeout)
+            }
+        }
     }
 }
 

@@ -42,7 +42,7 @@ async fn disconnect_a_client_that_reads_too_slowly_is_closed() {
     let (host, mut ended) = with_policy(OutboxPolicy::Disconnect);
     let mut slow = WebSocket::join(&host).await;
     let results = emit(&host, 0..100).await;
-    assert!(results[..60].iter().all(Result::is_ok));
+    assert!(results[..50].iter().all(Result::is_ok));
     assert!(matches!(results[99], Err(EmitError::Disconnected)));
     assert_eq!(ended.recv().await, Some(DisconnectReason::ForcedClose));
     // What it still gets is the beginning, in order, and then the end.
@@ -60,7 +60,7 @@ async fn refuse_the_emitter_is_told_and_can_wait() {
     let mut client = WebSocket::join(&host).await;
     let results = emit(&host, 0..100).await;
     let taken = results.iter().filter(|result| result.is_ok()).count() as u32;
-    assert!((60..70).contains(&taken), "{taken}");
+    assert!((52..62).contains(&taken), "{taken}");
     assert!(matches!(results[99], Err(EmitError::OutboxFull)));
 
     let socket = only_socket(&host.io);

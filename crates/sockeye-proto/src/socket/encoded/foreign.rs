@@ -27,9 +27,9 @@ impl EncodedPacket {
         })
     }
 
-    /// An Engine.IO message of any content.
-    pub(in crate::socket) fn foreign(message: Message<'_>) -> Self {
-        match message {
+    /// This packet as an Engine.IO message of any content.
+    pub(in crate::socket) fn foreign(&self, message: Message<'_>) -> Self {
+        let mut packet = match message {
             Message::Text(text) => {
                 let mut buffer = new_buffer();
                 buffer.push(b'4');
@@ -42,9 +42,11 @@ impl EncodedPacket {
                 let start = buffer.len();
                 buffer.extend_from_slice(&data);
                 let attachments = std::iter::once(start..buffer.len()).collect();
-                let wire = 0..buffer.len();
-                Self(Arc::new(Inner { buffer, wire, text: 0..0, attachments, is_json: false }))
+                Self(Arc::new(Inner::new(buffer, 0..0, attachments, false)))
             }
-        }
+        };
+        let inner = Arc::make_mut(&mut packet.0);
+        (inner.compress, inner.for_many) = (self.0.compress, self.0.for_many);
+        packet
     }
 }

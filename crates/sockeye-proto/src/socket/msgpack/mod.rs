@@ -7,17 +7,17 @@
 //! Source: the [MessagePack specification](https://github.com/msgpack/msgpack/blob/master/spec.md)
 //! and the dialects of the package `notepack.io`, 2 (clients) and 3 (clusters).
 //!
-//! * **nil**, booleans, text and arrays are themselves. Text must be UTF-8; written, a lone
-//!   surrogate becomes U+FFFD.
-//! * **Numbers**: integers are written in the shortest form, unsigned from 0 on, all others as
-//!   float 64, as are those beyond 64 bits (notepack writes 0 for these). Read, floats of both
-//!   widths have no fraction where they need none; those that are not finite are `null`.
-//! * **Maps** are objects; their keys are text, or integers.
-//! * **Binary data** (bin, and notepack 2's ext 0 with a length) is a placeholder, for an
-//!   attachment.
-//! * **Dates** (ext -1, and notepack 2's fixext 8 of type 0) are read as the ISO text of a
-//!   JavaScript `Date`. `undefined` (notepack 2's fixext 1 of type 0) is left out of an object,
-//!   else `null`. Other extensions are read as `[type, placeholder]`, as notepack has them.
+//! | MessagePack | JSON, when read | written from JSON |
+//! |---|---|---|
+//! | nil | `null` | `null` |
+//! | integers | a number | in the shortest form, unsigned from 0 on |
+//! | float 32, float 64 | a number; `null` if not finite | float 64, for what 64 bits do not hold |
+//! | str | text; it must be UTF-8 | text; a lone surrogate becomes U+FFFD |
+//! | bin, ext 0 of any length but 1 and 8 | a placeholder | bin |
+//! | map | an object; keys are text or integers | a map |
+//! | ext -1 (timestamp), fixext 8 of type 0 (notepack 2) | the ISO text of a `Date` | – |
+//! | fixext 1 of type 0 (notepack 2: `undefined`) | left out of an object, else `null` | – |
+//! | other ext | `[type, placeholder]`, as notepack has it | – |
 
 mod date;
 mod packet;

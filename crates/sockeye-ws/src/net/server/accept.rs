@@ -9,11 +9,13 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{AcceptError, Refusal, Server};
+use crate::deadline;
 use crate::handshake::HttpVersion;
 use crate::handshake::head::{HeadError, RequestHead};
 use crate::handshake::server::HandshakeError;
 use crate::net::head::{HeadFailure, header_map, read_head};
 use crate::net::incoming::poll_discard;
+use crate::net::timer::now;
 use crate::net::{WebSocket, trace};
 
 /// How long a refusal may take to leave and its client to end the stream.
@@ -80,7 +82,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let deadline = Instant::now() + self.config().handshake_timeout;
+        let deadline = deadline::after(now(), self.config().handshake_timeout).into();
         let read = timeout_at(deadline, self.read_request(&mut stream)).await;
         match read.unwrap_or(Err(AcceptError::Timeout)) {
             Ok((request, early)) => {

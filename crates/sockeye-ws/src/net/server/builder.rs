@@ -160,7 +160,8 @@ impl ServerBuilder {
     }
 
     /// Bounds the handshake, from the first byte awaited to the last one written; then the client
-    /// gets 408. Not for requests that hyper serves, which has its own bounds. Default: 10 seconds.
+    /// gets 408. Of a request that hyper serves it bounds the checks; reading it and writing the
+    /// answer are bounded by hyper's own options. Default: 10 seconds.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.0.handshake_timeout = timeout;
         self

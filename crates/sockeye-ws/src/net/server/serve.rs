@@ -21,6 +21,11 @@ impl Server {
     /// the failures, accept by hand: [`receive`](Self::receive).
     ///
     /// Small messages leave at once (`TCP_NODELAY`).
+    ///
+    /// Clients that connect faster than they are accepted wait in the listener's backlog.
+    /// `TcpListener::bind` asks for room for 1,024 (and the system may give less: Linux's
+    /// `net.core.somaxconn`); in a burst of more the system drops requests to connect, which
+    /// clients repeat after a second. `TcpSocket::listen` takes another number.
     pub async fn serve<H, F>(&self, listener: TcpListener, handler: H)
     where
         H: Fn(WebSocket<TcpStream>, SocketAddr) -> F + Clone + Send + 'static,

@@ -11,6 +11,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::checks::Admitted;
 use super::{AcceptError, Refusal, Server};
@@ -32,8 +33,9 @@ impl Server {
     /// the connection is had from; any other response is a refusal that says why.
     ///
     /// hyper must serve its connections with upgrades enabled (axum does); else the answer is 501.
-    /// The time and the size of the request are hyper's to bound. Small messages leave at once
-    /// (`TCP_NODELAY`).
+    /// The size of the request and the time until it is here are hyper's to bound, the time that
+    /// the checks take is the [server's](super::ServerBuilder::handshake_timeout). Small messages
+    /// leave at once (`TCP_NODELAY`).
     pub async fn upgrade<B>(&self, request: &mut Request<B>) -> (Response<Bytes>, Option<Upgrade>) {
         let mut bare = Request::new(());
         *bare.method_mut() = request.method().clone();
@@ -59,7 +61,8 @@ impl Server {
         &self,
         request: &mut Request<()>,
     ) -> Result<(Response<Bytes>, Upgrade), AcceptError> {
-        let admitted = self.admit(request).await?;
+        let admitting = timeout(self.config().handshake_timeout, self.admit(request));
+        let admitted = admitting.await.unwrap_or(Err(AcceptError::Timeout))?;
         let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
             let why = "this server cannot upgrade connections";
             return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED).body(why).into());

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use sockeye_proto::socket::{Args, ArgsCursor, EncodedPacket, OwnedArgs};
+use tracing::Span;
 
+use super::trail::Trail;
 use super::{Running, Slot};
 use crate::erased::{EventHandler, Outcome, Role};
 use crate::error::HandlerError;
@@ -24,6 +26,7 @@ pub(super) struct Event<'a> {
     unanswered: Option<u64>,
     /// A listener has heard it.
     is_heard: bool,
+    trail: Trail,
 }
 
 enum Text<'a> {
@@ -40,6 +43,7 @@ pub(super) struct Waiting {
     unanswered: Option<u64>,
     /// `None`: it is the last step, a listener.
     rest: Option<Box<Rest>>,
+    trail: Option<Box<Trail>>,
 }
 
 /// What is behind a step that waits.
@@ -61,12 +65,18 @@ struct Concurrent {
 }
 
 impl<'a> Event<'a> {
-    pub(super) fn borrowed(name: &'a str, args: &'a Args<'a>, id: Option<u64>) -> Self {
-        Self { text: Text::Borrowed(name, args), unanswered: id, is_heard: false }
+    pub(super) fn borrowed(
+        name: &'a str,
+        args: &'a Args<'a>,
+        id: Option<u64>,
+        trail: Trail,
+    ) -> Self {
+        Self { text: Text::Borrowed(name, args), unanswered: id, is_heard: false, trail }
     }
 
-    pub(super) fn owned(name: Box<str>, args: OwnedArgs, id: Option<u64>) -> Self {
-        Self { text: Text::Owned(name, args), unanswered: id, is_heard: false }
+    /// One that has waited.
+    pub(super) fn owned(name: Box<str>, args: OwnedArgs, id: Option<u64>, trail: Trail) -> Self {
+        Self { text: Text::Owned(name, args), unanswered: id, is_heard: false, trail }
     }
 
     fn name(&self) -> &str {
@@ -85,14 +95,14 @@ impl<'a> Event<'a> {
 
     /// One of its steps waits, `steps` are behind it.
     fn wait(self, role: Role, future: Option<BoxFuture<Outcome>>, steps: Steps) -> Waiting {
-        let Self { text, unanswered, is_heard } = self;
+        let Self { text, unanswered, is_heard, trail } = self;
         let is_last = steps.is_empty();
         let (event, args) = match text {
             Text::Borrowed(name, args) => (name.into(), (!is_last).then(|| args.to_owned_args())),
             Text::Owned(name, args) => (name, (!is_last).then_some(args)),
         };
         let rest = args.map(|args| Box::new(Rest { args, is_heard, steps }));
-        Waiting { future, role, event, unanswered, rest }
+        Waiting { future, role, event, unanswered, rest, trail: trail.boxed() }
     }
 }
 
@@ -112,6 +122,8 @@ impl Slot {
     }
 
     fn go_on(&mut self, mut event: Event<'_>, mut steps: Steps, cx: &mut Context<'_>) {
+        let span = event.trail.span();
+        let _entered = span.enter();
         loop {
             let Some(handler) = steps.next() else {
                 if !steps.listeners_follow {
@@ -128,7 +140,7 @@ impl Slot {
             if let Role::Concurrent(limit) = role {
                 if self.background_count(&handler) >= limit as usize {
                     steps.put_back(handler);
-                    self.running = Some(Running::Event(event.wait(role, None, steps)));
+                    self.running = Some(Running::Event(Box::new(event.wait(role, None, steps))));
                     return;
                 }
                 event.is_heard = true;
@@ -143,7 +155,8 @@ impl Slot {
             let outcome = match self.begin(&*handler, &mut event, cx) {
                 Ok(outcome) => outcome,
                 Err(future) => {
-                    self.running = Some(Running::Event(event.wait(role, Some(future), steps)));
+                    let waiting = event.wait(role, Some(future), steps);
+                    self.running = Some(Running::Event(Box::new(waiting)));
                     return;
                 }
             };
@@ -156,16 +169,20 @@ impl Slot {
     }
 
     /// Goes on with an event of which a step has waited.
-    pub(super) fn go_on_with(&mut self, waiting: Waiting, cx: &mut Context<'_>) {
-        let Waiting { future, role, event, mut unanswered, rest } = waiting;
-        let has_begun = future.is_some();
-        if let Some(mut future) = future {
-            let Poll::Ready(outcome) = poll(&mut future, cx) else {
-                let future = Some(future);
-                let waiting = Waiting { future, role, event, unanswered, rest };
+    pub(super) fn go_on_with(&mut self, mut waiting: Box<Waiting>, cx: &mut Context<'_>) {
+        let span = waiting.trail.as_deref().map_or(Span::none(), Trail::span);
+        let _entered = span.enter();
+        let mut outcome = None;
+        if let Some(future) = &mut waiting.future {
+            let Poll::Ready(ready) = poll(future, cx) else {
                 self.running = Some(Running::Event(waiting));
                 return;
             };
+            outcome = Some(ready);
+        }
+        let Waiting { future, role, event, mut unanswered, rest, trail } = *waiting;
+        let has_begun = outcome.is_some();
+        if let Some(outcome) = outcome {
             panics::discard(future);
             if !self.settle(role, &event, &mut unanswered, outcome) {
                 return;
@@ -176,7 +193,9 @@ impl Slot {
         };
         let Rest { args, is_heard, steps } = *rest;
         let is_heard = is_heard || (has_begun && role.is_listener());
-        self.go_on(Event { text: Text::Owned(event, args), unanswered, is_heard }, steps, cx);
+        let text = Text::Owned(event, args);
+        let trail = trail.map_or_else(Trail::default, |trail| *trail);
+        self.go_on(Event { text, unanswered, is_heard, trail }, steps, cx);
     }
 
     /// Starts a step. The error is its future, which waits.

@@ -5,13 +5,13 @@ use std::cell::RefCell;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use sockeye_proto::engine::{self, CloseReason, Packet};
-use sockeye_proto::socket::{EncodedPacket, Incoming};
+use sockeye_proto::engine::payload::PayloadError;
+use sockeye_proto::engine::{self, CloseReason, Message, Packet, PacketError, Revision};
+use sockeye_proto::socket::{EncodedPacket, Incoming, connect_of_v3};
 use sockeye_ws::Event;
 
 use super::{Connection, Core};
 use crate::connection::transport::READ_BYTES_MAX;
-use crate::outbox::Link;
 
 /// A peer that never stops sending gives way to others after so many reads.
 const READS_PER_TURN_MAX: usize = 16;
@@ -50,14 +50,23 @@ impl Connection {
                     return;
                 }
             };
-            let mut packets = 0;
+            let inflates = transport.inflates();
+            let (mut packets, mut bytes) = (0, 0);
             let mut events = transport.machine.handle_input(&mut buffer[..count], now);
             for event in events.by_ref() {
                 packets += 1;
+                bytes += payload_len(&event);
                 self.core.handle_event(event, now, cx);
+                // A read holds few events unless they are compressed.
+                if inflates && self.core.sockets.is_full() {
+                    break;
+                }
             }
-            drop(events);
-            self.charge(packets, count, now);
+            let rest = events.into_rest();
+            if !rest.is_empty() {
+                transport.put_back(rest);
+            }
+            self.charge(packets, bytes.max(count), now);
             self.answer_transport();
         }
         cx.waker().wake_by_ref();
@@ -100,7 +109,7 @@ impl Connection {
                 self.core.handle_probe_event(event, now);
                 if self.core.session.transport() == engine::Transport::WebSocket {
                     // What they are answered with must not leave by a waiting GET any more.
-                    self.core.peer.outbox().relink(Link::Task, Vec::new());
+                    self.core.peer.outbox().hold_back();
                 }
             }
             drop(events);
@@ -111,14 +120,20 @@ impl Connection {
     }
 }
 
+/// How long a message is.
+fn payload_len(event: &Event<'_>) -> usize {
+    match event {
+        Event::Text(text) => text.len(),
+        Event::Binary(data) => data.len(),
+        Event::Ping(_) | Event::Pong(_) | Event::Closed(_) => 0,
+    }
+}
+
 impl Core {
     fn handle_event(&mut self, event: Event<'_>, now: Instant, cx: &mut Context<'_>) {
         match event {
-            Event::Text(text) => match Packet::from_text(text) {
-                Ok(packet) => self.handle_packet(packet, now, cx),
-                Err(_) => self.session.handle_malformed(now),
-            },
-            Event::Binary(data) => self.handle_packet(Packet::from_binary(data), now, cx),
+            Event::Text(text) => self.handle_read(self.session.read_text(text), now, cx),
+            Event::Binary(data) => self.handle_read(self.session.read_binary(data), now, cx),
             Event::Ping(_) | Event::Pong(_) => {}
             Event::Closed(closed) => match closed.error {
                 Some(error) => {
@@ -133,19 +148,60 @@ impl Core {
 
     fn handle_probe_event(&mut self, event: Event<'_>, now: Instant) {
         match event {
-            Event::Text(text) => match Packet::from_text(text) {
-                Ok(packet) => self.session.handle_probe_packet(packet, now),
-                Err(_) => self.session.handle_probe_closed(),
-            },
-            Event::Binary(data) => self.session.handle_probe_packet(Packet::from_binary(data), now),
+            Event::Text(text) => self.handle_probe_read(self.session.read_text(text), now),
+            Event::Binary(data) => self.handle_probe_read(self.session.read_binary(data), now),
             Event::Ping(_) | Event::Pong(_) => {}
             Event::Closed(_) => self.session.handle_probe_closed(),
         }
     }
 
+    fn handle_probe_read(&mut self, read: Result<Packet<'_>, PacketError>, now: Instant) {
+        match read {
+            Ok(packet) => self.session.handle_probe_packet(packet, now),
+            Err(_) => self.session.handle_probe_closed(),
+        }
+    }
+
+    fn handle_read(
+        &mut self,
+        read: Result<Packet<'_>, PacketError>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) {
+        match read {
+            Ok(packet) => self.handle_packet(packet, now, cx),
+            Err(_) => self.session.handle_malformed(now),
+        }
+    }
+
+    /// Handles the packets of a POST; how many they were.
+    pub(super) fn handle_payload<'a>(
+        &mut self,
+        packets: impl Iterator<Item = Result<Packet<'a>, PayloadError>>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> usize {
+        let mut count = 0;
+        for packet in packets {
+            count += 1;
+            match packet {
+                Ok(packet) => self.handle_packet(packet, now, cx),
+                // The packets before it have been handled, and the POST is answered.
+                Err(_) => self.session.handle_malformed(now),
+            }
+        }
+        count
+    }
+
     pub(super) fn handle_packet(&mut self, packet: Packet<'_>, now: Instant, cx: &mut Context<'_>) {
         let Some(message) = self.session.handle_packet(packet, now) else { return };
         let mut joins = false;
+        let is_v3 = self.session.revision() == Revision::V3;
+        let connect = match &message {
+            Message::Text(text) if is_v3 => connect_of_v3(text),
+            _ => None,
+        };
+        let message = connect.map_or(message, |connect| Message::Text(connect.into()));
         match self.sockets.parser().handle(&mut self.multiplexer, &message) {
             Ok(Some(incoming)) => {
                 joins = matches!(incoming, Incoming::Connect { .. });

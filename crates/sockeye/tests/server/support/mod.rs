@@ -4,6 +4,7 @@
 pub(crate) mod client;
 pub(crate) mod http;
 mod polling;
+mod returning;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket};
 
 pub(crate) use polling::Polling;
+pub(crate) use returning::{Returning, answering, without_offsets};
 pub(crate) use websocket::WebSocket;
 
 /// How much a stream holds before its writer waits. Small, so that heads, frames and payloads are

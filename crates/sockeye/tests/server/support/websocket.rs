@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use sockeye_ws::deflate;
+use sockeye_ws::handshake::Url;
+use sockeye_ws::handshake::client::Request;
 use sockeye_ws::handshake::head::{HeadLimits, HeadReader};
 use sockeye_ws::{Connection, Event, Limits, Message, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +18,10 @@ pub(crate) struct WebSocket {
     stream: Box<dyn Stream>,
     machine: Connection,
     received: VecDeque<String>,
+    /// How long the binary messages were that came.
+    pub(crate) attachments: Vec<usize>,
+    /// All bytes that came behind the handshake.
+    pub(crate) bytes: usize,
     /// Binary messages stand apart: most clients get none.
     received_binary: VecDeque<Vec<u8>>,
 }
@@ -44,7 +51,6 @@ impl WebSocket {
         query: &str,
         headers: &[(&str, &str)],
     ) -> Result<Self, String> {
-        let mut stream = host.connect().await;
         let headers: String =
             headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!(
@@ -52,7 +58,24 @@ impl WebSocket {
              Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
         );
-        stream.write_all(head.as_bytes()).await.map_err(|error| error.to_string())?;
+        Self::open_by(host, head.as_bytes(), None).await
+    }
+
+    /// As [`open_with`](Self::open_with), with an offer of permessage-deflate. Joins nothing.
+    pub(crate) async fn open_deflated(
+        host: &Host,
+        query: &str,
+        offer: deflate::Options,
+    ) -> Result<Self, String> {
+        let url = format!("ws://localhost/socket.io/?EIO=4&transport=websocket{query}");
+        let request = Request::new(Url::parse(&url).expect("a URL"), [7; 16]).deflate(offer);
+        let head = request.encode().expect("a valid request");
+        Self::open_by(host, &head, Some(&request)).await
+    }
+
+    async fn open_by(host: &Host, head: &[u8], request: Option<&Request>) -> Result<Self, String> {
+        let mut stream = host.connect().await;
+        stream.write_all(head).await.map_err(|error| error.to_string())?;
         let mut reader = HeadReader::new(HeadLimits::default());
         let mut buffer = vec![0; 4096];
         let (count, end) = loop {
@@ -64,32 +87,46 @@ impl WebSocket {
                 break (count, end);
             }
         };
-        let status = reader.response().map_err(|error| error.to_string())?.status;
-        if status != 101 {
-            return Err(status.to_string());
+        let head = reader.response().map_err(|error| error.to_string())?;
+        if head.status != 101 {
+            return Err(head.status.to_string());
         }
-        let machine = Connection::new(Role::Client, Limits::default());
+        let agreed = request.and_then(|request| {
+            let verified = request.verify_response(head.status, |name| head.headers.all(name));
+            verified.expect("the answer fits the offer").deflate
+        });
+        let machine = Connection::new(Role::Client, Limits::default()).with_deflate(agreed);
         let (received, received_binary) = (VecDeque::new(), VecDeque::new());
-        let mut client = Self { stream, machine, received, received_binary };
+        let (attachments, bytes) = (Vec::new(), 0);
+        let mut client = Self { stream, machine, received, attachments, bytes, received_binary };
         client.handle_input(&mut buffer[end..count]);
         Ok(client)
     }
 
     /// Sends a packet; a stream that has ended takes it to nowhere.
     pub(crate) async fn send(&mut self, packet: &str) {
-        self.send_message(Message::Text(packet)).await;
+        let frame = self.encode(packet);
+        self.write(&frame).await;
     }
 
     /// As [`send`](Self::send), for a binary message.
     pub(crate) async fn send_binary(&mut self, data: &[u8]) {
-        self.send_message(Message::Binary(data)).await;
+        let mut frame = Vec::new();
+        let _ = self.machine.encode_masked(&mut frame, Message::Binary(data), KEY);
+        self.write(&frame).await;
     }
 
-    async fn send_message(&mut self, message: Message<'_>) {
-        let mut bytes = Vec::new();
-        if self.machine.encode_masked(&mut bytes, message, KEY).is_ok() {
-            let _ = self.stream.write_all(&bytes).await;
-        }
+    /// A packet's frame, as [`send`](Self::send) sends it; nothing where the connection has ended.
+    pub(crate) fn encode(&mut self, packet: &str) -> Vec<u8> {
+        let mut frame = Vec::new();
+        // One that has ended encodes nothing.
+        let _ = self.machine.encode_masked(&mut frame, Message::Text(packet), KEY);
+        frame
+    }
+
+    /// Sends frames as they are.
+    pub(crate) async fn write(&mut self, frames: &[u8]) {
+        let _ = self.stream.write_all(frames).await;
     }
 
     /// The next packet; `None` when the connection has ended.
@@ -122,6 +159,11 @@ impl WebSocket {
         }
     }
 
+    /// The code that the server closed with, once [`next`](Self::next) has seen the end.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        self.machine.closed().map(|closed| closed.code.0)
+    }
+
     /// Whether [`next`](Self::next) has seen the end.
     pub(crate) fn has_ended(&self) -> bool {
         self.machine.is_closed()
@@ -134,11 +176,15 @@ impl WebSocket {
     }
 
     fn handle_input(&mut self, input: &mut [u8]) {
+        self.bytes += input.len();
         for event in self.machine.handle_input(input, Instant::now()) {
             match event {
                 Event::Text(text) => self.received.push_back(text.into_owned()),
-                Event::Binary(data) => self.received_binary.push_back(data.into_owned()),
-                _ => {}
+                Event::Binary(data) => {
+                    self.attachments.push(data.len());
+                    self.received_binary.push_back(data.into_owned());
+                }
+                Event::Ping(_) | Event::Pong(_) | Event::Closed(_) => {}
             }
         }
     }
