@@ -14,6 +14,14 @@ pub fn node() -> Result<()> {
     apt(&["nodejs", "npm"]).context("Node.js 20 or newer with npm is needed; please install it")
 }
 
+/// Redis 7, for the tests of clusters.
+pub fn redis() -> Result<()> {
+    if works("redis-server", &["--version"]) {
+        return Ok(());
+    }
+    apt(&["redis-server"]).context("redis-server (7 or newer) is needed; please install it")
+}
+
 /// Python with virtual environments.
 pub fn python() -> Result<()> {
     // Debian has the module without what it installs.

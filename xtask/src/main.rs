@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod ci;
+mod cluster;
 mod conformance;
 mod examples;
 mod fuzz;
@@ -25,6 +26,7 @@ The repository's commands. Each prints what it runs and ends with a verdict.
                              a real browser. Installs what is missing (apt-get, npm)
   cargo xtask conformance    only the official clients, and Python's: first against Node's
                              server, then ours
+  cargo xtask cluster        only Node's servers and ours in one cluster over Redis
   cargo xtask interop        only npm's ws with the examples of our WebSocket crate, both ways, and
                              Chromium's WebSocket with a server of it
   cargo xtask soak [ARGS]    5,000 clients for ten minutes over a network that fails, against a
@@ -58,6 +60,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "chat" => chat::run_server(rest),
         "test" => test::run(),
         "conformance" => conformance::run(),
+        "cluster" => cluster::run_mixed(),
         "interop" => interop::run_interop(),
         "fuzz" => fuzz::run_command(rest),
         "ci" => ci::run_ci(),

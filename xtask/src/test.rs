@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::run::{self, command, works};
-use crate::{chat, conformance, examples, install, interop, soak};
+use crate::{chat, cluster, conformance, examples, install, interop, soak};
 
 /// The Rust tests and the examples in the documentation.
 fn run_rust() -> Result<()> {
@@ -19,10 +19,12 @@ fn run_rust() -> Result<()> {
 /// Everything.
 pub fn run() -> Result<()> {
     install::node()?;
+    cluster::fetch()?;
     chat::fetch_client()?;
     run_rust()?;
     interop::run_interop()?;
     conformance::run_sockeye()?;
+    cluster::run_mixed()?;
     examples::run_examples()?;
     soak::run_short()?;
     chat::run_tests()?;

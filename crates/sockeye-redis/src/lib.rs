@@ -1,8 +1,9 @@
 //! Socket.IO servers that are one to their clients by way of Redis, those of Node.js among them.
 //! Does not know what the messages of a cluster do; [`sockeye::cluster`] does.
 //!
-//! * [`ClassicBus`] and [`ShardedBus`] are what [`ServerBuilder::cluster`] takes: the counterparts
-//!   of Node's adapters, which may stand beside them in one cluster.
+//! * [`ClassicBus`], [`ShardedBus`] and [`StreamsBus`] are what [`ServerBuilder::cluster`] takes:
+//!   the counterparts of Node's adapters, which may stand beside them in one cluster.
+//! * [`RedisEmitter`] speaks to a cluster from a process that serves no sockets.
 //! * [`wire`]: the messages as bytes, exactly as Node's adapters and emitters have them.
 //!
 //! # When Redis is away
@@ -17,11 +18,15 @@
 
 mod classic;
 mod counting;
+mod emitter;
 mod redis;
 mod sharded;
+mod streams;
 mod subscriber;
 pub mod wire;
 
 pub use self::classic::{ClassicBus, ClassicOptions};
+pub use self::emitter::{EmitterBroadcast, EmitterError, RedisEmitter};
 pub use self::redis::Redis;
 pub use self::sharded::{ShardedBus, ShardedOptions, SubscriptionMode};
+pub use self::streams::{StreamsBus, StreamsOptions};

@@ -58,6 +58,12 @@ impl fmt::Debug for Redis {
     }
 }
 
+impl fmt::Debug for Commands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Commands").field(&self.redis).finish()
+    }
+}
+
 /// A connection that asks and publishes.
 pub(crate) struct Commands {
     redis: Redis,

@@ -27,8 +27,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between attempts to connect: it doubles from the first to the last, and a random part
 /// of it is waited, so that many nodes do not come back at once.
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_LAST: Duration = Duration::from_secs(2);
+pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
+pub(crate) const RETRY_LAST: Duration = Duration::from_secs(2);
 /// How many are subscribed to in one round trip.
 const BATCH: usize = 500;
 

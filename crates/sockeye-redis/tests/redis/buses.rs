@@ -3,7 +3,8 @@
 use sockeye::cluster::ClusterBus;
 use sockeye_cluster_kit::Buses;
 use sockeye_redis::{
-    ClassicBus, ClassicOptions, Redis, ShardedBus, ShardedOptions, SubscriptionMode,
+    ClassicBus, ClassicOptions, Redis, ShardedBus, ShardedOptions, StreamsBus, StreamsOptions,
+    SubscriptionMode,
 };
 
 use crate::server::{Proxy, RedisServer};
@@ -35,6 +36,12 @@ impl Settling for ClassicBus {
 }
 
 impl Settling for ShardedBus {
+    fn settled(&self) -> impl Future<Output = ()> + Send {
+        self.settled()
+    }
+}
+
+impl Settling for StreamsBus {
     fn settled(&self) -> impl Future<Output = ()> + Send {
         self.settled()
     }
@@ -106,4 +113,47 @@ mod sharded_dynamic_private {
     use super::*;
 
     sockeye_cluster_kit::conformance!(Made::with(sharded(SubscriptionMode::DynamicPrivate)));
+}
+
+mod streams {
+    use super::*;
+
+    sockeye_cluster_kit::conformance!(Made::with(StreamsBus::new));
+}
+
+mod streams_of_several {
+    use super::*;
+
+    fn bus(redis: Redis) -> StreamsBus {
+        let options = StreamsOptions {
+            stream_count: 3,
+            use_sharded_pub_sub: true,
+            ..StreamsOptions::default()
+        };
+        StreamsBus::with_options(redis, options)
+    }
+
+    sockeye_cluster_kit::conformance!(Made::with(bus));
+}
+
+/// Every client gets the same offset, whose own node's it is.
+#[tokio::test]
+async fn the_offsets_of_a_stream_are_the_last_arguments() {
+    let options = StreamsOptions { offsets: true, ..StreamsOptions::default() };
+    let made = Made::with(move |redis| StreamsBus::with_options(redis, options.clone())).await;
+    let cluster = sockeye_cluster_kit::Cluster::of_two(made).await;
+    let mut clients = cluster.clients().await;
+    let mut last = String::new();
+    for io in &cluster.nodes {
+        io.emit("event", 7).expect("sent");
+        let mut offsets = Vec::new();
+        for client in &mut clients {
+            let list = client.next().await.expect("an event").list;
+            assert_eq!((&list[0], &list[1]), (&"event".into(), &7.into()));
+            offsets.push(list[2].as_str().expect("an offset").to_owned());
+        }
+        assert_eq!(offsets[0], offsets[1]);
+        assert!(offsets[0] > last, "{} is behind {last}", offsets[0]);
+        last = offsets.remove(0);
+    }
 }

@@ -2,5 +2,7 @@
 //! `apt-get install redis-server`, and `npm ci` in `tests/cluster`.
 
 mod buses;
+mod emitter;
+mod failures;
 mod server;
 mod vectors;

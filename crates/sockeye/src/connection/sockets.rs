@@ -150,7 +150,7 @@ impl Sockets {
                             // In one form for clients of both revisions, as in Node.
                             let error = ConnectError::new("Invalid namespace");
                             let refusal = EncodedPacket::connect_error(&name, &error.to_json());
-                            self.peer.tell(self.parser(), refusal);
+                            self.peer.tell(&self.server.config().parser, refusal);
                             multiplexer.handle_connect_refused(&name);
                         }
                     }

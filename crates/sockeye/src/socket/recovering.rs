@@ -86,7 +86,7 @@ impl Socket {
             recovery.admit(&mut recoverable, inner.id, rooms, bytes_max, |id, missed| {
                 self.push_connect(Some(id));
                 for packet in missed {
-                    inner.peer.push(packet.clone(), false);
+                    inner.peer.tell(&inner.namespace.config().parser, packet.clone());
                 }
                 self.enter(&joined);
             });

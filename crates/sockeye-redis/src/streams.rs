@@ -1,0 +1,293 @@
+//! The streams adapter's bus: what must be kept is an entry of a stream, questions and answers go
+//! through pub/sub. Does not know the bytes; `wire` does.
+
+mod reading;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use redis::{Pipeline, Value};
+use sockeye::cluster::{
+    BusError, BusFuture, ClusterBody, ClusterBus, ClusterMessage, ClusterNode, Envelope, Nodes,
+    Offsets,
+};
+
+use self::reading::Reader;
+use crate::counting::count;
+use crate::redis::{Commands, Redis};
+use crate::subscriber::{Incoming, Listener, Subscriber, Subscription};
+use crate::wire::UnwritableError;
+use crate::wire::streams::{
+    Entry, common_channel, decode, encode, encode_entry, is_ephemeral, stream_of,
+};
+
+/// The options of a [`StreamsBus`], with Node's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamsOptions {
+    /// The name of the stream; the same on all servers. Default: `socket.io`.
+    pub stream_name: String,
+    /// How many streams share the namespaces, as `name-0`, `name-1` …; the same on all servers. A
+    /// namespace is written to one of them. Default: 1, named as it is.
+    pub stream_count: u32,
+    /// What the names of the channels of questions and answers begin with; the same on all
+    /// servers. Default: `socket.io`.
+    pub channel_prefix: String,
+    /// Whether those channels are of sharded pub/sub; the same on all servers. Default: false.
+    pub use_sharded_pub_sub: bool,
+    /// About how many entries a stream keeps. Default: 10,000.
+    pub max_len: u64,
+    /// How many entries are read in one round trip. Default: 100.
+    pub read_count: u64,
+    /// How long one reading waits for entries. Default: 5 s.
+    pub block_time: Duration,
+    /// Whether each event that is broadcast is delivered with its entry's id as its last argument,
+    /// for the official client to recover by: what Node does with `connectionStateRecovery`; the
+    /// same on all servers. Then an event is delivered to this server's own clients when Redis has
+    /// it. Default: false.
+    pub offsets: bool,
+}
+
+impl Default for StreamsOptions {
+    fn default() -> Self {
+        Self {
+            stream_name: "socket.io".into(),
+            stream_count: 1,
+            channel_prefix: "socket.io".into(),
+            use_sharded_pub_sub: false,
+            max_len: 10_000,
+            read_count: 100,
+            block_time: Duration::from_secs(5),
+            offsets: false,
+        }
+    }
+}
+
+/// Makes a server one with those that have the adapter `@socket.io/redis-streams-adapter` 0.3,
+/// Node's or ours. What is broadcast while a server cannot reach Redis is still there when it
+/// comes back: it goes on reading where it was.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use sockeye::Server;
+/// use sockeye_redis::{Redis, StreamsBus};
+///
+/// let bus = StreamsBus::new(Redis::open("redis://127.0.0.1/")?);
+/// let io = Server::builder().cluster(bus).build();
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Clones are handles to the same one: it is one server's.
+#[derive(Clone)]
+pub struct StreamsBus(Arc<Inner>);
+
+struct Inner {
+    redis: Redis,
+    commands: Arc<Commands>,
+    options: StreamsOptions,
+    running: OnceLock<Running>,
+}
+
+struct Running {
+    ears: Arc<Ears>,
+    subscriber: Subscriber,
+    reader: Reader,
+}
+
+/// What hears: both ways must be there.
+struct Ears {
+    node: ClusterNode,
+    /// The channels that are subscribed to.
+    channels: RwLock<HashMap<String, Arc<str>>>,
+    is_subscribed: AtomicBool,
+    is_reading: AtomicBool,
+}
+
+impl StreamsBus {
+    /// With the default options.
+    pub fn new(redis: Redis) -> Self {
+        Self::with_options(redis, StreamsOptions::default())
+    }
+
+    /// With options.
+    pub fn with_options(redis: Redis, options: StreamsOptions) -> Self {
+        let commands = Arc::new(Commands::new(redis.clone()));
+        Self(Arc::new(Inner { redis, commands, options, running: OnceLock::new() }))
+    }
+
+    /// Waits until all is heard that the server wants to hear now. Before the first connection to
+    /// Redis nothing is.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time.
+    pub async fn settled(&self) {
+        if let Some(running) = self.0.running.get() {
+            running.subscriber.settled().await;
+            running.reader.begun().await;
+        }
+    }
+
+    fn common(&self, namespace: &str) -> String {
+        common_channel(&self.0.options.channel_prefix, namespace)
+    }
+
+    fn subscriptions(&self, namespace: &str, node: &ClusterNode) -> [Subscription; 2] {
+        let common = self.common(namespace);
+        let own = format!("{common}{}#", node.id());
+        [common, own].map(|channel| match self.0.options.use_sharded_pub_sub {
+            true => Subscription::Shard(channel),
+            false => Subscription::Channel(channel),
+        })
+    }
+
+    /// Adds the command that sends a message.
+    fn send(&self, envelope: &Envelope, commands: &mut Pipeline) -> Result<(), BusError> {
+        let options = &self.0.options;
+        let Envelope { to, message } = envelope;
+        if is_ephemeral(&message.body) {
+            let publication = encode(message, to.as_ref(), &options.channel_prefix);
+            let publication = publication.map_err(BusError::new)?;
+            let publish = if options.use_sharded_pub_sub { "SPUBLISH" } else { "PUBLISH" };
+            commands.cmd(publish).arg(publication.channel).arg(publication.payload);
+            return Ok(());
+        }
+        add_entry(message, options, commands).map_err(BusError::new)
+    }
+}
+
+/// Adds the command that appends a message to its stream.
+pub(crate) fn add_entry(
+    message: &ClusterMessage,
+    options: &StreamsOptions,
+    commands: &mut Pipeline,
+) -> Result<(), UnwritableError> {
+    let Entry { uid, nsp, kind, data } = encode_entry(message)?;
+    let stream = stream_of(&options.stream_name, options.stream_count, &nsp);
+    let command = commands.cmd("XADD").arg(stream).arg("MAXLEN").arg("~");
+    command.arg(options.max_len).arg("*").arg("uid").arg(uid).arg("nsp").arg(nsp);
+    command.arg("type").arg(kind);
+    if let Some(data) = data {
+        command.arg("data").arg(data);
+    }
+    Ok(())
+}
+
+impl ClusterBus for StreamsBus {
+    fn start(&self, node: ClusterNode) {
+        let name = node.id().clone();
+        let ears = Arc::new(Ears {
+            node,
+            channels: RwLock::default(),
+            is_subscribed: AtomicBool::new(false),
+            is_reading: AtomicBool::new(false),
+        });
+        let (redis, commands) = (self.0.redis.clone(), self.0.commands.clone());
+        let subscriber = Subscriber::start(redis, commands, name.as_str(), ears.clone());
+        let reader = Reader::start(self.0.redis.clone(), &self.0.options, ears.clone());
+        // A bus is given to one server.
+        let _ = self.0.running.set(Running { ears, subscriber, reader });
+    }
+
+    fn has_log(&self) -> bool {
+        self.0.options.offsets
+    }
+
+    fn subscribe(&self, namespace: &Arc<str>) {
+        let Some(running) = self.0.running.get() else { return };
+        for subscription in self.subscriptions(namespace, &running.ears.node) {
+            let mut channels = running.ears.channels.write();
+            channels.insert(subscription.name().to_owned(), namespace.clone());
+            drop(channels);
+            running.subscriber.want(subscription);
+        }
+    }
+
+    fn unsubscribe(&self, namespace: &Arc<str>) {
+        let Some(running) = self.0.running.get() else { return };
+        for subscription in self.subscriptions(namespace, &running.ears.node) {
+            running.ears.channels.write().remove(subscription.name());
+            running.subscriber.unwant(&subscription);
+        }
+    }
+
+    fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BusFuture<'a, Result<Offsets, BusError>> {
+        Box::pin(async move {
+            let mut commands = Pipeline::new();
+            for envelope in batch {
+                self.send(envelope, &mut commands)?;
+            }
+            let answers = self.0.commands.run(&commands).await.map_err(BusError::new)?;
+            let offset = |(index, (envelope, answer)): (usize, (&Envelope, &Value))| match (
+                &envelope.message.body,
+                answer,
+            ) {
+                (ClusterBody::Broadcast { request: None, .. }, Value::BulkString(id)) => {
+                    Some((index, String::from_utf8_lossy(id).into()))
+                }
+                _ => None,
+            };
+            Ok(batch.iter().zip(&answers).enumerate().filter_map(offset).collect())
+        })
+    }
+
+    fn nodes<'a>(&'a self, namespace: &'a Arc<str>) -> BusFuture<'a, Result<Nodes, BusError>> {
+        Box::pin(async move {
+            let sharded = self.0.options.use_sharded_pub_sub;
+            let kind = if sharded { "SHARDNUMSUB" } else { "NUMSUB" };
+            let count = count(&self.0.commands, kind, &self.common(namespace)).await?;
+            // This one is among them while it hears.
+            Ok(Nodes::Count(count.saturating_sub(1)))
+        })
+    }
+
+    fn close(&self) -> BusFuture<'_, ()> {
+        Box::pin(async move {
+            if let Some(running) = self.0.running.get() {
+                running.subscriber.close();
+                running.reader.close();
+            }
+            self.0.commands.close().await;
+        })
+    }
+}
+
+impl Ears {
+    fn tell(&self) {
+        let hears = |way: &AtomicBool| way.load(Ordering::Acquire);
+        self.node.set_deaf(!(hears(&self.is_subscribed) && hears(&self.is_reading)));
+    }
+
+    fn set_reading(&self, is_reading: bool) {
+        self.is_reading.store(is_reading, Ordering::Release);
+        self.tell();
+    }
+}
+
+impl Listener for Ears {
+    fn handle(&self, incoming: Incoming<'_>) {
+        let Some(namespace) = self.channels.read().get(incoming.channel).cloned() else { return };
+        match decode(incoming.payload) {
+            Ok(message) if message.namespace == namespace => self.node.receive(message),
+            Ok(_) => self.node.reject(&"a message about another namespace"),
+            Err(error) => self.node.reject(&error),
+        }
+    }
+
+    fn set_hearing(&self, is_hearing: bool) {
+        self.is_subscribed.store(is_hearing, Ordering::Release);
+        self.tell();
+    }
+}
+
+impl fmt::Debug for StreamsBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamsBus")
+            .field("redis", &self.0.redis)
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
+    }
+}

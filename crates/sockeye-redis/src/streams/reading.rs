@@ -1,0 +1,186 @@
+//! Reads the streams, on a connection of its own: from their ends when it begins, and from where it
+//! was when Redis comes back. Does not know what the entries mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{Cmd, RedisResult, Value};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::{Ears, StreamsOptions};
+use crate::redis::Redis;
+use crate::subscriber::{RETRY_FIRST, RETRY_LAST, jittered};
+use crate::wire::streams::{Entry, decode_entry, stream_names};
+
+/// What Redis may take beyond the time that a reading waits for entries.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads until it is closed or dropped.
+pub(super) struct Reader {
+    is_closed: watch::Sender<bool>,
+    has_begun: watch::Receiver<bool>,
+}
+
+impl Reader {
+    pub(super) fn start(redis: Redis, options: &StreamsOptions, ears: Arc<Ears>) -> Self {
+        let (is_closed, mut closed) = watch::channel(false);
+        let (begun, has_begun) = watch::channel(false);
+        let names = stream_names(&options.stream_name, options.stream_count);
+        let streams = names.into_iter().map(|name| (name, None)).collect();
+        let reading = Reading {
+            redis,
+            streams,
+            count: options.read_count,
+            block: options.block_time,
+            ears,
+            begun,
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = reading.run() => {}
+                // An error says that the reader has been dropped.
+                _ = closed.wait_for(|is_closed| *is_closed) => {}
+            }
+        });
+        Self { is_closed, has_begun }
+    }
+
+    /// Waits until it knows from where on it reads.
+    pub(super) async fn begun(&self) {
+        // An error says that it is closed.
+        let _ = self.has_begun.clone().wait_for(|has_begun| *has_begun).await;
+    }
+
+    pub(super) fn close(&self) {
+        self.is_closed.send_replace(true);
+    }
+}
+
+struct Reading {
+    redis: Redis,
+    /// The name of each, and the last entry that was read.
+    streams: Vec<(String, Option<String>)>,
+    count: u64,
+    block: Duration,
+    ears: Arc<Ears>,
+    begun: watch::Sender<bool>,
+}
+
+impl Reading {
+    async fn run(mut self) {
+        let mut retry = RETRY_FIRST;
+        loop {
+            let timeout = self.block + ANSWER_TIMEOUT;
+            let connected = self.redis.connect(|_| {}, Some(timeout)).await;
+            let result = match connected {
+                Ok(mut connection) => self.read(&mut connection, &mut retry).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
+                tracing::debug!(%error, "the streams cannot be read");
+            }
+            self.ears.set_reading(false);
+            sleep(jittered(retry)).await;
+            retry = (retry * 2).min(RETRY_LAST);
+        }
+    }
+
+    async fn read(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        retry: &mut Duration,
+    ) -> RedisResult<()> {
+        self.find_ends(connection).await?;
+        self.begun.send_replace(true);
+        self.ears.set_reading(true);
+        *retry = RETRY_FIRST;
+        loop {
+            let mut command = Cmd::new();
+            let block = u64::try_from(self.block.as_millis()).unwrap_or(u64::MAX);
+            command.arg("XREAD").arg("COUNT").arg(self.count).arg("BLOCK").arg(block);
+            command.arg("STREAMS");
+            command.arg(self.streams.iter().map(|(name, _)| name).collect::<Vec<_>>());
+            let last = |(_, last): &(String, Option<String>)| last.clone().unwrap_or("0-0".into());
+            command.arg(self.streams.iter().map(last).collect::<Vec<_>>());
+            let answer = connection.req_packed_command(&command).await?;
+            self.take(&answer);
+        }
+    }
+
+    /// What was there before is not read.
+    async fn find_ends(&mut self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        for (name, last) in self.streams.iter_mut().filter(|(_, last)| last.is_none()) {
+            let mut command = Cmd::new();
+            command.arg("XREVRANGE").arg(&*name).arg("+").arg("-").arg("COUNT").arg(1);
+            let answer = connection.req_packed_command(&command).await?;
+            let entry = list(&answer).first().and_then(|entry| text(list(entry).first()?));
+            *last = Some(entry.unwrap_or("0-0").to_owned());
+        }
+        Ok(())
+    }
+
+    /// Hands on what a reading found: a map, or a list of pairs, of streams and their entries.
+    fn take(&mut self, answer: &Value) {
+        let pairs: Vec<(&Value, &Value)> = match answer {
+            Value::Map(map) => map.iter().map(|(name, entries)| (name, entries)).collect(),
+            answer => {
+                let pair = |pair| match list(pair) {
+                    [name, entries] => Some((name, entries)),
+                    _ => None,
+                };
+                list(answer).iter().filter_map(pair).collect()
+            }
+        };
+        for (name, entries) in pairs {
+            let stream = text(name).and_then(|name| {
+                self.streams.iter_mut().find(|(known, _)| known == name).map(|(_, last)| last)
+            });
+            let Some(last) = stream else { continue };
+            for entry in list(entries) {
+                let [id, fields] = list(entry) else { continue };
+                let Some(id) = text(id) else { continue };
+                *last = Some(id.to_owned());
+                take_entry(&self.ears, id, list(fields));
+            }
+        }
+    }
+}
+
+fn take_entry(ears: &Ears, id: &str, fields: &[Value]) {
+    let mut entry = Entry::default();
+    for pair in fields.chunks_exact(2) {
+        let (Some(name), Some(value)) = (text(&pair[0]), text(&pair[1])) else { continue };
+        match name {
+            "uid" => entry.uid = value.to_owned(),
+            "nsp" => entry.nsp = value.to_owned(),
+            "type" => entry.kind = value.to_owned(),
+            "data" => entry.data = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    // As Node does: not a cluster's.
+    if entry.nsp.is_empty() || entry.uid == ears.node.id().as_str() {
+        return;
+    }
+    match decode_entry(&entry) {
+        Ok(message) => ears.node.receive_logged(message, Some(id)),
+        Err(error) => ears.node.reject(&error),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(list) => list,
+        _ => &[],
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}

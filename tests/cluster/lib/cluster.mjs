@@ -1,0 +1,155 @@
+// Starts and stops a Redis and the nodes around it; knows nothing of what they say.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createServer } from "node:net";
+import { io } from "socket.io-client";
+
+const DIRECTORY = new URL("..", import.meta.url);
+const SOCKEYE = process.env.CLUSTER_NODE ?? "../../target/debug/examples/cluster-node";
+const COMMANDS = { node: [process.execPath, ["node-server.mjs"]], sockeye: [SOCKEYE, []] };
+const WAIT_MS = 20_000;
+
+/** A Redis that keeps nothing on disk, and nodes of these kinds (`node`, `sockeye`) on it. */
+export class Cluster {
+  #children = [];
+  nodes = [];
+
+  static async start(t, kinds, options) {
+    const cluster = new Cluster();
+    t.after(() => cluster.stop());
+    await cluster.#startRedis();
+    for (const kind of kinds) await cluster.add(kind, options);
+    for (const node of cluster.nodes) await cluster.counted(node, kinds.length);
+    return cluster;
+  }
+
+  /** A port that was free may be taken the next moment. */
+  async #startRedis() {
+    let child;
+    await until("Redis to listen", async () => {
+      if (child === undefined || child.exitCode !== null) {
+        this.port = await freePort();
+        const options = ["--save", "", "--loglevel", "warning", "--bind", "127.0.0.1"];
+        child = this.#spawn("redis-server", ["--port", String(this.port), ...options], {});
+      }
+      return isListening(this.port);
+    });
+    this.redis = `redis://127.0.0.1:${this.port}`;
+  }
+
+  async add(kind, options) {
+    const port = await freePort();
+    const name = `${kind} ${this.nodes.length}`;
+    const config = { name, port, redis: this.redis, ...options };
+    const child = this.#spawn(...COMMANDS[kind], { NODE: JSON.stringify(config) });
+    const listening = new Promise((resolve, reject) => {
+      child.stdout.once("data", resolve);
+      child.once("exit", (code) => reject(new Error(`${name} ended with ${code}`)));
+    });
+    await within(`${name} to listen`, listening);
+    const node = { name, kind, url: `http://127.0.0.1:${port}` };
+    node.control = await connect(node);
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** Waits until a node counts so many in both namespaces. */
+  async counted(node, count) {
+    for (const namespace of ["/", "/other"]) {
+      await until(`${node.name} to count ${count}`, async () => {
+        return (await act(node, { what: "count", namespace })) === count;
+      });
+    }
+  }
+
+  async stop() {
+    for (const { control } of this.nodes) control.disconnect();
+    const ends = this.#children.map((child) => {
+      const ended = new Promise((resolve) => child.once("exit", resolve));
+      if (child.exitCode !== null || child.signalCode !== null) return undefined;
+      child.kill("SIGTERM");
+      return ended;
+    });
+    await Promise.all(ends);
+  }
+
+  #spawn(command, args, env) {
+    const child = spawn(command, args, {
+      cwd: DIRECTORY,
+      env: { ...process.env, ...env },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    child.stdout.on("data", () => {});
+    this.#children.push(child);
+    return child;
+  }
+}
+
+/** A connected client of a node, with an inbox of all that comes. */
+export async function connect(node, auth = {}, namespace = "/") {
+  const options = { transports: ["websocket"], forceNew: true, reconnection: false };
+  const socket = io(node.url + namespace, { ...options, auth, query: { tag: "tag" } });
+  socket.inbox = [];
+  socket.onAny((event, ...args) => {
+    const ack = typeof args.at(-1) === "function" ? args.pop() : undefined;
+    socket.inbox.push([event, ...args]);
+    if (ack && event !== "silent") ack({ from: socket.id, args });
+  });
+  const connected = new Promise((resolve, reject) => {
+    socket.once("connect", resolve);
+    socket.once("connect_error", reject);
+  });
+  await within(`a client of ${node.name}`, connected);
+  return socket;
+}
+
+/** Has a node do something. */
+export function act(node, what, ...args) {
+  return within(`${node.name} to ${what.what}`, node.control.emitWithAck("act", what, ...args));
+}
+
+/** Waits for the next thing that a client hears. */
+export async function hears(socket, expected) {
+  await until(`hearing ${JSON.stringify(expected).slice(0, 60)}`, () => socket.inbox.length > 0);
+  assert.deepEqual(socket.inbox.shift(), expected);
+}
+
+export async function until(what, isSo) {
+  const end = Date.now() + WAIT_MS;
+  while (!(await isSo())) {
+    if (Date.now() > end) throw new Error(`waited ${WAIT_MS} ms in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+function within(what, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`waited ${WAIT_MS} ms in vain for ${what}`)), WAIT_MS);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+function isListening(port) {
+  return new Promise((resolve) => {
+    import("node:net").then(({ connect }) => {
+      const socket = connect(port, "127.0.0.1");
+      socket.once("connect", () => resolve(true));
+      socket.once("error", () => resolve(false));
+      socket.once("close", () => resolve(false));
+      socket.once("connect", () => socket.destroy());
+    });
+  });
+}
+
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.once("error", reject);
+    probe.listen(0, "127.0.0.1", () => {
+      const { port } = probe.address();
+      probe.close(() => resolve(port));
+    });
+  });
+}
