@@ -93,7 +93,11 @@ impl Connection {
             None => (Exit::polling(encoding), engine::Transport::Polling),
         };
         let outbox = Outbox::new(exit, config.outbox_bytes_max, config.outbox_policy);
-        let peer = Arc::new(Peer::new(outbox));
+        let mut peer = Peer::new(outbox);
+        if config.recovery.is_some() {
+            peer = peer.with_heartbeat(tokio::time::Instant::now());
+        }
+        let peer = Arc::new(peer);
         let now = now();
         let open = engine::Open {
             sid: &id,
@@ -269,7 +273,10 @@ impl Connection {
     fn run_outputs(&mut self, now: Instant, cx: &mut Context<'_>) {
         while let Some(output) = self.core.session.poll_output() {
             match output {
-                Output::SendPing => self.push(&Packet::Ping("".into())),
+                Output::SendPing => {
+                    self.core.peer.ping(tokio::time::Instant::now());
+                    self.push(&Packet::Ping("".into()));
+                }
                 Output::SendPong => self.push(&Packet::Pong("".into())),
                 Output::ReleasePoll => self.release_get(now),
                 Output::ProbeReply => {
