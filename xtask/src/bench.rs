@@ -7,6 +7,9 @@ use crate::run::{command, root, run, target};
 
 /// Runs the bench; `args` go to its runner.
 pub fn run_bench(args: &[String]) -> Result<()> {
+    if args == ["heap"] {
+        return run_heap();
+    }
     let servers = if is_websocket(args) { build_websocket()? } else { build_socket_io()? };
     let bench = root().join("bench");
     run(command("cargo", &["build", "--release"])
@@ -19,6 +22,35 @@ pub fn run_bench(args: &[String]) -> Result<()> {
         python.args(["--servers", "limit,oxide,node", "--suite", "core"]);
     }
     run(python.args(args))
+}
+
+/// Counts the heap of idle WebSocket connections, ours and the peers'.
+fn run_heap() -> Result<()> {
+    let folder = target().join("count-heap");
+    let bench = root().join("bench");
+    let counted = ["--features", "count-heap"];
+    let ours = ["build", "--release", "--package", "bench-server", "--bin", "ws-bench-server"];
+    run(command("cargo", &ours).args(counted).env("CARGO_TARGET_DIR", &folder))?;
+    let peers = ["build", "--release", "--package", "peer-ws"];
+    run(command("cargo", &peers)
+        .args(counted)
+        .current_dir(&bench)
+        .env("CARGO_TARGET_DIR", &folder))?;
+    let mut python = command("python3", &["heap.py"]);
+    for (name, binary) in [
+        ("sockeye-ws", "ws-bench-server"),
+        ("tungstenite", "ws-tungstenite"),
+        ("tungstenite-tuned", "env TUNED=1 ws-tungstenite"),
+        ("tokio-websockets", "ws-tokio-websockets"),
+        ("fastwebsockets", "ws-fastwebsockets"),
+        ("yawc", "ws-yawc"),
+        ("yawc-tuned", "env TUNED=1 ws-yawc"),
+    ] {
+        let (variables, binary) = binary.rsplit_once(' ').unwrap_or(("", binary));
+        let path = folder.join("release").join(binary);
+        python.arg(format!("{name}={variables} {}", path.display()));
+    }
+    run(python.current_dir(&bench))
 }
 
 /// Whether the arguments name the suite or scenarios of raw WebSocket.

@@ -3,6 +3,23 @@
 //! Knows nothing of sockets, clocks, randomness or tasks: bytes, times and masking keys come in as
 //! arguments, events and bytes come out. (What does know them is `net`, behind a feature.)
 //!
+//! # Where to begin
+//!
+//! * To connect or to serve, on tokio: the module `net`, which the feature `tokio` brings. Its page
+//!   has the examples, what is promised of cancelled futures, of order and of close, every option,
+//!   and what differs from `tokio-tungstenite` and Node's `ws`.
+//! * To drive the protocol over something else, a runtime of one's own, a simulation, a fuzzer:
+//!   this page. Without features the crate knows no runtime.
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `tokio` | `net`: connections, servers, clients |
+//! | `hyper` | upgrades of requests that hyper serves, by itself or below a tower service |
+//! | `axum` | an extractor, `net::WebSocketUpgrade` |
+//! | `aws-lc-rs`, `ring` | `wss:` with that provider and the operating system's roots |
+//! | `rustls` | `wss:` with a configuration of the caller's |
+//! | `tracing` | spans of handshakes, events of what ends |
+//!
 //! # The parts
 //!
 //! * [`handshake`]: the opening handshake of both sides, with or without an HTTP library.
@@ -76,15 +93,8 @@
 //! # Ok(())
 //! # }
 //! ```
-//!
-//! # On tokio
-//!
-//! The feature `tokio` brings the module `net`: connections that are a `Stream` and a `Sink`, a
-//! server with its checks, and a client with TLS (`aws-lc-rs`, `ring`, `rustls`), redirects and
-//! proxies. `hyper` and `axum` add upgrades of requests that these serve, `tracing` adds spans.
-//! Without features the crate has no runtime in its dependencies.
 
-#![cfg_attr(feature = "tokio", doc = "\nBegin at [`net`], whose page has examples and promises.")]
+#![cfg_attr(feature = "tokio", doc = "\n# On tokio\n\nBegin at [`net`].")]
 
 mod assembly;
 pub mod close;

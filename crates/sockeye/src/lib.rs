@@ -82,6 +82,10 @@
 //! [`on_disconnecting`](Socket::on_disconnecting), with the rooms that it is in, and behind them
 //! [`on_disconnect`](Socket::on_disconnect). What belongs to it is in [`Socket::data`]. It takes
 //! its handlers along when it goes, so they may hold it.
+//!
+//! With [connection state recovery](ConnectionStateRecovery) a client that lost its connection goes
+//! on with the socket that it had: a new [`Socket`] with the same id, rooms and data, which
+//! [`recovered`](Socket::recovered) tells.
 
 mod acks;
 mod address;
@@ -156,6 +160,15 @@ pub use socket::{Emitter, Socket};
 pub use sockeye_proto::SocketId;
 pub use sockeye_proto::engine::Transport;
 pub use sockeye_proto::socket::{
-    ArgError, ArgsCursor, ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, ToName,
+    ArgError, ArgsCursor, ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, Parser,
+    ToName,
 };
 pub use sockeye_ws::deflate::{Options as PerMessageDeflate, WindowBits};
+
+/// What an application needs for a [`Parser`] of its own.
+pub mod parser {
+    pub use sockeye_proto::engine::Message;
+    pub use sockeye_proto::socket::{
+        MultiplexerLimits, Packet, PacketKind, PacketParser, Violation,
+    };
+}

@@ -48,6 +48,16 @@ pub(crate) enum Ack {
     Disconnected,
 }
 
+/// What came of a client's wish to go on with the socket that it had.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Recovery {
+    Recovered,
+    /// There is no such socket to go on with (any more, or yet).
+    Unknown,
+    /// What it missed is not kept, or cannot be told.
+    Lost,
+}
+
 /// Makes the handles, for the recorder that there is now.
 pub(crate) fn start() {
     HANDLES.get_or_init(|| {
@@ -185,6 +195,24 @@ pub(crate) fn ack_failed(why: Ack) {
     with(|_| counter!("sockeye_ack_failures_total", "reason" => reason).increment(1));
 }
 
+pub(crate) fn recovery(outcome: Recovery) {
+    let outcome = match outcome {
+        Recovery::Recovered => "recovered",
+        Recovery::Unknown => "unknown",
+        Recovery::Lost => "lost",
+    };
+    with(|_| counter!("sockeye_recoveries_total", "outcome" => outcome).increment(1));
+}
+
+/// What is asked for, not told: the sockets that may be taken up again, and the bytes of the events
+/// that are kept for clients.
+pub(crate) fn kept(sessions: usize, packet_bytes: usize) {
+    with(|_| {
+        gauge!("sockeye_recovery_sessions").set(sessions as f64);
+        gauge!("sockeye_recovery_packet_bytes").set(packet_bytes as f64);
+    });
+}
+
 /// What is asked for, not told: the bytes that wait in all outboxes, and in the fullest.
 pub(crate) fn outboxes(bytes: usize, fullest_bytes: usize) {
     with(|_| {
@@ -194,7 +222,7 @@ pub(crate) fn outboxes(bytes: usize, fullest_bytes: usize) {
 }
 
 fn describe() {
-    const COUNTS: [(&str, &str); 10] = [
+    const COUNTS: [(&str, &str); 11] = [
         ("sockeye_packets_received_total", "Engine.IO packets and WebSocket messages that came"),
         ("sockeye_packets_sent_total", "Packets that a transport has taken whole"),
         ("sockeye_packets_dropped_total", "Packets that were not sent, by reason"),
@@ -204,6 +232,7 @@ fn describe() {
         ("sockeye_requests_refused_total", "HTTP requests that were not served, by reason"),
         ("sockeye_sockets_refused_total", "Sockets that a middleware refused"),
         ("sockeye_handler_failures_total", "Handlers, middlewares and hooks that failed"),
+        ("sockeye_recoveries_total", "Clients that came back for their socket, by outcome"),
         ("sockeye_ack_failures_total", "Acknowledgements that did not come, by reason"),
     ];
     for (name, text) in COUNTS {
@@ -218,6 +247,10 @@ fn describe() {
     describe_gauge!("sockeye_outbox_bytes", Unit::Bytes, waiting);
     let fullest = "Bytes that wait for the slowest client, when last sampled";
     describe_gauge!("sockeye_outbox_bytes_fullest", Unit::Bytes, fullest);
+    let sessions = "Sockets that may be taken up again, when last sampled";
+    describe_gauge!("sockeye_recovery_sessions", Unit::Count, sessions);
+    let kept = "Bytes of events kept for clients that may come back, when last sampled";
+    describe_gauge!("sockeye_recovery_packet_bytes", Unit::Bytes, kept);
     let event = "From an event's arrival to its last listener's end";
     describe_histogram!("sockeye_event_seconds", Unit::Seconds, event);
     let ack = "From an emit to its acknowledgement";

@@ -544,7 +544,7 @@ impl State {
 
 /// What a packet holds while it waits.
 #[inline]
-fn cost(packet: &EncodedPacket) -> usize {
+pub(crate) fn cost(packet: &EncodedPacket) -> usize {
     packet.held_bytes() + PLACE_BYTES
 }
 

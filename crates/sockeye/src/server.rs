@@ -261,14 +261,21 @@ impl Server {
         self.0.is_draining.load(Ordering::Acquire)
     }
 
-    /// Sets the gauges of what waits in the outboxes, which are sums over all sessions: call it
-    /// before each scrape. It looks at each session once; see
+    /// Sets the gauges of what waits in the outboxes, which are sums over all sessions, and of what
+    /// connection state recovery keeps: call it before each scrape. It looks at each session and
+    /// each namespace once; see
     /// [`metrics`](ServerBuilder::metrics).
     pub fn sample_metrics(&self) {
         let peers: Vec<_> = self.0.sessions.lock().peers.values().cloned().collect();
         let bytes = peers.iter().map(|peer| peer.outbox().bytes());
         let (sum, max) = bytes.fold((0, 0), |(sum, max), bytes| (sum + bytes, bytes.max(max)));
         metrics::outboxes(sum, max);
+        if self.config().recovery.is_some() {
+            let namespaces = self.namespaces();
+            let held = namespaces.iter().filter_map(|namespace| Some(namespace.recovery()?.held()));
+            let (sessions, bytes) = held.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            metrics::kept(sessions, bytes);
+        }
     }
 
     /// Ends the service: new handshakes are refused with 503, each socket is disconnected with

@@ -22,6 +22,13 @@ pub async fn accept(mut stream: TcpStream, deflate: bool) -> Option<Upgraded> {
             key.eq_ignore_ascii_case(name).then_some(value.trim())
         })
     };
+    #[cfg(feature = "count-heap")]
+    if target == "/heap" {
+        let heap = crate::ALLOCATOR.current_usage();
+        let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{heap}");
+        stream.write_all(answer.as_bytes()).await.ok()?;
+        return None;
+    }
     let key = header("sec-websocket-key")?;
     let offered =
         header("sec-websocket-extensions").is_some_and(|v| v.contains("permessage-deflate"));

@@ -16,8 +16,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub use hub::{Channels, Hub, Unsent};
 
+#[cfg(not(feature = "count-heap"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+#[cfg(feature = "count-heap")]
+#[global_allocator]
+static ALLOCATOR: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 /// Messages that are answered with one flush, where so many have arrived.
 const BATCH_MAX: usize = 32;

@@ -12,12 +12,18 @@ use std::rc::Rc;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use sockeye_ws::net::{Error, Message, Server, WebSocket};
+#[cfg(feature = "count-heap")]
+use sockeye_ws::net::{Refusal, http::StatusCode};
 use sockeye_ws::{Frame, Limits, deflate};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
 
+#[cfg(not(feature = "count-heap"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+#[cfg(feature = "count-heap")]
+#[global_allocator]
+static ALLOCATOR: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 fn main() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -57,6 +63,11 @@ fn listen() -> io::Result<TcpListener> {
 /// The handshake; the connection gets a task of its own, which is no larger than it has to be.
 async fn accept(server: Server, hub: Rc<Hub>, stream: TcpStream) {
     let Ok(handshake) = server.receive(stream).await else { return };
+    #[cfg(feature = "count-heap")]
+    if handshake.request().uri().path() == "/heap" {
+        let heap = ALLOCATOR.current_usage().to_string();
+        return handshake.refuse(Refusal::new(StatusCode::OK).body(heap)).await;
+    }
     let is_broadcast = handshake.request().uri().path() == "/broadcast";
     let Ok(websocket) = handshake.accept().await else { return };
     // How a connection ends is its client's affair.

@@ -1,6 +1,6 @@
-//! A peer's protocol test over real loopback, of servers and of clients, plain and compressed:
-//! every illegal frame gets the code that RFC 6455 gives, the application is told the same, and
-//! what is legal goes on. (`machine/strict` has the errors behind the codes.)
+//! A peer's protocol test over real loopback, of servers and clients, plain and compressed: every
+//! illegal frame gets the code that RFC 6455 gives, the application is told the same, and what is
+//! legal goes on. (`machine/strict` has the errors behind the codes.)
 
 use sockeye_ws::handshake::accept_key;
 use sockeye_ws::net::{Client, Error, Fault, Message, Server, WebSocket};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use sockeye_proto::engine::Revision;
-use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
+use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer, Parser};
 use sockeye_proto::{SessionId, SocketId};
 
 use super::peer::Peer;
@@ -66,6 +66,10 @@ impl Sockets {
         self.add(socket);
     }
 
+    pub(super) fn parser(&self) -> &Parser {
+        &self.server.config().parser
+    }
+
     pub(super) fn handle(&mut self, incoming: Incoming<'_>, cx: &mut Context<'_>) {
         match incoming {
             Incoming::Event { namespace, id, event } => {
@@ -99,7 +103,8 @@ impl Sockets {
 
     /// The namespace is there, and has been entered.
     fn open(&mut self, namespace: Namespace, auth: Option<&str>) {
-        let recovery = namespace.recovery();
+        // Clients of Engine.IO 3 know nothing of it.
+        let recovery = namespace.recovery().filter(|_| self.revision == Revision::V4);
         let restoring = recovery.and_then(|recovery| Some(recovery.restore(Claim::read(auth)?)));
         if let Some(restoring) = restoring {
             let (name, auth) = (namespace.name().to_owned(), auth.map(str::to_owned));
@@ -142,8 +147,10 @@ impl Sockets {
                     match made {
                         Some(namespace) => self.open(namespace, auth.as_deref()),
                         None => {
+                            // In one form for clients of both revisions, as in Node.
                             let error = ConnectError::new("Invalid namespace");
-                            self.refuse(&name, &error);
+                            let refusal = EncodedPacket::connect_error(&name, &error.to_json());
+                            self.peer.push(refusal, false);
                             multiplexer.handle_connect_refused(&name);
                         }
                     }
@@ -182,7 +189,7 @@ impl Sockets {
             Revision::V4 => error.to_json(),
             Revision::V3 => error.to_json_v3(),
         };
-        self.peer.push(EncodedPacket::connect_error(namespace, &json), false);
+        self.peer.tell(self.parser(), EncodedPacket::connect_error(namespace, &json));
     }
 
     fn forget_wishes(&mut self) {
@@ -231,7 +238,7 @@ impl Sockets {
     /// The middlewares have let a socket in. Returns whether it is.
     fn admit(&mut self, at: usize, multiplexer: &mut Multiplexer) -> bool {
         let slot = &mut self.slots[at];
-        let is_admitted = slot.socket.admit(self.revision);
+        let is_admitted = slot.socket.admit();
         if is_admitted {
             let namespace = slot.socket.namespace();
             multiplexer.handle_connect_accepted(namespace.name());
@@ -266,7 +273,7 @@ impl Sockets {
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_ending()) {
             let name = slot.socket.namespace().name();
             if !slot.is_admitting() {
-                self.peer.push(EncodedPacket::disconnect(name), false);
+                self.peer.tell(&self.server.config().parser, EncodedPacket::disconnect(name));
             }
             multiplexer.handle_disconnect(name);
             slot.end(DisconnectReason::ServerNamespaceDisconnect);

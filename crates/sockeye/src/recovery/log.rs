@@ -74,7 +74,7 @@ impl Entry {
                 rooms.iter().chain(except).map(|room| room.len()).sum()
             }
         };
-        self.packet.wire().len() + size_of::<Self>() + names
+        self.packet.held_bytes() + size_of::<Self>() + names
     }
 }
 
@@ -123,6 +123,11 @@ impl Log {
         if self.entries.is_empty() {
             self.entries = VecDeque::new();
         }
+    }
+
+    /// What the events that are kept hold.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -233,8 +238,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_let_go_too_early_is_known_to_be_lost() {
-        let len = r#"xx42["e","x","abcdefgh-1"]"#.len() + size_of::<Entry>();
-        for mut log in [log(3, 1 << 20), log(100, 3 * len)] {
+        let mut one = log(1, 1 << 20);
+        record(&mut one, "x");
+        for mut log in [log(3, 1 << 20), log(100, 3 * one.bytes)] {
             let old = membership();
             (0..5).for_each(|_| record(&mut log, "x"));
             assert_eq!((log.first(), log.head()), (3, 5));

@@ -33,6 +33,8 @@ use self::sessions::{MemorySessions, Session, SessionStore};
 use crate::config::Config;
 use crate::extensions::Extensions;
 use crate::handler::BoxFuture;
+use crate::metrics::{self, Recovery as Outcome};
+use crate::outbox;
 use crate::panics;
 use crate::rooms::RoomName;
 
@@ -152,9 +154,13 @@ impl Recovery {
     pub(crate) fn restore(self: &Arc<Self>, claim: Claim) -> BoxFuture<Option<Restored>> {
         let recovery = self.clone();
         Box::pin(async move {
-            let session = recovery.sessions.take(claim.id).await?;
+            let Some(session) = recovery.sessions.take(claim.id).await else {
+                metrics::recovery(Outcome::Unknown);
+                return None;
+            };
             let Some(absence) = recovery.absence(&claim, &session) else {
                 tracing::debug!(id = ?claim.id, "not recovered: what was missed is not known");
+                metrics::recovery(Outcome::Lost);
                 panics::discard(session);
                 return None;
             };
@@ -206,7 +212,7 @@ impl Recovery {
                 return false;
             }
             for packet in log.missed(membership, absence.known) {
-                bytes += packet.wire().len();
+                bytes += outbox::cost(packet);
                 if bytes > bytes_max {
                     return false;
                 }
@@ -268,7 +274,12 @@ impl Recovery {
 
     /// Whether any socket may be taken up again.
     pub(crate) fn has_sessions(&self) -> bool {
-        !self.sessions.is_empty()
+        self.sessions.len() > 0
+    }
+
+    /// How many sockets may be taken up again, and the bytes of the events that are kept.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.sessions.len(), self.log.lock().bytes())
     }
 
     /// Whether the caller is to call [`sweep`](Self::sweep) from now on.

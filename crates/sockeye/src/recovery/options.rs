@@ -28,7 +28,7 @@ pub struct ConnectionStateRecovery {
     /// The events that one namespace keeps; the oldest go first. A client that may have missed
     /// one of those gets a new socket. Default: 10,000.
     pub packets_max: usize,
-    /// The bytes of the events that one namespace keeps, as
+    /// The bytes of memory of the events that one namespace keeps, as
     /// [`packets_max`](Self::packets_max) has it for their number. Default: 16 MiB.
     pub packet_bytes_max: usize,
     /// The sockets that ended and are kept, in one namespace; the one that ended first goes first.

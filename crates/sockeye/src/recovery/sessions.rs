@@ -43,8 +43,8 @@ pub(super) trait SessionStore: Send + Sync {
     /// Lets go of those whose time is over.
     fn sweep(&self, now: Instant);
 
-    /// Whether this process keeps any.
-    fn is_empty(&self) -> bool;
+    /// How many this process keeps, those of sockets that still end among them.
+    fn len(&self) -> usize;
 }
 
 /// The sessions of one namespace, in memory.
@@ -116,8 +116,8 @@ impl SessionStore for MemorySessions {
         panics::discard(dropped);
     }
 
-    fn is_empty(&self) -> bool {
-        self.0.state.lock().sessions.is_empty()
+    fn len(&self) -> usize {
+        self.0.state.lock().sessions.len()
     }
 }
 
@@ -186,7 +186,7 @@ mod tests {
         let state = sessions.0.state.lock();
         assert_eq!(state.by_end.len(), state.sessions.values().flatten().count());
         drop(state);
-        sessions.is_empty()
+        sessions.len() == 0
     }
 
     #[tokio::test(start_paused = true)]

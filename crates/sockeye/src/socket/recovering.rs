@@ -13,6 +13,7 @@ use super::{CONNECTED, CONNECTING, Inner, Joined, Socket};
 use crate::connection::Peer;
 use crate::handlers::Handlers;
 use crate::handshake::Handshake;
+use crate::metrics;
 use crate::namespace::Namespace;
 use crate::recovery::{Recoverable, Restored};
 
@@ -63,11 +64,14 @@ impl Socket {
     /// what was missed. (In Node that goes before the CONNECT. The official client keeps what
     /// comes so early, and keeps it for too long: where the connection is lost between the two,
     /// it handles all of it again after the next CONNECT.)
-    pub(crate) fn admit(&self, revision: Revision) -> bool {
+    pub(crate) fn admit(&self) -> bool {
         let inner = &*self.0;
         let mut joined = inner.joined.lock();
-        let Some(recovery) = inner.namespace.recovery() else {
-            self.push_connect(revision, None);
+        // Clients of the older revision cannot come back to a socket.
+        let is_older = inner.peer.outbox().revision() == Revision::V3;
+        let recovery = inner.namespace.recovery().filter(|_| !is_older);
+        let Some(recovery) = recovery else {
+            self.push_connect(None);
             self.enter(&joined);
             drop(joined);
             inner.namespace.tell_room_events();
@@ -80,7 +84,7 @@ impl Socket {
         let rooms = joined.rooms.iter();
         let is_admitted =
             recovery.admit(&mut recoverable, inner.id, rooms, bytes_max, |id, missed| {
-                self.push_connect(revision, Some(id));
+                self.push_connect(Some(id));
                 for packet in missed {
                     inner.peer.push(packet.clone(), false);
                 }
@@ -91,22 +95,27 @@ impl Socket {
         {
             recoverable.membership().forget(&inner.id.as_str().into());
         }
+        if recoverable.as_ref().is_some_and(|recoverable| recoverable.is_recovered()) {
+            let lost = metrics::Recovery::Lost;
+            metrics::recovery(if is_admitted { metrics::Recovery::Recovered } else { lost });
+        }
         joined.recoverable = recoverable;
         drop(joined);
         inner.namespace.tell_room_events();
         is_admitted
     }
 
-    fn push_connect(&self, revision: Revision, recovery: Option<RecoveryId>) {
+    fn push_connect(&self, recovery: Option<RecoveryId>) {
         let id = self.0.id;
-        let json = match (revision, recovery) {
-            (Revision::V3, _) => String::new(),
-            (Revision::V4, None) => format!("{{\"sid\":\"{id}\"}}"),
-            (Revision::V4, Some(pid)) => {
-                format!("{{\"sid\":\"{id}\",\"pid\":\"{}\"}}", pid.as_str())
-            }
+        let json = match recovery {
+            // These clients know the id already.
+            _ if self.0.peer.outbox().revision() == Revision::V3 => String::new(),
+            None => format!("{{\"sid\":\"{id}\"}}"),
+            Some(pid) => format!("{{\"sid\":\"{id}\",\"pid\":\"{}\"}}", pid.as_str()),
         };
-        self.0.peer.push(EncodedPacket::connect(self.0.namespace.name(), &json), false);
+        let namespace = &self.0.namespace;
+        let packet = EncodedPacket::connect(namespace.name(), &json);
+        self.0.peer.tell(&namespace.config().parser, packet);
     }
 
     fn enter(&self, joined: &Joined) {

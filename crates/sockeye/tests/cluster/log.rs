@@ -26,6 +26,8 @@ async fn what_is_logged_has_its_offset_and_its_place() {
     client.expect(json!(["b", "3-0"])).await;
     io.broadcast().volatile().emit("volatile", 3).expect("sent");
     client.expect(json!(["volatile", 3])).await;
+    io.broadcast().conflate("key").emit("latest", 4).expect("sent");
+    client.expect(json!(["latest", 4])).await;
     // Who is disconnected has heard what was emitted before; who joins, nothing of it.
     bus.set(Mode::Hang);
     io.emit("last", ()).expect("sent");
@@ -38,8 +40,8 @@ async fn what_is_logged_has_its_offset_and_its_place() {
     io.broadcast().disconnect_sockets(false);
     io.emit("too late", ()).expect("sent");
     bus.set(Mode::Work);
-    client.expect(json!(["last", "5-0"])).await;
-    client.expect(json!(["in the room", "6-0"])).await;
+    client.expect(json!(["last", "6-0"])).await;
+    client.expect(json!(["in the room", "7-0"])).await;
     let question = client.expect(json!(["ask"])).await;
     client.answer(&question, "[7]").await;
     client.expect(json!(["local ask"])).await;

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use sockeye::{OutboxPolicy, Server, Socket};
+use sockeye::{ConnectionStateRecovery, OutboxPolicy, Server, Socket};
 
-use crate::support::{Host, Polling, WebSocket, only_socket, until_empty};
+use crate::support::{Host, Polling, Returning, WebSocket, answering, only_socket, until_empty};
 
 #[tokio::test(start_paused = true)]
 async fn what_happens_is_told() {
@@ -69,4 +69,23 @@ async fn what_happens_is_told() {
     told(io, "sockeye_connections{transport=\"websocket\"} 0");
     told(io, "sockeye_sockets 0");
     told(io, "sockeye_rooms 0");
+
+    let recovery = ConnectionStateRecovery::default().packets_max(1);
+    let io = Server::builder().metrics(true).connection_state_recovery(recovery).build();
+    answering(&io);
+    let host = Host::in_memory(io);
+    let io = &host.io;
+    told(io, "sockeye_recovery_packet_bytes 0");
+    let mut client = Returning::join(&host).await;
+    for (missed, outcome) in [(1, "recovered"), (2, "lost")] {
+        client.lose().await;
+        (0..missed).for_each(|_| io.emit("missed", ()).expect("JSON"));
+        told(io, "sockeye_recovery_sessions 1");
+        assert_eq!(client.connect().await, outcome == "recovered");
+        told(io, &format!("sockeye_recoveries_total{{outcome=\"{outcome}\"}} 1"));
+    }
+    told(io, "sockeye_recovery_sessions 0");
+    client.pid = Some("x".repeat(20));
+    assert!(!client.come_back().await);
+    told(io, "sockeye_recoveries_total{outcome=\"unknown\"} 1");
 }

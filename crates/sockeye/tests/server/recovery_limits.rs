@@ -57,13 +57,13 @@ async fn an_idle_client_is_recovered_however_old_its_last_event_is() {
 
 #[tokio::test(start_paused = true)]
 async fn who_may_have_missed_what_is_not_kept_gets_a_new_socket() {
-    for options in [options().packets_max(3), options().packet_bytes_max(3 * 300)] {
+    for options in [options().packets_max(3), options().packet_bytes_max(3 * 13_000)] {
         let host = host(options);
         let mut client = Returning::join(&host).await;
         for (missed, is_recovered) in [(3, true), (4, false), (2, true)] {
             client.lose().await;
             for _ in 0..missed {
-                host.io.emit("missed", "x".repeat(120)).expect("JSON");
+                host.io.emit("missed", "x".repeat(12_000)).expect("JSON");
             }
             assert_eq!(client.connect().await, is_recovered, "{missed} events");
             client.catch_up().await;
@@ -139,14 +139,15 @@ async fn what_is_lost_while_the_middlewares_run_is_not_passed_over() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_missed_fits_the_outbox() {
-    let io = Server::builder().outbox_bytes_max(4000).connection_state_recovery(options()).build();
+    let io =
+        Server::builder().outbox_bytes_max(40_000).connection_state_recovery(options()).build();
     answering(&io);
     let host = Host::in_memory(io);
     let mut client = Returning::join(&host).await;
-    for (missed, is_recovered) in [(9, true), (11, false)] {
+    for (missed, is_recovered) in [(10, true), (12, false)] {
         client.lose().await;
         for _ in 0..missed {
-            host.io.emit("missed", "x".repeat(160)).expect("JSON");
+            host.io.emit("missed", "x".repeat(1600)).expect("JSON");
         }
         assert_eq!(client.connect().await, is_recovered, "{missed} events");
         client.catch_up().await;
