@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use sockeye_proto::SocketId;
 use sockeye_proto::socket::{EncodedPacket, Parser};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::transport::Transport;
 use crate::gather;
@@ -31,6 +32,16 @@ struct Rare {
     drained: Notify,
     /// Why it ended, in words; only one that has ended has any.
     description: OnceLock<Box<str>>,
+    /// Only where what a client has received matters when it is lost.
+    heartbeat: Option<Mutex<Heartbeat>>,
+}
+
+/// What the answers to pings say.
+struct Heartbeat {
+    /// When the last ping was sent.
+    ping_at: Instant,
+    /// When the last that was answered was: what was sent before it has been received.
+    answered_at: Instant,
 }
 
 /// What the connection's task is asked to do.
@@ -83,6 +94,37 @@ impl Peer {
             mailbox: Mutex::new(Some(Vec::new())),
             rare: OnceLock::new(),
         }
+    }
+
+    /// Remembers until when the client has received what was sent to it.
+    pub(crate) fn with_heartbeat(mut self, now: Instant) -> Self {
+        let heartbeat = Some(Mutex::new(Heartbeat { ping_at: now, answered_at: now }));
+        self.rare = OnceLock::from(Box::new(Rare { heartbeat, ..Rare::default() }));
+        self
+    }
+
+    fn heartbeat(&self) -> Option<&Mutex<Heartbeat>> {
+        self.rare.get()?.heartbeat.as_ref()
+    }
+
+    /// A ping is about to be sent.
+    pub(crate) fn ping(&self, now: Instant) {
+        if let Some(heartbeat) = self.heartbeat() {
+            heartbeat.lock().ping_at = now;
+        }
+    }
+
+    /// The last ping was answered.
+    pub(crate) fn pong(&self) {
+        if let Some(heartbeat) = self.heartbeat() {
+            let mut heartbeat = heartbeat.lock();
+            heartbeat.answered_at = heartbeat.ping_at;
+        }
+    }
+
+    /// What was sent before has been received, for sure; `None` where nobody remembers.
+    pub(crate) fn answered_at(&self) -> Option<Instant> {
+        self.heartbeat().map(|heartbeat| heartbeat.lock().answered_at)
     }
 
     pub(crate) fn outbox(&self) -> &Outbox {

@@ -4,6 +4,7 @@
 //! A turn has five steps: commands, reading, sockets, time, writing. Nothing in it waits.
 
 mod reading;
+mod writing;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,7 +27,7 @@ use crate::admission::Place;
 use crate::gather::Turn;
 use crate::handshake::Handshake;
 use crate::metrics;
-use crate::outbox::{Encoding, Exit, Flushed, Outbox, Payload};
+use crate::outbox::{Encoding, Exit, Outbox, Payload};
 
 /// What a connection begins with.
 pub(crate) struct Opening {
@@ -93,7 +94,11 @@ impl Connection {
             None => (Exit::polling(encoding), engine::Transport::Polling),
         };
         let outbox = Outbox::new(exit, config.outbox_bytes_max, config.outbox_policy);
-        let peer = Arc::new(Peer::new(outbox));
+        let mut peer = Peer::new(outbox);
+        if config.recovery.is_some() {
+            peer = peer.with_heartbeat(tokio::time::Instant::now());
+        }
+        let peer = Arc::new(peer);
         let now = now();
         let open = engine::Open {
             sid: &id,
@@ -270,7 +275,10 @@ impl Connection {
     fn run_outputs(&mut self, now: Instant, cx: &mut Context<'_>) {
         while let Some(output) = self.core.session.poll_output() {
             match output {
-                Output::SendPing => self.push(&Packet::Ping("".into())),
+                Output::SendPing => {
+                    self.core.peer.ping(tokio::time::Instant::now());
+                    self.push(&Packet::Ping("".into()));
+                }
                 Output::SendPong => self.push(&Packet::Pong("".into())),
                 Output::ReleasePoll => self.release_get(now),
                 Output::ProbeReply => {
@@ -429,87 +437,6 @@ impl Connection {
             self.stage = Stage::Ended;
         }
         self.run_outputs(now, cx);
-    }
-
-    fn write(&mut self, now: Instant, cx: &mut Context<'_>) {
-        if let Some(probe) = &mut self.probe
-            && let Poll::Ready(Err(_)) = probe.poll_answer(cx)
-        {
-            self.core.session.handle_probe_closed();
-            self.run_outputs(now, cx);
-        }
-        loop {
-            match self.core.peer.outbox().flush() {
-                Flushed::Empty => return,
-                Flushed::WakeTask if self.transport.is_none() => return self.answer_get(now),
-                Flushed::WakeTask => {
-                    let Some(transport) = &mut self.transport else { return };
-                    self.core.peer.outbox().take_wire(transport.unsent());
-                    if !self.write_boxed(cx) {
-                        return;
-                    }
-                }
-                Flushed::Blocked => {
-                    if !self.poll_writable(cx) {
-                        return;
-                    }
-                }
-                Flushed::Broken | Flushed::Overflowed => {
-                    if matches!(self.stage, Stage::Open) {
-                        self.handle_unwritable(now, cx);
-                    } else {
-                        self.lose_transport();
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// The socket is broken, or its peer so slow that it must go.
-    fn handle_unwritable(&mut self, now: Instant, cx: &mut Context<'_>) {
-        if self.core.peer.outbox().flush() == Flushed::Broken {
-            self.core.handle_transport_lost();
-        } else {
-            let slow = "the outbox is full";
-            self.core.session.handle_transport_closed(CloseReason::ForcedClose, slow);
-        }
-        // A peer that takes nothing takes no close frame.
-        self.lose_transport();
-        self.run_outputs(now, cx);
-    }
-
-    /// Whether to go on flushing.
-    fn poll_writable(&mut self, cx: &mut Context<'_>) -> bool {
-        let outbox = self.core.peer.outbox();
-        let ready = outbox.with_socket(|socket| socket.as_ref().poll_write_ready(cx));
-        match ready {
-            Some(Poll::Pending) => false,
-            Some(Poll::Ready(_)) => {
-                outbox.unblock();
-                self.core.peer.notify_drained();
-                true
-            }
-            None => self.write_boxed(cx),
-        }
-    }
-
-    fn write_boxed(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(transport) = &mut self.transport else { return false };
-        match transport.poll_write(cx) {
-            Poll::Pending => false,
-            Poll::Ready(Ok(())) => {
-                self.core.peer.outbox().unblock();
-                self.core.peer.notify_drained();
-                true
-            }
-            Poll::Ready(Err(_)) => {
-                self.core.handle_transport_lost();
-                self.lose_transport();
-                cx.waker().wake_by_ref();
-                false
-            }
-        }
     }
 
     /// Whether everything that this connection held is gone.

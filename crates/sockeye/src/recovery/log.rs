@@ -31,9 +31,6 @@ pub(super) struct LogLimits {
     pub(super) packets_max: usize,
     pub(super) bytes_max: usize,
     pub(super) age_max: Duration,
-    /// How long it takes at the most until a broken connection is noticed. What was sent that
-    /// long before, the client has received: it has answered a ping behind it.
-    pub(super) notice: Duration,
 }
 
 struct Entry {
@@ -64,6 +61,9 @@ pub(super) struct Absence {
     pub(super) known: u64,
     /// When the end of its connection was noticed.
     pub(super) ended_at: Instant,
+    /// What was sent before that has been received: a ping behind it was answered. How late an
+    /// end is noticed says nothing, for a server that is busy may notice it at any time.
+    pub(super) received_until: Instant,
 }
 
 impl Entry {
@@ -148,12 +148,11 @@ impl Log {
 
     /// Whether everything is here that the client may have missed.
     pub(super) fn is_complete(&self, membership: &Membership, absence: &Absence) -> bool {
-        let Absence { known, ended_at } = *absence;
+        let Absence { known, received_until, .. } = *absence;
         let matters = |gap: &Gap| {
             // What was sent again when it was admitted is no older than that.
             let sent_at = gap.at.max(membership.admitted_at);
-            let received = sent_at.checked_add(self.limits.notice);
-            gap.seq > known && received.is_none_or(|received| received >= ended_at)
+            gap.seq > known && sent_at >= received_until
         };
         ![self.lost, membership.gap].iter().flatten().any(matters)
     }
@@ -183,7 +182,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn log(packets_max: usize, bytes_max: usize) -> Log {
-        let limits = LogLimits { packets_max, bytes_max, age_max: 10 * SECOND, notice: 2 * SECOND };
+        let limits = LogLimits { packets_max, bytes_max, age_max: 10 * SECOND };
         Log::new(Epoch::new("abcdefgh"), limits)
     }
 
@@ -196,7 +195,12 @@ mod tests {
     }
 
     fn absence(known: u64) -> Absence {
-        Absence { known, ended_at: Instant::now() }
+        ended(known, Instant::now())
+    }
+
+    /// A ping was answered two seconds before the end.
+    fn ended(known: u64, ended_at: Instant) -> Absence {
+        Absence { known, ended_at, received_until: ended_at - 2 * SECOND }
     }
 
     fn membership() -> Membership {
@@ -242,7 +246,7 @@ mod tests {
             assert_eq!((log.first(), log.head()), (3, 5));
             assert!(!log.is_complete(&old, &absence(1)));
             assert!(log.is_complete(&old, &absence(2)));
-            // It came so long before the end that it must have been received, if it was for it.
+            // It came before a ping that was answered: it has been received, if it was for it.
             tokio::time::advance(2 * SECOND).await;
             assert!(!log.is_complete(&old, &absence(1)));
             tokio::time::advance(SECOND).await;
@@ -268,6 +272,6 @@ mod tests {
         assert_eq!((log.bytes, log.first()), (0, 3));
         // Its end was noticed eight seconds after the last of them.
         let ended_at = Instant::now() - SECOND;
-        assert!(log.is_complete(&membership, &Absence { known: 0, ended_at }));
+        assert!(log.is_complete(&membership, &ended(0, ended_at)));
     }
 }

@@ -65,6 +65,7 @@ pub(crate) struct Recoverable {
 
 struct Ending {
     at: Instant,
+    received_until: Instant,
     /// The rooms that it was in when it left.
     rooms: IndexSet<RoomName>,
 }
@@ -113,7 +114,6 @@ impl Recovery {
             packets_max: options.packets_max,
             bytes_max: options.packet_bytes_max,
             age_max: options.max_disconnection_duration.saturating_add(notice),
-            notice,
         };
         let sessions =
             MemorySessions::new(options.max_disconnection_duration, options.sessions_max);
@@ -187,7 +187,8 @@ impl Recovery {
     fn absence(&self, claim: &Claim, session: &Session) -> Option<Absence> {
         let log = self.log.lock();
         let known = log.known(claim.offset.as_deref(), session.membership.start)?;
-        let absence = Absence { known, ended_at: session.ended_at };
+        let Session { ended_at, received_until, .. } = *session;
+        let absence = Absence { known, ended_at, received_until };
         log.is_complete(&session.membership, &absence).then_some(absence)
     }
 
@@ -238,8 +239,15 @@ impl Recovery {
     }
 
     /// A socket begins to end, so that it may be taken up again.
-    pub(crate) fn begin_session(&self, recoverable: &mut Recoverable) {
-        let ending = Ending { at: Instant::now(), rooms: IndexSet::new() };
+    /// What was sent before `received_until` has been received.
+    pub(crate) fn begin_session(
+        &self,
+        recoverable: &mut Recoverable,
+        received_until: Option<Instant>,
+    ) {
+        // Without pings nothing is known beyond what the client had missed before.
+        let received_until = received_until.unwrap_or(recoverable.membership.admitted_at);
+        let ending = Ending { at: Instant::now(), received_until, rooms: IndexSet::new() };
         recoverable.ending = Some(Box::new(ending));
         self.sessions.expect(recoverable.id);
     }
@@ -248,8 +256,9 @@ impl Recovery {
     pub(crate) fn keep_session(&self, recoverable: Recoverable, data: Extensions) {
         let Recoverable { id, membership, ending, .. } = recoverable;
         if let Some(ending) = ending {
-            let Ending { at: ended_at, rooms } = *ending;
-            self.sessions.keep(Session { id, membership, rooms, data, ended_at });
+            let Ending { at: ended_at, received_until, rooms } = *ending;
+            let session = Session { id, membership, rooms, data, ended_at, received_until };
+            self.sessions.keep(session);
         }
     }
 
@@ -257,8 +266,10 @@ impl Recovery {
     pub(crate) fn put_back(&self, recoverable: Recoverable, data: impl FnOnce() -> Extensions) {
         let Some(origin) = recoverable.origin else { return };
         let Origin { membership, rooms, absence } = *origin;
-        let (id, ended_at) = (recoverable.id, absence.ended_at);
-        self.sessions.keep(Session { id, membership, rooms, data: data(), ended_at });
+        let id = recoverable.id;
+        let Absence { ended_at, received_until, .. } = absence;
+        let session = Session { id, membership, rooms, data: data(), ended_at, received_until };
+        self.sessions.keep(session);
     }
 
     /// Whether any socket may be taken up again.

@@ -25,6 +25,7 @@ pub(crate) struct Session {
     pub(super) rooms: IndexSet<RoomName>,
     pub(super) data: Extensions,
     pub(super) ended_at: Instant,
+    pub(super) received_until: Instant,
 }
 
 /// Where sessions are kept. One that other nodes see, too, is asked over the network.
@@ -177,6 +178,7 @@ mod tests {
             rooms: IndexSet::new(),
             data: Extensions::default(),
             ended_at: Instant::now(),
+            received_until: Instant::now(),
         }
     }
 

@@ -136,7 +136,7 @@ impl Socket {
         if let Some(recovery) = self.0.namespace.recovery()
             && let Some(recoverable) = &mut self.0.joined.lock().recoverable
         {
-            recovery.begin_session(recoverable);
+            recovery.begin_session(recoverable, self.0.peer.answered_at());
         }
     }
 

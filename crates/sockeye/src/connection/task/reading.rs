@@ -194,6 +194,9 @@ impl Core {
     }
 
     pub(super) fn handle_packet(&mut self, packet: Packet<'_>, now: Instant, cx: &mut Context<'_>) {
+        if let Packet::Pong(_) = packet {
+            self.peer.pong();
+        }
         let Some(message) = self.session.handle_packet(packet, now) else { return };
         let mut joins = false;
         let is_v3 = self.session.revision() == Revision::V3;
