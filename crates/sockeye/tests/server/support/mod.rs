@@ -58,7 +58,7 @@ impl Host {
         Self { io, address: None, balanced: Arc::new(Balanced { others, ..Balanced::default() }) }
     }
 
-    /// Serves loopback, with buffers as small as the kernel has them.
+    /// Serves loopback, with sending buffers as small as the kernel has them.
     pub(crate) async fn on_loopback(io: Server) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_send_buffer_size(1).expect("what is accepted inherits it");
@@ -83,7 +83,9 @@ impl Host {
             return Box::new(ours);
         };
         let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_recv_buffer_size(1).expect("the kernel rounds it up");
+        // Less than a segment of loopback has the kernel announce a closed window until nothing is
+        // left in it, and the sender try it with pauses that double.
+        socket.set_recv_buffer_size(1 << 16).expect("the kernel takes it");
         Box::new(socket.connect(address).await.expect("it listens"))
     }
 }
