@@ -7,28 +7,11 @@ import { test } from "node:test";
 import { Client } from "../chat/lib/client.mjs";
 import { Proxy } from "../chat/lib/proxy.mjs";
 import { Server } from "../chat/lib/server.mjs";
-import { bodies, person, say, screenshot, sees } from "./lib/window.mjs";
+import { areThereOnce, bodies, person, say, screenshot, sees } from "./lib/window.mjs";
 
 const flags = ["--sign-ins-per-minute", "1000", "--messages-per-second", "1000"];
 
 const numbered = (name, count) => Array.from({ length: count }, (_, i) => `${name} ${i}`);
-
-// All of them, each once, each author's in the order in which they were written, in both windows
-// and the history.
-async function areThereOnce(pages, texts, server, t, room) {
-  for (const page of pages) for (const text of texts) await sees(page, text);
-  const reader = await Client.connect(t, server, "reader");
-  const kept = (await reader.joins(room)).history.map((message) => message.text);
-  assert.deepEqual([...kept].sort(), [...texts].sort());
-  for (const page of pages) {
-    assert.deepEqual(await bodies(page), kept);
-    assert.equal(await page.locator(".pending").count(), 0);
-  }
-  for (const name of new Set(texts.map((text) => text.split(" ")[0]))) {
-    const own = (text) => text.startsWith(`${name} `);
-    assert.deepEqual(kept.filter(own), texts.filter(own));
-  }
-}
 
 test("a network that breaks again and again loses nothing and doubles nothing", async (t) => {
   const server = await Server.start(t, { flags });

@@ -42,6 +42,7 @@ pub fn run_tests() -> Result<()> {
 
 /// Windows of a real browser against the real server.
 pub fn run_browser_tests() -> Result<()> {
+    redis_and_nginx()?;
     let browser = chromium()?;
     npm_ci("tests/browser")?;
     // The server and its other clients are theirs.

@@ -80,6 +80,10 @@ impl Presence {
             history = Some(read.map_err(Refusal::internal)?);
         }
         if !self.is_in(room) {
+            // Before the others are told of a coming that is none.
+            if self.room_count() >= app.config.rooms_max {
+                return Err(Refusal::too_many_rooms(app.config.rooms_max));
+            }
             joining.count().await.map_err(Refusal::internal)?;
         }
         let entered = app.rooms.visit(room, |here| {

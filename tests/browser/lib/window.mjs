@@ -1,8 +1,11 @@
 // Windows of a real browser. CHROMIUM is its binary.
 
+import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { after, before } from "node:test";
 import { chromium } from "playwright-core";
+
+import { Client } from "../../chat/lib/client.mjs";
 
 const FLAGS = [
   "--no-sandbox",
@@ -98,3 +101,20 @@ export async function sees(page, text) {
 
 export const screenshot = (page, name) =>
   page.screenshot({ path: `${SCREENSHOTS}${name}.png`, animations: "disabled" });
+
+// All of them, each once, each author's in the order in which they were written, in both windows
+// and the history.
+export async function areThereOnce(pages, texts, server, t, room) {
+  for (const page of pages) for (const text of texts) await sees(page, text);
+  const reader = await Client.connect(t, server, "reader");
+  const kept = (await reader.joins(room)).history.map((message) => message.text);
+  assert.deepEqual([...kept].sort(), [...texts].sort());
+  for (const page of pages) {
+    assert.deepEqual(await bodies(page), kept);
+    assert.equal(await page.locator(".pending").count(), 0);
+  }
+  for (const name of new Set(texts.map((text) => text.split(" ")[0]))) {
+    const own = (text) => text.startsWith(`${name} `);
+    assert.deepEqual(kept.filter(own), texts.filter(own));
+  }
+}

@@ -32,6 +32,8 @@ export class Client {
       reconnection: false,
       transports: ["websocket"],
       ...options,
+      // The client writes its cookies there: each has its own.
+      extraHeaders: { ...options.extraHeaders },
       auth,
     });
     this.socket.onAny((event, ...args) => this.note({ event, args }));
