@@ -4,11 +4,13 @@
 import { createServer } from "node:http";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import { Server } from "socket.io";
+import msgpack from "socket.io-msgpack-parser";
 
 const LOG_RECORDS_MAX = 10_000;
 
 const { hooks, ...options } = JSON.parse(process.env.SERVER_OPTIONS ?? "{}");
 if (options.cookie?.expires) options.cookie.expires = new Date(options.cookie.expires);
+if (options.parser === "msgpack") options.parser = msgpack;
 if (hooks) options.allowRequest = allowRequest;
 const http = createServer(answerPlainRequest);
 const io = new Server(http, { serveClient: false, ...options });

@@ -33,7 +33,7 @@ The repository's commands. Each prints what it runs and ends with a verdict.
                              tests, and 5 seconds of each fuzz target
   cargo xtask tidy           the rules of the house that no compiler knows
   cargo xtask bench [ARGS]   measures against peers and prints ratios; ARGS go to bench/bench.py
-                             (`--help` tells them; default: --servers limit,oxide,node --suite core).
+                             (`--help` tells; default: --servers limit,oxide,node --suite core);
                              `heap` alone counts the heap of idle WebSocket connections
   cargo xtask help           this
 ";

@@ -85,7 +85,13 @@ impl<B: Buses> Cluster<B> {
         for io in &self.nodes {
             clients.push(Client::join(io).await);
         }
+        self.settled().await;
         clients
+    }
+
+    /// Waits until the nodes hear of all rooms that there are.
+    pub async fn settled(&self) {
+        self.buses.settled().await;
     }
 
     /// Tells everyone, from each node, that all that was emitted on it before has come.

@@ -59,6 +59,12 @@ pub trait Buses: Send + 'static {
     /// The node with the bus that was made as this one (from 0) dies: it is not heard any more and
     /// does not say so.
     fn kill(&mut self, index: usize) -> impl Future<Output = ()> + Send;
+
+    /// Waits until what the nodes want to hear now is heard: a bus may subscribe to the channel of
+    /// a room a moment after the room is there. Default: it is heard at once.
+    fn settled(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// Makes a test of each check, for the buses that `$make`, a future, makes.

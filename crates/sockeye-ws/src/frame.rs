@@ -65,6 +65,7 @@ pub fn write_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
 }
 
 /// Appends a whole unfragmented frame; the payload is masked in `out`, never where it came from.
+#[inline]
 pub(crate) fn write_frame(
     out: &mut Vec<u8>,
     opcode: Opcode,
@@ -76,6 +77,7 @@ pub(crate) fn write_frame(
 }
 
 /// Appends a frame with this header and payload, masked as the header says.
+#[inline]
 pub(crate) fn write_payload(out: &mut Vec<u8>, header: Header, payload: &[u8]) {
     out.reserve(HEADER_BYTES_MAX + payload.len());
     header.encode(out);
@@ -103,6 +105,7 @@ pub struct Header {
 
 impl Header {
     /// Appends the header with the shortest form of the length (RFC 6455 §5.2).
+    #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
         let first = u8::from(self.fin) << 7 | (self.rsv & 0x7) << 4 | self.opcode as u8;
         let masked = if self.mask.is_some() { MASKED } else { 0 };

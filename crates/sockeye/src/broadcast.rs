@@ -3,12 +3,11 @@
 
 mod nodes;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sockeye_proto::SocketId;
-use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, ToName, UnfinishedEvent};
+use sockeye_proto::socket::{EmitArgs, EncodeError, EncodedPacket, Name, ToName, UnfinishedEvent};
 
 use crate::acks::Acks;
 use crate::cluster::{Incomplete, RemoteSocket};
@@ -131,7 +130,8 @@ impl Broadcast {
         if self.namespace.link().is_some() {
             self.send_to_all_nodes(packet);
         } else {
-            self.push(&packet);
+            // What cannot be written is the emitter's to know.
+            self.push(&self.namespace.config().parser.encode(packet)?);
         }
         Ok(())
     }
@@ -149,33 +149,38 @@ impl Broadcast {
         if self.namespace.has_outgoing() {
             self.show(name, &event.clone().finish());
         }
-        self.record(recovery, event);
-        Ok(())
+        Ok(self.record(recovery, event)?)
     }
 
-    fn record(&self, recovery: &Recovery, event: UnfinishedEvent) {
+    fn record(&self, recovery: &Recovery, event: UnfinishedEvent) -> Result<(), EncodeError> {
+        let parser = &self.namespace.config().parser;
         if !matches!(self.way, Way::Always) {
-            return self.push(&event.finish_without_offset());
+            self.push(&parser.encode(event.finish_without_offset())?);
+            return Ok(());
         }
         let reach = Reach::Selection(self.selection.clone());
-        let recorded = recovery.record(reach, |offset| {
-            let packet = event.finish_with_offset(offset);
+        recovery.record(reach, |offset| {
+            let packet = parser.encode(event.finish_with_offset(offset))?;
             self.push(&packet);
-            Ok::<_, Infallible>(packet)
-        });
-        let Ok(()) = recorded;
+            Ok(packet)
+        })
     }
 
     /// Sends an event to this node's members; `offset` is where it stands in the cluster's log.
     /// A node that keeps what its own clients miss has offsets of its own.
     pub(crate) fn deliver(&self, packet: &EncodedPacket, offset: Option<&str>) {
         if let Some(recovery) = self.namespace.recovery() {
-            return self.record(recovery, UnfinishedEvent::again(packet));
+            if let Err(error) = self.record(recovery, UnfinishedEvent::again(packet)) {
+                tracing::error!(%error, "an event cannot be written");
+            }
+            return;
         }
         // One that a newer one may replace would bring that one's offset to its own place.
         let logged = offset.filter(|_| matches!(self.way, Way::Always));
         let logged = logged.map(|offset| packet.event_behind(self.namespace.name(), offset));
-        self.push(logged.as_ref().unwrap_or(packet));
+        if let Some(packet) = self.for_clients(logged.as_ref().unwrap_or(packet)) {
+            self.push(&packet);
+        }
     }
 
     fn push(&self, packet: &EncodedPacket) {
@@ -216,14 +221,21 @@ impl Broadcast {
     }
 
     fn push_question(&self, packet: &EncodedPacket, ask: &mut dyn FnMut(SocketId)) {
+        let Some(packet) = self.for_clients(packet) else { return };
         gather::with_list(|list| {
             self.namespace.rooms().for_each(&self.selection, |id, peer| {
-                match peer.push_listed(packet, &self.way, list) {
+                match peer.push_listed(&packet, &self.way, list) {
                     Pushed::Queued | Pushed::First | Pushed::WakeTask => ask(*id),
                     Pushed::Dropped | Pushed::Full | Pushed::Overflowed | Pushed::Closed => {}
                 }
             });
         });
+    }
+
+    /// The packet as clients have it. Only an application's parser, or JSON that is none, fails.
+    fn for_clients(&self, packet: &EncodedPacket) -> Option<EncodedPacket> {
+        let encoded = self.namespace.config().parser.encode(packet.clone());
+        encoded.inspect_err(|error| tracing::error!(%error, "an event cannot be written")).ok()
     }
 
     /// Shows the event to the catch-alls of outgoing events of those that it reaches.
@@ -293,6 +305,7 @@ impl TimedBroadcast {
         if namespace.link().is_some() {
             return Ok(self.broadcast.ask_all_nodes(id, packet, self.limit));
         }
+        let packet = namespace.config().parser.encode(packet)?;
         Ok(self.broadcast.ask_here(id, &packet, self.limit))
     }
 

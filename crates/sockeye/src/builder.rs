@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use sockeye_proto::engine::Transport;
+use sockeye_proto::socket::Parser;
 
 use sockeye_ws::deflate::Options as PerMessageDeflate;
 
@@ -83,8 +84,9 @@ impl ServerBuilder {
     }
 
     /// An Engine.IO message that each client gets right behind the open packet, in the same
-    /// response. It comes before the client has joined a namespace: for the official client it
-    /// must be a Socket.IO packet (`2["hello"]`), which it keeps until it has. Default: none.
+    /// response, whatever the parser. It comes before the client has joined a namespace: for the
+    /// official client it must be a Socket.IO packet (`2["hello"]`), which it keeps until it has.
+    /// Default: none.
     pub fn initial_packet(mut self, text: impl Into<String>) -> Self {
         self.config.initial_packet = Some(text.into());
         self
@@ -165,6 +167,9 @@ impl ServerBuilder {
     }
 
     options! {
+        /// How packets are encoded; clients must have the same parser. See [`Parser`]. One that
+        /// has another is disconnected. Default: JSON.
+        parser: Parser => parser;
         /// Whether a long-polling client is offered WebSocket. Default: true.
         allow_upgrades: bool => allow_upgrades;
         /// Whether clients of Engine.IO 3 and Socket.IO 2 (`socket.io-client` 2.x) are served, too;

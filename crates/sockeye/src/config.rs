@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sockeye_proto::engine::{Rates, Timing, Transport};
-use sockeye_proto::socket::MultiplexerLimits;
+use sockeye_proto::socket::{MultiplexerLimits, Parser};
 use sockeye_ws::{Limits, deflate};
 
 use crate::address::ClientAddress;
@@ -103,6 +103,7 @@ const JSON_DEPTH_MAX: usize = 120;
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) path: String,
+    pub(crate) parser: Parser,
     pub(crate) transports: Vec<Transport>,
     pub(crate) allow_upgrades: bool,
     pub(crate) allow_eio3: bool,
@@ -146,6 +147,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             path: "/socket.io/".into(),
+            parser: Parser::default(),
             transports: vec![Transport::Polling, Transport::WebSocket],
             allow_upgrades: true,
             allow_eio3: false,

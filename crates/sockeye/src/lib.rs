@@ -160,6 +160,15 @@ pub use socket::{Emitter, Socket};
 pub use sockeye_proto::SocketId;
 pub use sockeye_proto::engine::Transport;
 pub use sockeye_proto::socket::{
-    ArgError, ArgsCursor, ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, ToName,
+    ArgError, ArgsCursor, ArgsWriter, Binary, EmitArgs, EncodeError, Name, OwnedArgs, Parser,
+    ToName,
 };
 pub use sockeye_ws::deflate::{Options as PerMessageDeflate, WindowBits};
+
+/// What an application needs for a [`Parser`] of its own.
+pub mod parser {
+    pub use sockeye_proto::engine::Message;
+    pub use sockeye_proto::socket::{
+        MultiplexerLimits, Packet, PacketKind, PacketParser, Violation,
+    };
+}

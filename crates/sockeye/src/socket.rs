@@ -397,7 +397,8 @@ impl Socket {
     /// connection. What was emitted before still leaves. Events that wait are not handled.
     pub fn disconnect(&self, close: bool) {
         if self.end() {
-            self.0.peer.push(EncodedPacket::disconnect(self.0.namespace.name()), false);
+            let packet = EncodedPacket::disconnect(self.0.namespace.name());
+            self.0.peer.tell(&self.0.namespace.config().parser, packet);
             self.0.peer.command(Command::Disconnect { id: self.0.id, close });
         }
     }
@@ -424,6 +425,7 @@ impl Socket {
         if self.is_disconnected() {
             return Err(EmitError::Disconnected);
         }
+        let packet = self.0.namespace.config().parser.encode(packet)?;
         match self.0.peer.push_by(packet, way) {
             Pushed::Closed | Pushed::Overflowed => Err(EmitError::Disconnected),
             Pushed::Full => Err(EmitError::OutboxFull),

@@ -35,7 +35,7 @@ pub async fn clients_of_all_nodes_answer(buses: impl Buses) {
 pub async fn one_room_answers(buses: impl Buses) {
     let cluster = Cluster::of_two(buses).await;
     let mut clients = cluster.clients().await;
-    join(&cluster, &clients[1], &["room"]);
+    join(&cluster, &clients[1], &["room"]).await;
     for io in &cluster.nodes {
         let room = io.to("room").except(clients[0].id()).timeout(LONG);
         let acks = room.emit_with_ack::<u8>("ask", ()).expect("sent");

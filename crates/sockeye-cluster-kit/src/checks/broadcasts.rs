@@ -24,9 +24,9 @@ pub async fn rooms_are_a_union_and_each_member_hears_once(buses: impl Buses) {
     let cluster = Cluster::of_two(buses).await;
     let mut clients = cluster.clients().await;
     clients.extend(cluster.clients().await);
-    join(&cluster, &clients[0], &["a", "b"]);
-    join(&cluster, &clients[1], &["a", "b"]);
-    join(&cluster, &clients[3], &["x#y/1"]);
+    join(&cluster, &clients[0], &["a", "b"]).await;
+    join(&cluster, &clients[1], &["a", "b"]).await;
+    join(&cluster, &clients[3], &["x#y/1"]).await;
     for io in &cluster.nodes {
         io.to(["a", "b", "unknown"]).emit("both", ()).expect("sent");
         io.to("a").emit("a", ()).expect("sent");
@@ -53,7 +53,7 @@ pub async fn who_is_excepted_hears_nothing(buses: impl Buses) {
             });
         });
     }
-    join(&cluster, &clients[1], &["quiet"]);
+    join(&cluster, &clients[1], &["quiet"]).await;
     cluster.nodes[0].except("quiet").emit("not quiet", ()).expect("sent");
     cluster.nodes[0].except(clients[3].id()).emit("not three", ()).expect("sent");
     for (index, client) in clients.iter_mut().enumerate() {
@@ -104,6 +104,7 @@ pub async fn namespaces_are_apart(buses: impl Buses) {
     let mut root = cluster.clients().await;
     let mut a = Client::join_namespace(&cluster.nodes[1], "/a", "null").await;
     let mut ab = Client::join_namespace(&cluster.nodes[1], "/a#b", "null").await;
+    cluster.settled().await;
     let io = &cluster.nodes[0];
     io.of("/a").emit("in a", ()).expect("sent");
     io.of("/a#b").to(ab.id()).emit("in ab", ()).expect("sent");
@@ -160,7 +161,7 @@ pub async fn values_arrive_as_they_were(buses: impl Buses) {
 pub async fn binary_arrives_as_it_was(buses: impl Buses) {
     let cluster = Cluster::of_two(buses).await;
     let mut clients = cluster.clients().await;
-    join(&cluster, &clients[1], &["room"]);
+    join(&cluster, &clients[1], &["room"]).await;
     let large: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
     let pieces = [vec![0, 1, 255], Vec::new(), large];
     let nested = vec![vec![Binary::from(pieces[1].clone())], vec![Binary::from(pieces[2].clone())]];
@@ -182,7 +183,7 @@ pub async fn binary_arrives_as_it_was(buses: impl Buses) {
 pub async fn order_is_kept(buses: impl Buses) {
     let cluster = Cluster::of_two(buses).await;
     let mut clients = cluster.clients().await;
-    join(&cluster, &clients[1], &["room", "other"]);
+    join(&cluster, &clients[1], &["room", "other"]).await;
     let io = &cluster.nodes[0];
     for number in 0..200_u32 {
         match number % 4 {
@@ -209,7 +210,7 @@ pub async fn rooms_come_and_go(buses: impl Buses) {
     let cluster = Cluster::of_two(buses).await;
     let mut clients = cluster.clients().await;
     for round in 0..3 {
-        join(&cluster, &clients[1], &["room"]);
+        join(&cluster, &clients[1], &["room"]).await;
         // A bus may subscribe to a room a moment after it is there.
         let mut heard = false;
         while !heard {
@@ -231,9 +232,10 @@ pub async fn rooms_come_and_go(buses: impl Buses) {
 }
 
 /// The server's side of a client joins rooms.
-pub(super) fn join<B: Buses>(cluster: &Cluster<B>, client: &Client, rooms: &[&str]) {
+pub(super) async fn join<B: Buses>(cluster: &Cluster<B>, client: &Client, rooms: &[&str]) {
     let sockets = cluster.nodes.iter().filter_map(|io| io.of("/").socket(&client.id()));
     sockets.for_each(|socket| assert!(socket.join(rooms)));
+    cluster.settled().await;
 }
 
 /// Passes over events until this one has come.

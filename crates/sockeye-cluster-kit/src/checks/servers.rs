@@ -114,6 +114,7 @@ pub async fn a_node_that_comes_late_takes_part(buses: impl Buses) {
     let late = cluster.add().await;
     cluster.until_complete().await;
     clients.push(Client::join(&late).await);
+    cluster.settled().await;
     late.emit("from late", ()).expect("sent");
     cluster.nodes[0].to(clients[2].id()).emit("to late", ()).expect("sent");
     for client in &mut clients {

@@ -34,7 +34,7 @@ pub async fn remote_sockets_are_disconnected(buses: impl Buses) {
     let cluster = Cluster::of_two(buses).await;
     for close in [false, true] {
         let mut clients = cluster.clients().await;
-        join(&cluster, &clients[1], &["out"]);
+        join(&cluster, &clients[1], &["out"]).await;
         cluster.nodes[0].to("out").disconnect_sockets(close);
         assert_eq!(clients[1].next().await, None);
         let count = if close { 0 } else { 1 };
@@ -74,8 +74,8 @@ pub async fn sockets_of_all_nodes_are_fetched(buses: impl Buses) {
     }
     let of_two = cluster.nodes[2].of("/").socket(&clients[2].id()).expect("connected");
     of_two.set_shared_data(&json!({"user": "ann", "n": [1, null]})).expect("JSON");
-    join(&cluster, &clients[1], &["room"]);
-    join(&cluster, &clients[2], &["room", "other"]);
+    join(&cluster, &clients[1], &["room"]).await;
+    join(&cluster, &clients[2], &["room", "other"]).await;
     let all: BTreeSet<_> = clients.iter().map(Client::id).collect();
     for io in &cluster.nodes {
         let fetched = io.broadcast().fetch_sockets().await.expect("all nodes answer");

@@ -298,5 +298,10 @@ mod tests {
         let mut cursor = args.cursor();
         assert_eq!(&*cursor.next::<Binary>().expect("binary"), b"one");
         assert_eq!(&*cursor.next::<Vec<Binary>>().expect("a list")[0], b"zero");
+        let stringified =
+            super::tests::args(r#"{"type":"Buffer","data":[0,255]},{"type":"x","data":[]}"#);
+        let mut cursor = stringified.cursor();
+        assert_eq!(&*cursor.next::<Binary>().expect("a Buffer"), [0, 255]);
+        assert!(cursor.next::<Binary>().is_err());
     }
 }

@@ -10,6 +10,8 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 use serde::ser::{Serialize, Serializer};
 
 /// Binary data at any depth of an argument: JavaScript's `Buffer`, `ArrayBuffer` or `Uint8Array`.
+/// Read, it may also be what Node's `JSON.stringify` makes of a `Buffer`:
+/// `{"type":"Buffer","data":[1,2]}`.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -89,12 +91,18 @@ impl<'de> Visitor<'de> for BinaryVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Binary, A::Error> {
         let mut num: Option<u64> = None;
         let mut marked = false;
+        let (mut is_buffer, mut data) = (false, None);
         while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
             match &*key {
                 "_placeholder" => marked = map.next_value()?,
                 "num" => num = Some(map.next_value()?),
+                "type" => is_buffer = map.next_value::<std::borrow::Cow<'_, str>>()? == "Buffer",
+                "data" => data = Some(map.next_value::<Vec<u8>>()?),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
+        }
+        if is_buffer && let Some(data) = data {
+            return Ok(Binary(data.into()));
         }
         let num = num.filter(|_| marked).and_then(|num| usize::try_from(num).ok());
         let found = num.and_then(|num| ATTACHMENTS.with_borrow(|all| all.get(num).cloned()));

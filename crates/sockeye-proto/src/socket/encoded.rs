@@ -2,6 +2,7 @@
 //! as it is, and that the long-polling form is made of. Does not know who receives it.
 
 mod deflated;
+mod foreign;
 mod v3;
 
 use std::borrow::Cow;
@@ -56,6 +57,8 @@ struct Inner {
     compress: bool,
     /// Whether many get it: where it is compressed then, it is by itself.
     for_many: bool,
+    /// A Socket.IO packet that no other parser has encoded.
+    is_json: bool,
     /// Other forms of it, once someone needs them.
     forms: OnceLock<Box<Forms>>,
 }
@@ -134,7 +137,7 @@ impl EncodedPacket {
         let mut buffer = new_buffer();
         write_prefix(&mut buffer, attachments.len(), kind::EVENT, namespace, id);
         buffer.extend_from_slice(list.as_bytes());
-        finish(buffer, attachments)
+        finish(buffer, attachments, true)
     }
 
     /// An acknowledgement.
@@ -174,12 +177,12 @@ impl EncodedPacket {
     pub fn engine(packet: &engine::Packet<'_>) -> Self {
         let mut buffer = new_buffer();
         packet.encode_text(&mut buffer);
-        finish(buffer, &[]).for_many()
+        finish(buffer, &[], false).for_many()
     }
 
     /// Whole WebSocket frames, such as a pong or a close frame. They have no long-polling form.
     pub fn frames(frames: Vec<u8>) -> Self {
-        Self(Arc::new(Inner::new(frames, 0..0, Box::default()))).without_compression()
+        Self(Arc::new(Inner::new(frames, 0..0, Box::default(), false))).without_compression()
     }
 
     /// The same packet, which goes uncompressed to everyone.
@@ -225,15 +228,20 @@ impl EncodedPacket {
     pub fn payload_len(&self) -> usize {
         let separator_and_b = 2;
         let binary = |range: &Range<usize>| range.len().div_ceil(3) * 4 + separator_and_b;
-        self.0.text.len() + self.0.attachments.iter().map(binary).sum::<usize>()
+        let len = self.0.text.len() + self.0.attachments.iter().map(binary).sum::<usize>();
+        // Binary data that is a packet itself has nothing before it.
+        len - usize::from(self.0.text.is_empty() && len > 0)
     }
 
     /// Appends the long-polling form: the text, and behind separators each attachment as
     /// `b` and base64.
     pub fn write_payload(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0.wire[self.0.text.clone()]);
-        for attachment in self.attachments() {
-            out.extend_from_slice(&[engine::payload::SEPARATOR, b'b']);
+        for (index, attachment) in self.attachments().enumerate() {
+            if index > 0 || !self.0.text.is_empty() {
+                out.push(engine::payload::SEPARATOR);
+            }
+            out.push(b'b');
             let start = out.len();
             out.resize(start + attachment.len().div_ceil(3) * 4, 0);
             STANDARD
@@ -295,7 +303,7 @@ impl EncodedPacket {
         let mut buffer = new_buffer();
         write_prefix(&mut buffer, 0, packet, namespace, None);
         buffer.extend_from_slice(json.as_bytes());
-        finish(buffer, &[])
+        finish(buffer, &[], true)
     }
 }
 
@@ -307,10 +315,15 @@ impl fmt::Debug for EncodedPacket {
 }
 
 impl Inner {
-    fn new(wire: Vec<u8>, text: Range<usize>, attachments: Box<[Range<usize>]>) -> Self {
+    fn new(
+        wire: Vec<u8>,
+        text: Range<usize>,
+        attachments: Box<[Range<usize>]>,
+        is_json: bool,
+    ) -> Self {
         let wire = wire.into_boxed_slice();
         let forms = OnceLock::new();
-        Self { wire, text, attachments, compress: true, for_many: false, forms }
+        Self { wire, text, attachments, compress: true, for_many: false, is_json, forms }
     }
 
     fn forms(&self) -> &Forms {
@@ -364,7 +377,7 @@ pub(super) fn reopen(event: &EncodedPacket) -> (Vec<u8>, Vec<Bytes>) {
 /// Ends what [`write_args`] has begun.
 pub(super) fn finish_args(mut buffer: Vec<u8>, attachments: &[Bytes]) -> EncodedPacket {
     buffer.push(b']');
-    finish(buffer, attachments)
+    finish(buffer, attachments, true)
 }
 
 /// A buffer with room for the frame header in front. What is written in it is copied once it is
@@ -401,7 +414,7 @@ fn write_prefix(
 }
 
 /// Puts the frame header in front of the text, and the attachments' frames behind it.
-fn finish(mut buffer: Vec<u8>, attachments: &[Bytes]) -> EncodedPacket {
+fn finish(mut buffer: Vec<u8>, attachments: &[Bytes], is_json: bool) -> EncodedPacket {
     let text_end = buffer.len();
     let text_len = text_end - HEADER_BYTES_MAX;
     write_header(&mut buffer, Opcode::Text, text_len);
@@ -424,7 +437,7 @@ fn finish(mut buffer: Vec<u8>, attachments: &[Bytes]) -> EncodedPacket {
         SCRATCH.set(buffer);
     }
     let text = header_len..header_len + text_len;
-    EncodedPacket(Arc::new(Inner::new(wire, text, attachments)))
+    EncodedPacket(Arc::new(Inner::new(wire, text, attachments, is_json)))
 }
 
 /// Arguments that are JSON already.

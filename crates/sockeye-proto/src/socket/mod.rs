@@ -7,16 +7,18 @@
 //!
 //! Source: the Socket.IO protocol, revision 5, as the package `socket.io-parser` speaks it.
 //!
-//! The JSON packets are the only parser for now; another one (msgpack) belongs beside `packet`
-//! and [`EncodedPacket`].
+//! Packets are JSON here, however a [`Parser`] encodes them: another one reads its messages into
+//! that form, and encodes each [`EncodedPacket`] anew, once for all of its receivers.
 
 mod args;
 mod binary;
 mod emit;
 mod encoded;
+pub mod msgpack;
 mod multiplexer;
 mod name;
 mod packet;
+mod parser;
 mod unfinished;
 mod v3;
 
@@ -27,5 +29,6 @@ pub use encoded::EncodedPacket;
 pub use multiplexer::{Event, Incoming, Multiplexer, MultiplexerLimits};
 pub use name::{Name, ToName};
 pub use packet::{RESERVED_EVENTS, Violation};
+pub use parser::{Packet, PacketKind, PacketParser, Parser};
 pub use unfinished::UnfinishedEvent;
 pub use v3::connect_of_v3;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::args::Args;
 use super::binary::check_placeholders;
 use super::packet::{self, Parts, Violation, kind};
+use super::parser::Packet;
 
 /// What a peer may make a [`Multiplexer`] hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,12 @@ pub enum Incoming<'a> {
     },
 }
 
+impl Incoming<'_> {
+    fn has_args(&self) -> bool {
+        matches!(self, Self::Event { .. } | Self::Ack { .. })
+    }
+}
+
 /// An event that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
@@ -105,6 +112,7 @@ pub struct Multiplexer {
 
 #[derive(Debug)]
 struct Binary {
+    /// The packet; of one that another parser has read, its namespace and its JSON.
     text: String,
     expected: usize,
     attachments: Vec<Bytes>,
@@ -174,6 +182,52 @@ impl Multiplexer {
             Some(incoming) => admit(namespaces, *limits, incoming),
             None => check_joined(namespaces, parts.namespace).map(|()| None),
         }
+    }
+
+    /// A packet came that another parser than JSON has read ([`Parser::handle`](super::Parser)).
+    /// `None`: it means nothing.
+    ///
+    /// # Errors
+    /// The client broke the protocol; the connection must be closed.
+    pub fn handle_packet(
+        &mut self,
+        packet: Packet<'static>,
+    ) -> Result<Option<Incoming<'_>>, Violation> {
+        let Packet { kind, namespace, id, json, attachments } = packet;
+        if !namespace.starts_with('/') || namespace.contains(',') {
+            return Err(Violation::InvalidNamespace);
+        }
+        if attachments.len() > self.limits.attachments_max {
+            return Err(Violation::TooManyAttachments);
+        }
+        let kind = kind.digit();
+        let parts =
+            Parts { kind, attachments: attachments.len(), namespace: &namespace, id, json: &json };
+        if !attachments.is_empty() {
+            // As for JSON: the reading bounds what is looked through recursively.
+            if read(&parts, Vec::new(), self.limits.depth_max)?.is_none_or(|i| !i.has_args()) {
+                return Err(Violation::InvalidPayload);
+            }
+            check_placeholders(&json, attachments.len())
+                .map_err(|error| placeholder_violation(&error))?;
+        }
+        let namespace_len = namespace.len();
+        let mut text = namespace.into_owned();
+        text.push_str(&json);
+        // What is handed out borrows from what is kept here until the driver is done with it.
+        let binary = Box::new(Binary { text, expected: 0, attachments: Vec::new() });
+        let text = &self.binary.insert(binary).text;
+        let (namespace, json) = text.split_at(namespace_len);
+        let parts = Parts { kind, attachments: 0, namespace, id, json };
+        let attachments = attachments.into_iter().map(|data| data.into_owned().into()).collect();
+        match read(&parts, attachments, self.limits.depth_max)? {
+            Some(incoming) => admit(&mut self.namespaces, self.limits, incoming),
+            None => check_joined(&mut self.namespaces, namespace).map(|()| None),
+        }
+    }
+
+    pub(super) fn limits(&self) -> MultiplexerLimits {
+        self.limits
     }
 
     /// The driver is done with the packet that it was handed last. A packet with attachments was

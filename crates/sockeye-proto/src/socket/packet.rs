@@ -31,6 +31,14 @@ pub enum Violation {
     /// The text does not begin with a packet type.
     #[error("unknown packet type")]
     UnknownType,
+    /// A namespace that does not begin with a slash, or has a comma in it. (JSON packets cannot
+    /// name one.)
+    #[error("invalid namespace")]
+    InvalidNamespace,
+    /// Text where the [`Parser`](super::Parser) has binary messages, or the other way round: the
+    /// client has another parser.
+    #[error("the message is none of this parser's; the client has another one")]
+    WrongParser,
     /// Only a server refuses connections.
     #[error("a client must not send CONNECT_ERROR")]
     ConnectErrorFromClient,

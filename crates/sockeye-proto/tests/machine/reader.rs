@@ -91,7 +91,7 @@ pub(crate) fn packets(multiplexer: &mut Multiplexer, messages: &[Message]) -> Ve
 }
 
 /// The packet with its arguments read; none for CONNECT and DISCONNECT.
-fn read(incoming: Incoming<'_>) -> Option<Sent> {
+pub(crate) fn read(incoming: Incoming<'_>) -> Option<Sent> {
     match incoming {
         Incoming::Connect { .. } | Incoming::Disconnect { .. } => None,
         Incoming::Event { namespace, id, event } => Some(Sent::Event {

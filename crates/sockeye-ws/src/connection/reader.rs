@@ -103,21 +103,31 @@ impl Connection {
         &mut self,
         input: &mut &mut [u8],
     ) -> Result<Option<Frame>, ProtocolError> {
-        let (mut bytes, mut len) = match self.reader {
-            Reader::Payload(frame) => return Ok((!input.is_empty()).then_some(frame)),
-            Reader::Header { bytes, len } => (bytes, usize::from(len)),
-        };
-        if len == 0
-            && let &mut [first, second, ref rest @ ..] = &mut **input
-        {
-            let start = self.admit(first, second)?;
-            if let Some(rest) = rest.get(..start.header_len() - 2) {
-                let header = start.complete(rest)?;
-                advance(input, start.header_len());
-                return self.begin(header).map(Some);
+        match self.reader {
+            Reader::Payload(frame) => Ok((!input.is_empty()).then_some(frame)),
+            Reader::Header { len: 0, .. } => {
+                if let &mut [first, second, ref rest @ ..] = &mut **input {
+                    let start = self.admit(first, second)?;
+                    if let Some(rest) = rest.get(..start.header_len() - 2) {
+                        let header = start.complete(rest)?;
+                        advance(input, start.header_len());
+                        return self.begin(header).map(Some);
+                    }
+                }
+                self.collect_header([0; HEADER_BYTES_MAX], 0, input)
             }
+            Reader::Header { bytes, len } => self.collect_header(bytes, len.into(), input),
         }
-        // The header ends beyond this input: collect it byte by byte.
+    }
+
+    /// Goes on with a header that ends beyond this input or began before it, byte by byte.
+    #[cold]
+    fn collect_header(
+        &mut self,
+        mut bytes: [u8; HEADER_BYTES_MAX],
+        mut len: usize,
+        input: &mut &mut [u8],
+    ) -> Result<Option<Frame>, ProtocolError> {
         loop {
             if let [first, second, rest @ ..] = &bytes[..len] {
                 let start = self.admit(*first, *second)?;
@@ -141,8 +151,9 @@ impl Connection {
         }
     }
 
-    /// Whether a frame that begins with these two bytes is allowed here and now.
-    #[inline]
+    /// Whether a frame that begins with these two bytes is allowed here and now. (Inlined always: a
+    /// call costs as much as what it does, and there is one for each frame.)
+    #[inline(always)]
     fn admit(&self, first: u8, second: u8) -> Result<Start, ProtocolError> {
         let start = Start::decode(first, second)?;
         // RFC 6455 §5.2: reserved bits "MUST be 0 unless an extension is negotiated that defines
@@ -173,11 +184,10 @@ impl Connection {
         } else {
             // RFC 6455 §5.4: "The fragments of one message MUST NOT be interleaved between the
             // fragments of another message".
-            match (start.opcode, &self.assembly) {
-                (Opcode::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
-                (Opcode::Text | Opcode::Binary, Some(_)) => {
-                    return Err(ProtocolError::UnfinishedMessage);
-                }
+            let is_continuation = start.opcode == Opcode::Continuation;
+            match self.assembly {
+                None if is_continuation => return Err(ProtocolError::UnexpectedContinuation),
+                Some(_) if !is_continuation => return Err(ProtocolError::UnfinishedMessage),
                 _ => {}
             }
         }
@@ -206,7 +216,7 @@ impl Connection {
     }
 
     /// Holds a complete header against the limits.
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self, header: Header) -> Result<Frame, ProtocolError> {
         if !header.opcode.is_control() {
             self.check_length(&header)?;

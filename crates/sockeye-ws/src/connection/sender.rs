@@ -163,6 +163,7 @@ impl Connection {
         Ok(())
     }
 
+    #[inline]
     fn encode_with(
         &mut self,
         out: &mut Vec<u8>,

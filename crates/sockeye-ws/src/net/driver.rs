@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::incoming::{Incoming, Mode, Read, Received, close_frame, poll_discard};
-use super::message::{Message, MessagePart};
+use super::incoming::{Incoming, Read, Received, Wanted, close_frame, poll_discard};
+use super::message::Message;
 use super::options::Options;
 use super::outgoing::Outgoing;
 use super::timer::{Heartbeat, Pulse, Timer, now};
@@ -148,45 +148,33 @@ impl<S> Driver<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
-        let polled = self.poll_next_in(Mode::Whole, cx);
-        polled.map(|item| item.map(|part| part.map(|part| part.message)))
-    }
-
-    pub(super) fn poll_next_part(
+    /// The next message, whole or in parts as the caller's type says.
+    pub(super) fn poll_next<M: Wanted>(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<MessagePart, Error>>> {
-        self.poll_next_in(Mode::Parts, cx)
-    }
-
-    fn poll_next_in(
-        &mut self,
-        mode: Mode,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<MessagePart, Error>>> {
+    ) -> Poll<Option<Result<M, Error>>> {
         for _ in 0..READS_PER_POLL_MAX {
             match self.phase {
                 Phase::Running => {}
                 Phase::Ending(_) => {
-                    return self.poll_ending(cx).map(|item| Some(item.map(MessagePart::from)));
+                    return self.poll_ending(cx).map(|item| Some(item.map(M::from)));
                 }
                 Phase::Ended => return Poll::Ready(None),
             }
-            if let Some(received) = self.incoming.next(&mut self.machine, mode) {
-                if let Some(part) = self.receive(received, cx) {
-                    return Poll::Ready(Some(Ok(part)));
+            if let Some(received) = self.incoming.next(&mut self.machine) {
+                if let Some(message) = self.receive(received, cx) {
+                    return Poll::Ready(Some(Ok(message)));
                 }
                 continue;
             }
             // Behind the last ping of a read there may be a part of the next frame: what has been
             // read is answered before more is, or the answers would pile up.
             self.pay_pongs(cx);
-            match self.incoming.poll_read(&mut self.stream, &mut self.machine, mode, cx) {
+            match self.incoming.poll_read(&mut self.stream, &mut self.machine, cx) {
                 Poll::Ready(Ok(Read::Received(received))) => {
                     self.hear();
-                    if let Some(part) = self.receive(received, cx) {
-                        return Poll::Ready(Some(Ok(part)));
+                    if let Some(message) = self.receive(received, cx) {
+                        return Poll::Ready(Some(Ok(message)));
                     }
                 }
                 Poll::Ready(Ok(Read::Part)) => self.hear(),
@@ -205,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Sees to what an event asks for; the message that the application gets.
-    fn receive(&mut self, received: Received, cx: &mut Context<'_>) -> Option<MessagePart> {
+    fn receive<M: Wanted>(&mut self, received: Received<M>, cx: &mut Context<'_>) -> Option<M> {
         match received {
             Received::Closed(closed) => {
                 match closed.error {
@@ -217,8 +205,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
                 None
             }
-            Received::Message(part) => {
-                if matches!(part.message, Message::Ping(_)) {
+            Received::Message(message) => {
+                if matches!(message.message(), Message::Ping(_)) {
                     // The stream may only have said "not now" to let other tasks run.
                     if self.outgoing.is_blocked() {
                         let _ = self.poll_write(cx);
@@ -231,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 if self.incoming.is_empty() {
                     self.pay_pongs(cx);
                 }
-                Some(part)
+                Some(message)
             }
         }
     }

@@ -39,23 +39,32 @@ pub(super) fn with_scratch<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
 
 /// What an event of the machine is to the driver.
 #[derive(Debug)]
-pub(super) enum Received {
-    Message(MessagePart),
+pub(super) enum Received<M> {
+    Message(M),
     Closed(Closed),
 }
 
-/// How messages are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    Whole,
-    Parts,
+/// How messages are wanted: whole or in parts. (Each way has code of its own, in which nothing is
+/// turned from one form into the other.)
+pub(super) trait Wanted: From<Message> {
+    /// Whether a message comes out before it is complete.
+    const IN_PARTS: bool;
+
+    /// The first event of `input`, and what stands behind it.
+    fn first<'i>(
+        machine: &mut Connection,
+        input: &'i mut [u8],
+    ) -> (Option<Received<Self>>, &'i mut [u8]);
+
+    /// The message, or the part of one.
+    fn message(&self) -> &Message;
 }
 
 /// What a read brought.
 #[derive(Debug)]
-pub(super) enum Read {
+pub(super) enum Read<M> {
     /// An event; more of them may wait.
-    Received(Received),
+    Received(Received<M>),
     /// Bytes, but no event yet.
     Part,
     /// The peer ended its side.
@@ -86,11 +95,11 @@ impl Incoming {
     }
 
     /// The next event of what was read before.
-    pub(super) fn next(&mut self, machine: &mut Connection, mode: Mode) -> Option<Received> {
+    pub(super) fn next<M: Wanted>(&mut self, machine: &mut Connection) -> Option<Received<M>> {
         if self.unread.is_empty() {
             return None;
         }
-        let (received, rest) = first(machine, &mut self.unread[self.from..], mode);
+        let (received, rest) = M::first(machine, &mut self.unread[self.from..]);
         let rest_len = rest.len();
         if rest_len == 0 {
             self.clear();
@@ -101,15 +110,14 @@ impl Incoming {
     }
 
     /// Reads once. To be called when [`next`](Self::next) has nothing more.
-    pub(super) fn poll_read<S: AsyncRead + Unpin>(
+    pub(super) fn poll_read<M: Wanted, S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
         machine: &mut Connection,
-        mode: Mode,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Read>> {
+    ) -> Poll<io::Result<Read<M>>> {
         // A large rest of a binary message goes straight to where it stays.
-        if mode == Mode::Whole
+        if !M::IN_PARTS
             && let Some(mut room) = machine.payload_room()
         {
             // Nothing is lost with this future: it has read, or it has not.
@@ -117,8 +125,14 @@ impl Incoming {
             if count == 0 {
                 return Poll::Ready(Ok(Read::End));
             }
-            let received = machine.handle_filled(now_for(machine)).map(Received::from);
-            return Poll::Ready(Ok(received.map_or(Read::Part, Read::Received)));
+            let read = match machine.handle_filled(now_for(machine)).map(Received::from) {
+                Some(Received::Message(message)) => {
+                    Read::Received(Received::Message(Message::into(message)))
+                }
+                Some(Received::Closed(closed)) => Read::Received(Received::Closed(closed)),
+                None => Read::Part,
+            };
+            return Poll::Ready(Ok(read));
         }
         with_scratch(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
@@ -130,7 +144,7 @@ impl Incoming {
             if count == 0 {
                 return Poll::Ready(Ok(Read::End));
             }
-            let (received, rest) = first(machine, &mut scratch[..count], mode);
+            let (received, rest) = M::first(machine, &mut scratch[..count]);
             if !rest.is_empty() {
                 self.unread = rest.to_vec();
                 self.from = 0;
@@ -140,22 +154,37 @@ impl Incoming {
     }
 }
 
-/// The first event of `input`, and what stands behind it.
-fn first<'i>(
-    machine: &mut Connection,
-    input: &'i mut [u8],
-    mode: Mode,
-) -> (Option<Received>, &'i mut [u8]) {
-    let now = now_for(machine);
-    match mode {
-        Mode::Whole => {
-            let mut events = machine.handle_input(input, now);
-            (events.next().map(Received::from), events.into_rest())
-        }
-        Mode::Parts => {
-            let mut events = machine.handle_input_in_parts(input, now);
-            (events.next().map(Received::from), events.into_rest())
-        }
+impl Wanted for Message {
+    const IN_PARTS: bool = false;
+
+    fn first<'i>(
+        machine: &mut Connection,
+        input: &'i mut [u8],
+    ) -> (Option<Received<Self>>, &'i mut [u8]) {
+        let now = now_for(machine);
+        let mut events = machine.handle_input(input, now);
+        (events.next().map(Received::from), events.into_rest())
+    }
+
+    fn message(&self) -> &Message {
+        self
+    }
+}
+
+impl Wanted for MessagePart {
+    const IN_PARTS: bool = true;
+
+    fn first<'i>(
+        machine: &mut Connection,
+        input: &'i mut [u8],
+    ) -> (Option<Received<Self>>, &'i mut [u8]) {
+        let now = now_for(machine);
+        let mut events = machine.handle_input_in_parts(input, now);
+        (events.next().map(Received::from), events.into_rest())
+    }
+
+    fn message(&self) -> &Message {
+        &self.message
     }
 }
 
@@ -178,7 +207,7 @@ pub(super) fn poll_discard<S: AsyncRead + Unpin>(stream: &mut S, cx: &mut Contex
     })
 }
 
-impl From<Event<'_>> for Received {
+impl From<Event<'_>> for Received<Message> {
     /// Copies what lies in the read buffer; what came in several reads is moved.
     fn from(event: Event<'_>) -> Self {
         let message = match event {
@@ -188,11 +217,11 @@ impl From<Event<'_>> for Received {
             Event::Pong(payload) => Message::Pong(owned(payload)),
             Event::Closed(closed) => return Self::Closed(closed),
         };
-        Self::Message(message.into())
+        Self::Message(message)
     }
 }
 
-impl From<PartEvent<'_>> for Received {
+impl From<PartEvent<'_>> for Received<MessagePart> {
     fn from(event: PartEvent<'_>) -> Self {
         Self::Message(match event {
             PartEvent::Text(Part { data, first, last }) => {

@@ -111,7 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketReader<S> {
     ///
     /// Cancel safe.
     pub fn next_part(&mut self) -> impl Future<Output = Option<Result<MessagePart, Error>>> {
-        poll_fn(|cx| self.poll(cx, Driver::poll_next_part))
+        poll_fn(|cx| self.poll(cx, Driver::poll_next))
     }
 
     fn poll<T>(

@@ -153,7 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// Cancel safe, as [`next`](Self::next).
     pub fn next_part(&mut self) -> impl Future<Output = Option<Result<MessagePart, Error>>> {
-        poll_fn(|cx| self.driver.poll_next_part(cx))
+        poll_fn(|cx| self.driver.poll_next(cx))
     }
 
     /// Sends a message: waits until there is room for it, queues it, and writes all that is
@@ -291,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while let Some(received) = ready!(self.driver.poll_next(cx)) {
+        while let Some(received) = ready!(self.driver.poll_next::<Message>(cx)) {
             received?;
         }
         Poll::Ready(Ok(()))

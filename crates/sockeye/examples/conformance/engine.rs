@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use serde_json::{Value, json};
 use sockeye::{
     ConnectionError, ConnectionErrorContext, ConnectionStateRecovery, CookiePriority, Cors,
-    HttpCompression, PerMessageDeflate, Refusal, SameSite, ServerBuilder, SessionCookie,
+    HttpCompression, Parser, PerMessageDeflate, Refusal, SameSite, ServerBuilder, SessionCookie,
     WindowBits,
 };
 
@@ -45,6 +45,9 @@ pub(crate) fn with_options(
     options: &Value,
     refusals: &Refusals,
 ) -> ServerBuilder {
+    if options["parser"] == "msgpack" {
+        builder = builder.parser(Parser::MessagePack);
+    }
     match &options["cookie"] {
         Value::Bool(true) => builder = builder.cookie(SessionCookie::default()),
         Value::Object(_) => builder = builder.cookie(cookie(&options["cookie"])),

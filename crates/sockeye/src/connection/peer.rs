@@ -7,7 +7,7 @@ use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sockeye_proto::SocketId;
-use sockeye_proto::socket::EncodedPacket;
+use sockeye_proto::socket::{EncodedPacket, Parser};
 use tokio::sync::{Notify, oneshot};
 
 use super::transport::Transport;
@@ -91,6 +91,17 @@ impl Peer {
     pub(crate) fn push(self: &Arc<Self>, packet: EncodedPacket, volatile: bool) -> Pushed {
         let way = if volatile { &Way::Volatile } else { &Way::Always };
         self.push_by(packet, way)
+    }
+
+    /// Sends a packet that the server makes, not the application. Only an application's own parser
+    /// can fail to write one.
+    pub(crate) fn tell(self: &Arc<Self>, parser: &Parser, packet: EncodedPacket) {
+        match parser.encode(packet) {
+            Ok(packet) => {
+                self.push(packet, false);
+            }
+            Err(error) => tracing::error!(%error, "the parser cannot write a packet"),
+        }
     }
 
     /// As [`push`](Self::push), with a way of its own.

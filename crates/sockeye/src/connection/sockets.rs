@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use sockeye_proto::engine::Revision;
-use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer};
+use sockeye_proto::socket::{EncodedPacket, Incoming, Multiplexer, Parser};
 use sockeye_proto::{SessionId, SocketId};
 
 use super::peer::Peer;
@@ -64,6 +64,10 @@ impl Sockets {
         let namespace = self.server.enter("/").expect("there is always `/`");
         let socket = self.new_socket_as(id, namespace, None);
         self.add(socket);
+    }
+
+    pub(super) fn parser(&self) -> &Parser {
+        &self.server.config().parser
     }
 
     pub(super) fn handle(&mut self, incoming: Incoming<'_>, cx: &mut Context<'_>) {
@@ -143,8 +147,10 @@ impl Sockets {
                     match made {
                         Some(namespace) => self.open(namespace, auth.as_deref()),
                         None => {
+                            // In one form for clients of both revisions, as in Node.
                             let error = ConnectError::new("Invalid namespace");
-                            self.refuse(&name, &error);
+                            let refusal = EncodedPacket::connect_error(&name, &error.to_json());
+                            self.peer.push(refusal, false);
                             multiplexer.handle_connect_refused(&name);
                         }
                     }
@@ -183,7 +189,7 @@ impl Sockets {
             Revision::V4 => error.to_json(),
             Revision::V3 => error.to_json_v3(),
         };
-        self.peer.push(EncodedPacket::connect_error(namespace, &json), false);
+        self.peer.tell(self.parser(), EncodedPacket::connect_error(namespace, &json));
     }
 
     fn forget_wishes(&mut self) {
@@ -267,7 +273,7 @@ impl Sockets {
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_ending()) {
             let name = slot.socket.namespace().name();
             if !slot.is_admitting() {
-                self.peer.push(EncodedPacket::disconnect(name), false);
+                self.peer.tell(&self.server.config().parser, EncodedPacket::disconnect(name));
             }
             multiplexer.handle_disconnect(name);
             slot.end(DisconnectReason::ServerNamespaceDisconnect);

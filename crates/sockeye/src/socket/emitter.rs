@@ -93,7 +93,7 @@ impl<'a> Emitter<'a> {
             return socket.push_by(event.finish_without_offset(), &self.way);
         }
         recovery.record(Reach::Socket(socket.id()), |offset| {
-            let packet = event.finish_with_offset(offset);
+            let packet = namespace.config().parser.encode(event.finish_with_offset(offset))?;
             socket.push(packet.clone())?;
             Ok(packet)
         })

@@ -113,7 +113,9 @@ impl Socket {
             None => format!("{{\"sid\":\"{id}\"}}"),
             Some(pid) => format!("{{\"sid\":\"{id}\",\"pid\":\"{}\"}}", pid.as_str()),
         };
-        self.0.peer.push(EncodedPacket::connect(self.0.namespace.name(), &json), false);
+        let namespace = &self.0.namespace;
+        let packet = EncodedPacket::connect(namespace.name(), &json);
+        self.0.peer.tell(&namespace.config().parser, packet);
     }
 
     fn enter(&self, joined: &Joined) {

@@ -22,6 +22,7 @@ mod listeners;
 mod metrics;
 mod namespaces;
 mod older_clients;
+mod parsers;
 mod rates;
 mod recovered_histories;
 mod recovery;

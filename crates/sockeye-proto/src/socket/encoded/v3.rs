@@ -18,8 +18,11 @@ impl EncodedPacket {
         self.0.forms().v3[usize::from(base64)].get_or_init(|| {
             let text = &self.0.wire[self.0.text.clone()];
             let mut wire = Vec::with_capacity(self.wire().len() + self.attachments().count());
-            write_header(&mut wire, Opcode::Text, text.len());
-            wire.extend_from_slice(text);
+            // What a foreign parser has encoded may be binary data alone.
+            if !text.is_empty() {
+                write_header(&mut wire, Opcode::Text, text.len());
+                wire.extend_from_slice(text);
+            }
             for attachment in self.attachments() {
                 if base64 {
                     let text = base64_text(attachment);
@@ -42,13 +45,17 @@ impl EncodedPacket {
 
     /// Appends the long-polling form of Engine.IO 3 to a textual payload.
     pub fn write_payload_v3(&self, out: &mut Vec<u8>) {
-        payload_v3::encode(self.engine_text(), out);
+        if !self.engine_text().is_empty() {
+            payload_v3::encode(self.engine_text(), out);
+        }
         self.attachments().for_each(|data| payload_v3::encode(&base64_text(data), out));
     }
 
     /// Appends the long-polling form of Engine.IO 3 to a binary payload.
     pub fn write_binary_payload_v3(&self, out: &mut Vec<u8>) {
-        payload_v3::encode_text_in_binary(self.engine_text(), out);
+        if !self.engine_text().is_empty() {
+            payload_v3::encode_text_in_binary(self.engine_text(), out);
+        }
         self.attachments().for_each(|data| payload_v3::encode_binary(data, out));
     }
 

@@ -26,6 +26,7 @@ pub(in crate::net) enum Outbound<'f> {
 
 impl<S> Driver<S> {
     /// Queues a message or a frame. It counts as taken, however much waits already.
+    #[inline]
     pub(in crate::net) fn push(&mut self, outbound: Outbound<'_>) -> Result<(), Error> {
         match outbound {
             Outbound::Message(message) => self.push_message(message),

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
 use sockeye_proto::engine::payload::PayloadError;
 use sockeye_proto::engine::{self, CloseReason, Message, Packet, PacketError, Revision};
 use sockeye_proto::socket::{EncodedPacket, Incoming, connect_of_v3};
@@ -202,11 +201,8 @@ impl Core {
             Message::Text(text) if is_v3 => connect_of_v3(text),
             _ => None,
         };
-        let incoming = match &message {
-            Message::Text(text) => self.multiplexer.handle_text(connect.as_deref().unwrap_or(text)),
-            Message::Binary(data) => self.multiplexer.handle_binary(Bytes::copy_from_slice(data)),
-        };
-        match incoming {
+        let message = connect.map_or(message, |connect| Message::Text(connect.into()));
+        match self.sockets.parser().handle(&mut self.multiplexer, &message) {
             Ok(Some(incoming)) => {
                 joins = matches!(incoming, Incoming::Connect { .. });
                 self.sockets.handle(incoming, cx);

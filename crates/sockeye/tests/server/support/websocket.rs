@@ -22,6 +22,8 @@ pub(crate) struct WebSocket {
     pub(crate) attachments: Vec<usize>,
     /// All bytes that came behind the handshake.
     pub(crate) bytes: usize,
+    /// Binary messages stand apart: most clients get none.
+    received_binary: VecDeque<Vec<u8>>,
 }
 
 impl WebSocket {
@@ -94,8 +96,9 @@ impl WebSocket {
             verified.expect("the answer fits the offer").deflate
         });
         let machine = Connection::new(Role::Client, Limits::default()).with_deflate(agreed);
-        let received = VecDeque::new();
-        let mut client = Self { stream, machine, received, attachments: Vec::new(), bytes: 0 };
+        let (received, received_binary) = (VecDeque::new(), VecDeque::new());
+        let (attachments, bytes) = (Vec::new(), 0);
+        let mut client = Self { stream, machine, received, attachments, bytes, received_binary };
         client.handle_input(&mut buffer[end..count]);
         Ok(client)
     }
@@ -103,6 +106,13 @@ impl WebSocket {
     /// Sends a packet; a stream that has ended takes it to nowhere.
     pub(crate) async fn send(&mut self, packet: &str) {
         let frame = self.encode(packet);
+        self.write(&frame).await;
+    }
+
+    /// As [`send`](Self::send), for a binary message.
+    pub(crate) async fn send_binary(&mut self, data: &[u8]) {
+        let mut frame = Vec::new();
+        let _ = self.machine.encode_masked(&mut frame, Message::Binary(data), KEY);
         self.write(&frame).await;
     }
 
@@ -124,9 +134,18 @@ impl WebSocket {
     /// # Cancel safety
     /// Dropped, nothing is lost.
     pub(crate) async fn next(&mut self) -> Option<String> {
+        self.next_of(|client| client.received.pop_front()).await
+    }
+
+    /// As [`next`](Self::next), the next binary message.
+    pub(crate) async fn next_binary(&mut self) -> Option<Vec<u8>> {
+        self.next_of(|client| client.received_binary.pop_front()).await
+    }
+
+    async fn next_of<T>(&mut self, pop: impl Fn(&mut Self) -> Option<T>) -> Option<T> {
         let mut buffer = [0; 512];
         loop {
-            if let Some(packet) = self.received.pop_front() {
+            if let Some(packet) = pop(self) {
                 return Some(packet);
             }
             if self.machine.is_closed() {
@@ -161,7 +180,10 @@ impl WebSocket {
         for event in self.machine.handle_input(input, Instant::now()) {
             match event {
                 Event::Text(text) => self.received.push_back(text.into_owned()),
-                Event::Binary(data) => self.attachments.push(data.len()),
+                Event::Binary(data) => {
+                    self.attachments.push(data.len());
+                    self.received_binary.push_back(data.into_owned());
+                }
                 Event::Ping(_) | Event::Pong(_) | Event::Closed(_) => {}
             }
         }

@@ -1,0 +1,27 @@
+//! Socket.IO servers that are one to their clients by way of Redis, those of Node.js among them.
+//! Does not know what the messages of a cluster do; [`sockeye::cluster`] does.
+//!
+//! * [`ClassicBus`] and [`ShardedBus`] are what [`ServerBuilder::cluster`] takes: the counterparts
+//!   of Node's adapters, which may stand beside them in one cluster.
+//! * [`wire`]: the messages as bytes, exactly as Node's adapters and emitters have them.
+//!
+//! # When Redis is away
+//!
+//! Each server goes on serving its own clients. [`Server::cluster_health`] says that it is deaf and
+//! counts what could not be published; nothing is sent again later. When Redis is back everything
+//! that is wanted is subscribed to anew, and the node counts as hearing only when a message to
+//! itself has come back through Redis, as it does every five seconds from then on.
+//!
+//! [`ServerBuilder::cluster`]: sockeye::ServerBuilder::cluster
+//! [`Server::cluster_health`]: sockeye::Server::cluster_health
+
+mod classic;
+mod counting;
+mod redis;
+mod sharded;
+mod subscriber;
+pub mod wire;
+
+pub use self::classic::{ClassicBus, ClassicOptions};
+pub use self::redis::Redis;
+pub use self::sharded::{ShardedBus, ShardedOptions, SubscriptionMode};

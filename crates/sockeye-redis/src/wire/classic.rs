@@ -1,0 +1,561 @@
+//! The classic adapter's messages (`createAdapter`), and its emitter's: three kinds of channels for
+//! each namespace, broadcasts as MessagePack, requests and answers as JSON.
+//! Does not know connections.
+//!
+//! Older adapters ask to join, leave and disconnect one socket by `sid`; such requests are read,
+//! but not answered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sockeye::cluster::{
+    BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessage, NodeId, RequestId,
+};
+use sockeye::{OwnedArgs, SocketId};
+
+use super::fields::{self, Names, OptionsForm, OptionsRead, OptionsWritten, Room, SocketRead};
+use super::{Publication, Text, UnwritableError, WireError, msgpack, raw};
+
+/// The types of requests and answers.
+mod kind {
+    pub(super) const LIST_SOCKETS: u64 = 0;
+    pub(super) const LIST_ROOMS: u64 = 1;
+    pub(super) const JOIN: u64 = 2;
+    pub(super) const LEAVE: u64 = 3;
+    pub(super) const DISCONNECT: u64 = 4;
+    pub(super) const FETCH: u64 = 5;
+    pub(super) const SERVER_SIDE_EMIT: u64 = 6;
+    pub(super) const BROADCAST: u64 = 7;
+    pub(super) const CLIENT_COUNT: u64 = 8;
+    pub(super) const ACK: u64 = 9;
+}
+
+/// The type of an event's packet.
+const EVENT: u64 = 2;
+
+/// The channels of one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channels {
+    namespace: Arc<str>,
+    broadcast: String,
+    request: String,
+    response: String,
+}
+
+impl Channels {
+    /// Those under a key, Node's option of that name; its default is `socket.io`.
+    pub fn new(key: &str, namespace: &Arc<str>) -> Self {
+        Self {
+            namespace: namespace.clone(),
+            broadcast: format!("{key}#{namespace}#"),
+            request: format!("{key}-request#{namespace}#"),
+            response: format!("{key}-response#{namespace}#"),
+        }
+    }
+
+    /// The pattern of the channels of broadcasts; whatever glob characters the namespace has
+    /// stand for themselves. (Node does not escape them.)
+    pub fn pattern(&self) -> String {
+        let mut pattern = String::with_capacity(self.broadcast.len() + 1);
+        for character in self.broadcast.chars() {
+            if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern.push('*');
+        pattern
+    }
+
+    /// Where requests come, which as many nodes hear as there are.
+    pub fn request(&self) -> &str {
+        &self.request
+    }
+
+    /// Where answers come that all hear.
+    pub fn response(&self) -> &str {
+        &self.response
+    }
+
+    /// Where answers come that one node hears.
+    pub fn response_to(&self, node: &NodeId) -> String {
+        format!("{}{node}#", self.response)
+    }
+
+    /// The room of a broadcast's channel (none: the whole namespace's), or `None` for what is no
+    /// such channel.
+    pub fn room<'c>(&self, channel: &'c str) -> Option<Option<&'c str>> {
+        let room = channel.strip_prefix(&*self.broadcast)?;
+        Some(if room.is_empty() { None } else { Some(room.strip_suffix('#')?) })
+    }
+}
+
+/// Who writes, as far as the bytes depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// A server's adapter. With `specific`, answers go to the channel of the node that asked:
+    /// Node's `publishOnSpecificResponseChannel`.
+    Adapter {
+        /// Whether they do.
+        specific: bool,
+    },
+    /// A process without sockets.
+    Emitter,
+}
+
+#[derive(Serialize)]
+struct BroadcastWritten<'a>(&'a str, PacketWritten<'a>, OptionsWritten<'a>);
+
+#[derive(Serialize)]
+struct PacketWritten<'a> {
+    r#type: u64,
+    data: &'a RawValue,
+    nsp: &'a str,
+}
+
+#[derive(Serialize)]
+struct RequestWritten<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<&'a str>,
+    #[serde(rename = "requestId", skip_serializing_if = "Option::is_none")]
+    request: Option<&'a str>,
+    r#type: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packet: Option<PacketWritten<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opts: Option<OptionsWritten<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rooms: Option<Names<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    close: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct ResponseWritten<'a, S> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<u64>,
+    #[serde(rename = "requestId")]
+    request: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sockets: Option<Vec<S>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rooms: Option<Names<'a>>,
+    #[serde(rename = "clientCount", skip_serializing_if = "Option::is_none")]
+    client_count: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packet: Option<&'a RawValue>,
+}
+
+/// Writes a message for its channel; an answer for the node that asked, where the writer knows it.
+///
+/// # Errors
+/// A heartbeat, which this encoding has not.
+pub fn encode(
+    message: &ClusterMessage,
+    to: Option<&NodeId>,
+    channels: &Channels,
+    writer: Writer,
+) -> Result<Publication, UnwritableError> {
+    let sender = message.sender.as_ref().map(NodeId::as_str);
+    if let ClusterBody::Broadcast { event, options, request: None } = &message.body {
+        return encode_broadcast(sender.unwrap_or_default(), event, options, channels, writer);
+    }
+    if is_answer(&message.body) {
+        let payload = encode_response(&message.body)?;
+        // Node sends the answers to server-side events to all, whatever the option says.
+        let for_all = matches!(message.body, ClusterBody::ServerSideEmitResponse { .. });
+        let channel = match to {
+            Some(to) if writer == (Writer::Adapter { specific: true }) && !for_all => {
+                channels.response_to(to)
+            }
+            _ => channels.response.clone(),
+        };
+        return Ok(Publication { channel, payload });
+    }
+    let payload = encode_request(sender, &message.body, channels, writer)?;
+    Ok(Publication { channel: channels.request.clone(), payload })
+}
+
+fn encode_broadcast(
+    sender: &str,
+    event: &ClusterEvent,
+    options: &BroadcastOptions,
+    channels: &Channels,
+    writer: Writer,
+) -> Result<Publication, UnwritableError> {
+    let form = if writer == Writer::Emitter { OptionsForm::Emitter } else { OptionsForm::Adapter };
+    let packet =
+        PacketWritten { r#type: EVENT, data: raw(event.json())?, nsp: &channels.namespace };
+    let written = BroadcastWritten(sender, packet, OptionsWritten { options, form });
+    let attachments: Vec<_> = event.attachments().collect();
+    let payload = msgpack(&serde_json::to_string(&written)?, &attachments)?;
+    let channel = match &options.rooms[..] {
+        [room] => format!("{}{room}#", channels.broadcast),
+        _ => channels.broadcast.clone(),
+    };
+    Ok(Publication { channel, payload })
+}
+
+fn is_answer(body: &ClusterBody) -> bool {
+    matches!(
+        body,
+        ClusterBody::BroadcastClientCount { .. }
+            | ClusterBody::BroadcastAck { .. }
+            | ClusterBody::FetchSocketsResponse { .. }
+            | ClusterBody::ServerSideEmitResponse { .. }
+            | ClusterBody::ListRoomsResponse { .. }
+            | ClusterBody::ListSocketsResponse { .. }
+    )
+}
+
+fn encode_request(
+    sender: Option<&str>,
+    body: &ClusterBody,
+    channels: &Channels,
+    writer: Writer,
+) -> Result<Vec<u8>, UnwritableError> {
+    // An emitter says who it is only with events.
+    let uid = sender.filter(|_| writer != Writer::Emitter);
+    let plain = |options| Some(OptionsWritten { options, form: OptionsForm::Plain });
+    let mut written = RequestWritten {
+        uid,
+        request: None,
+        r#type: 0,
+        packet: None,
+        opts: None,
+        rooms: None,
+        close: None,
+        data: None,
+    };
+    match body {
+        ClusterBody::SocketsJoin { options, rooms } => {
+            written = RequestWritten {
+                r#type: kind::JOIN,
+                opts: plain(options),
+                rooms: Some(Names(rooms)),
+                ..written
+            };
+        }
+        ClusterBody::SocketsLeave { options, rooms } => {
+            written = RequestWritten {
+                r#type: kind::LEAVE,
+                opts: plain(options),
+                rooms: Some(Names(rooms)),
+                ..written
+            };
+        }
+        ClusterBody::DisconnectSockets { options, close } => {
+            written = RequestWritten {
+                r#type: kind::DISCONNECT,
+                opts: plain(options),
+                close: Some(*close),
+                ..written
+            };
+        }
+        ClusterBody::FetchSockets { request, options } => {
+            written = RequestWritten {
+                r#type: kind::FETCH,
+                request: Some(request.as_str()),
+                opts: plain(options),
+                ..written
+            };
+        }
+        ClusterBody::ListRooms { request } => {
+            written.r#type = kind::LIST_ROOMS;
+            written.request = Some(request.as_str());
+        }
+        ClusterBody::ListSockets { request, rooms } => {
+            written.r#type = kind::LIST_SOCKETS;
+            written.request = Some(request.as_str());
+            written.rooms = Some(Names(rooms));
+        }
+        ClusterBody::ServerSideEmit { event, request } => {
+            let data = fields::inline(&format!("[{}]", event.raw()), event.attachments())?;
+            let written = RequestWritten {
+                uid: sender,
+                r#type: kind::SERVER_SIDE_EMIT,
+                request: request.as_ref().map(RequestId::as_str),
+                data: Some(raw(&data)?),
+                ..written
+            };
+            return Ok(serde_json::to_vec(&written)?);
+        }
+        ClusterBody::Broadcast { event, options, request } => {
+            let data = raw(event.json())?;
+            let packet = PacketWritten { r#type: EVENT, data, nsp: &channels.namespace };
+            let written = RequestWritten {
+                r#type: kind::BROADCAST,
+                request: request.as_ref().map(RequestId::as_str),
+                packet: Some(packet),
+                opts: Some(OptionsWritten { options, form: OptionsForm::Adapter }),
+                ..written
+            };
+            let attachments: Vec<_> = event.attachments().collect();
+            return Ok(msgpack(&serde_json::to_string(&written)?, &attachments)?);
+        }
+        _ => return Err(UnwritableError::Kind),
+    }
+    Ok(serde_json::to_vec(&written)?)
+}
+
+fn encode_response(body: &ClusterBody) -> Result<Vec<u8>, UnwritableError> {
+    let empty = |request| ResponseWritten::<()> {
+        r#type: None,
+        request,
+        sockets: None,
+        rooms: None,
+        client_count: None,
+        data: None,
+        packet: None,
+    };
+    match body {
+        ClusterBody::BroadcastClientCount { request, count } => {
+            let written = ResponseWritten {
+                r#type: Some(kind::CLIENT_COUNT),
+                client_count: Some(*count),
+                ..empty(request.as_str())
+            };
+            Ok(serde_json::to_vec(&written)?)
+        }
+        ClusterBody::BroadcastAck { request, answer, .. } => {
+            let written = ResponseWritten {
+                r#type: Some(kind::ACK),
+                packet: first(answer.raw())?,
+                ..empty(request.as_str())
+            };
+            Ok(msgpack(&serde_json::to_string(&written)?, answer.attachments())?)
+        }
+        ClusterBody::ServerSideEmitResponse { request, answer } => {
+            let data = fields::inline(answer.raw(), answer.attachments())?;
+            let written = ResponseWritten {
+                r#type: Some(kind::SERVER_SIDE_EMIT),
+                data: first(&data)?,
+                ..empty(request.as_str())
+            };
+            Ok(serde_json::to_vec(&written)?)
+        }
+        ClusterBody::ListRoomsResponse { request, rooms } => {
+            let written = ResponseWritten { rooms: Some(Names(rooms)), ..empty(request.as_str()) };
+            Ok(serde_json::to_vec(&written)?)
+        }
+        ClusterBody::FetchSocketsResponse { request, sockets } => {
+            Ok(with_sockets(request, fields::sockets_inline(sockets)?)?)
+        }
+        ClusterBody::ListSocketsResponse { request, sockets } => {
+            let ids = sockets.iter().map(|id| id.as_str()).collect();
+            Ok(with_sockets(request, ids)?)
+        }
+        _ => Err(UnwritableError::Kind),
+    }
+}
+
+fn with_sockets<S: Serialize>(
+    request: &RequestId,
+    sockets: Vec<S>,
+) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&ResponseWritten {
+        r#type: None,
+        request: request.as_str(),
+        sockets: Some(sockets),
+        rooms: None,
+        client_count: None,
+        data: None,
+        packet: None,
+    })
+}
+
+/// An argument, if there is one: Node's `undefined` is left out.
+fn first(json: &str) -> Result<Option<&RawValue>, serde_json::Error> {
+    if json.is_empty() { Ok(None) } else { raw(json).map(Some) }
+}
+
+#[derive(Deserialize)]
+struct BroadcastRead<'a>(String, #[serde(borrow)] PacketRead<'a>, OptionsRead);
+
+#[derive(Deserialize)]
+struct PacketRead<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(default)]
+    nsp: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RequestRead<'a> {
+    #[serde(default)]
+    uid: Option<String>,
+    #[serde(rename = "requestId", default)]
+    request: Option<String>,
+    r#type: u64,
+    #[serde(borrow, default)]
+    packet: Option<PacketRead<'a>>,
+    #[serde(default)]
+    opts: Option<OptionsRead>,
+    #[serde(default)]
+    rooms: Option<Vec<Room>>,
+    #[serde(default)]
+    close: Option<bool>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(default)]
+    sid: Option<String>,
+    #[serde(default)]
+    room: Option<Room>,
+}
+
+#[derive(Deserialize)]
+struct ResponseRead<'a> {
+    #[serde(default)]
+    r#type: Option<u64>,
+    #[serde(rename = "requestId")]
+    request: String,
+    #[serde(borrow, default)]
+    sockets: Option<Vec<&'a RawValue>>,
+    #[serde(default)]
+    rooms: Option<Vec<Room>>,
+    #[serde(rename = "clientCount", default)]
+    client_count: Option<usize>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    packet: Option<&'a RawValue>,
+}
+
+/// Reads what came on one of the channels.
+///
+/// # Errors
+/// It is no message of a classic adapter or emitter.
+pub fn decode(
+    channel: &str,
+    payload: &[u8],
+    channels: &Channels,
+) -> Result<ClusterMessage, WireError> {
+    let text = if channels.room(channel).is_some() {
+        // What has always been MessagePack is read as nothing else.
+        Text::read_msgpack(payload)?
+    } else {
+        Text::read(payload)?
+    };
+    let (sender, body) = if channels.room(channel).is_some() {
+        decode_broadcast(&text, channels)?
+    } else if channel.starts_with(&*channels.response) {
+        (None, decode_response(&text)?)
+    } else if channel == channels.request {
+        decode_request(&text, channels)?
+    } else {
+        return Err(WireError::Channel);
+    };
+    let sender = sender.map(NodeId::new);
+    Ok(ClusterMessage { sender, namespace: channels.namespace.clone(), body })
+}
+
+fn decode_broadcast(
+    text: &Text<'_>,
+    channels: &Channels,
+) -> Result<(Option<String>, ClusterBody), WireError> {
+    let BroadcastRead(sender, packet, options) = text.parse()?;
+    let event = packet.event(channels, &text.attachments)?;
+    let body = ClusterBody::Broadcast { event, options: options.into(), request: None };
+    Ok((Some(sender), body))
+}
+
+impl PacketRead<'_> {
+    fn event(&self, channels: &Channels, attachments: &[Bytes]) -> Result<ClusterEvent, WireError> {
+        if self.nsp.as_deref().unwrap_or("/") != &*channels.namespace {
+            return Err(WireError::Namespace);
+        }
+        ClusterEvent::new(&channels.namespace, self.data, attachments).map_err(WireError::Event)
+    }
+}
+
+fn decode_request(
+    text: &Text<'_>,
+    channels: &Channels,
+) -> Result<(Option<String>, ClusterBody), WireError> {
+    let read: RequestRead<'_> = text.parse()?;
+    let request = read.request.map(RequestId::new);
+    let asked = request.clone().ok_or(WireError::Missing("a request id"));
+    // The older forms name one socket, and one room.
+    let one = |sid: String| BroadcastOptions { rooms: vec![sid.into()], ..Default::default() };
+    let options = read.opts.map(BroadcastOptions::from).or_else(|| read.sid.map(one));
+    // Without any, nobody in particular would be everybody.
+    let options = options.ok_or(WireError::Missing("options"));
+    let rooms = read.rooms.unwrap_or_else(|| read.room.into_iter().collect());
+    let rooms = fields::names(rooms);
+    let body = match read.r#type {
+        kind::LIST_SOCKETS => ClusterBody::ListSockets { request: asked?, rooms },
+        kind::LIST_ROOMS => ClusterBody::ListRooms { request: asked? },
+        kind::JOIN => ClusterBody::SocketsJoin { options: options?, rooms },
+        kind::LEAVE => ClusterBody::SocketsLeave { options: options?, rooms },
+        kind::DISCONNECT => {
+            ClusterBody::DisconnectSockets { options: options?, close: read.close.unwrap_or(false) }
+        }
+        kind::FETCH => ClusterBody::FetchSockets { request: asked?, options: options? },
+        kind::SERVER_SIDE_EMIT => {
+            let data = read.data.ok_or(WireError::Missing("data"))?;
+            let event = fields::list(data, &text.attachments)?;
+            ClusterBody::ServerSideEmit { event, request }
+        }
+        kind::BROADCAST => {
+            let packet = read.packet.ok_or(WireError::Missing("a packet"))?;
+            let event = packet.event(channels, &text.attachments)?;
+            ClusterBody::Broadcast { event, options: options?, request: Some(asked?) }
+        }
+        other => return Err(WireError::UnknownType(other)),
+    };
+    Ok((read.uid, body))
+}
+
+fn decode_response(text: &Text<'_>) -> Result<ClusterBody, WireError> {
+    let read: ResponseRead<'_> = text.parse()?;
+    let request = RequestId::new(read.request);
+    let argument = |json: Option<&RawValue>| {
+        json.map_or_else(OwnedArgs::default, |json| fields::one(json, &text.attachments))
+    };
+    match (read.r#type, read.sockets, read.rooms) {
+        (Some(kind::CLIENT_COUNT), ..) => {
+            let count = read.client_count.ok_or(WireError::Missing("a client count"))?;
+            Ok(ClusterBody::BroadcastClientCount { request, count })
+        }
+        (Some(kind::ACK), ..) => {
+            let answer = argument(read.packet);
+            Ok(ClusterBody::BroadcastAck { request, socket: None, answer })
+        }
+        (Some(kind::SERVER_SIDE_EMIT), ..) => {
+            Ok(ClusterBody::ServerSideEmitResponse { request, answer: argument(read.data) })
+        }
+        (Some(other), ..) => Err(WireError::UnknownType(other)),
+        (None, Some(sockets), _) => decode_sockets(request, &sockets, &text.attachments),
+        (None, None, Some(rooms)) => {
+            Ok(ClusterBody::ListRoomsResponse { request, rooms: fields::names(rooms) })
+        }
+        (None, None, None) => Err(WireError::Missing("an answer")),
+    }
+}
+
+/// Sockets, or their ids alone; which of the two nobody says of none.
+fn decode_sockets(
+    request: RequestId,
+    sockets: &[&RawValue],
+    attachments: &[Bytes],
+) -> Result<ClusterBody, WireError> {
+    if sockets.first().is_some_and(|first| first.get().starts_with('"')) {
+        let parse = |json: &&RawValue| {
+            let id: String = serde_json::from_str(json.get())?;
+            SocketId::parse(&id).ok_or(WireError::Missing("the id of a socket"))
+        };
+        let sockets = sockets.iter().map(parse).collect::<Result<_, WireError>>()?;
+        return Ok(ClusterBody::ListSocketsResponse { request, sockets });
+    }
+    let read = |json: &&RawValue| {
+        serde_json::from_str::<SocketRead<'_>>(json.get())?.into_details(attachments)
+    };
+    let sockets = sockets.iter().map(read).collect::<Result<_, WireError>>()?;
+    Ok(ClusterBody::FetchSocketsResponse { request, sockets })
+}

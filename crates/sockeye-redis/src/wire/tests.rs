@@ -1,0 +1,263 @@
+//! What no adapter writes, what older ones wrote, and what only we write. What they write now is
+//! captured from them in `tests/redis/vectors.rs`.
+
+use std::sync::Arc;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use sockeye::cluster::{BroadcastFlags, BroadcastOptions, RequestId, SocketDetails};
+use sockeye::{Binary, OwnedArgs, SocketId};
+
+use super::classic::Writer;
+use super::*;
+use sockeye::cluster::{ClusterBody, ClusterEvent, ClusterMessage, NodeId};
+
+fn root() -> Arc<str> {
+    "/".into()
+}
+
+fn room(name: &str) -> sockeye::RoomName {
+    name.into()
+}
+
+fn classic_channels() -> classic::Channels {
+    classic::Channels::new("socket.io", &root())
+}
+
+fn message(body: ClusterBody) -> ClusterMessage {
+    ClusterMessage { sender: Some(NodeId::new("me")), namespace: root(), body }
+}
+
+fn request(json: &str) -> Result<ClusterMessage, WireError> {
+    classic::decode("socket.io-request#/#", json.as_bytes(), &classic_channels())
+}
+
+#[test]
+fn older_requests_name_one_socket_and_one_room() {
+    let join = r#"{"requestId":"r","type":2,"sid":"abc","room":"a"}"#;
+    let ClusterBody::SocketsJoin { options, rooms } = request(join).expect("a request").body else {
+        panic!("it joins");
+    };
+    assert_eq!((&*options.rooms, &*rooms), (&[room("abc")][..], &[room("a")][..]));
+    let disconnect = r#"{"requestId":"r","type":4,"sid":"abc","close":true}"#;
+    let body = request(disconnect).expect("a request").body;
+    assert!(matches!(body, ClusterBody::DisconnectSockets { close: true, .. }));
+    // Without any socket it would be about all of them.
+    for kind in 2..=5 {
+        let error = request(&format!(r#"{{"requestId":"r","type":{kind}}}"#));
+        assert!(matches!(error, Err(WireError::Missing("options"))), "{kind}");
+    }
+}
+
+#[test]
+fn requests_of_the_classic_adapter_that_we_do_not_make_are_understood() {
+    let body = request(r#"{"uid":"u","requestId":"r","type":0,"rooms":["a",1]}"#);
+    let ClusterBody::ListSockets { rooms, .. } = body.expect("a request").body else {
+        panic!("it asks for sockets");
+    };
+    assert_eq!(*rooms, [room("a"), room("1")]);
+    let id = SocketId::from_entropy([0; 15]);
+    let body = ClusterBody::ListSocketsResponse { request: RequestId::new("r"), sockets: vec![id] };
+    let written = classic::encode(
+        &message(body),
+        None,
+        &classic_channels(),
+        Writer::Adapter { specific: false },
+    );
+    let written = written.expect("it is written");
+    let json = format!(r#"{{"requestId":"r","sockets":["{id}"]}}"#);
+    assert_eq!(written.payload, json.into_bytes());
+    let read = classic::decode(&written.channel, &written.payload, &classic_channels());
+    assert!(matches!(
+        read.expect("an answer").body,
+        ClusterBody::ListSocketsResponse { sockets, .. } if *sockets == [id]
+    ));
+}
+
+#[test]
+fn foreign_and_broken_messages_are_errors() {
+    for json in [
+        "",
+        "{",
+        "{}",
+        "[]",
+        "{\"type\":99,\"uid\":\"u\"}",
+        "{\"type\":\"2\"}",
+        "{\"type\":-1}",
+        r#"{"uid":"u","type":1}"#,
+        r#"{"uid":"u","type":6}"#,
+        r#"{"uid":"u","type":6,"data":{}}"#,
+        r#"{"uid":"u","type":6,"data":[]}"#,
+        r#"{"uid":"u","type":2,"opts":{"rooms":[null]},"rooms":[]}"#,
+        r#"{"uid":"u","type":7,"requestId":"r","opts":{},"packet":{"data":["e"],"nsp":"/a"}}"#,
+        r#"{"uid":"u","type":7,"requestId":"r","opts":{},"packet":{"data":["connect"]}}"#,
+        r#"{"uid":"u","type":7,"requestId":"r","opts":{},"packet":{"data":[{}]}}"#,
+    ] {
+        assert!(request(json).is_err(), "{json}");
+    }
+    for json in [
+        "{}",
+        r#"{"requestId":"r"}"#,
+        r#"{"requestId":"r","type":7}"#,
+        r#"{"requestId":"r","sockets":[{}]}"#,
+        r#"{"requestId":"r","sockets":["short"]}"#,
+    ] {
+        let read = classic::decode("socket.io-response#/#", json.as_bytes(), &classic_channels());
+        assert!(read.is_err(), "{json}");
+    }
+    for payload in [
+        &b""[..],
+        b"{}",
+        b"\x93\xa1u\x80\x80",
+        b"\x92\xa1u\x80",
+        b"\xc1",
+        b"\x93\xa1u\x83\xa4type\x02\xa4data\x91\xa1e\xa3nsp\xa2/b\x80",
+    ] {
+        let read = classic::decode("socket.io#/#", payload, &classic_channels());
+        assert!(read.is_err(), "{payload:?}");
+    }
+    let foreign = classic::decode("other", b"{}", &classic_channels());
+    assert!(matches!(foreign, Err(WireError::Json(_) | WireError::Channel)));
+    for json in [
+        "{}",
+        r#"{"type":3,"nsp":"/","uid":"u"}"#,
+        r#"{"type":14,"nsp":"/"}"#,
+        r#"{"type":3,"nsp":"/b","uid":"u","data":{"packet":{"type":2,"data":["e"]},"opts":{}}}"#,
+        r#"{"type":3,"nsp":"/","uid":"u","data":{"packet":{"type":2,"data":["e"]}}}"#,
+        r#"{"type":8,"nsp":"/","uid":"u","data":{"requestId":"r"}}"#,
+        r#"{"type":11,"nsp":"/","uid":"u","data":{"requestId":"r","clientCount":-1}}"#,
+    ] {
+        assert!(sharded::decode(json.as_bytes(), &root()).is_err(), "{json}");
+    }
+    for (kind, data) in
+        [("", None), ("3", None), ("x", Some("{}")), ("3", Some("%%")), ("3", Some("kA=="))]
+    {
+        let entry = streams::Entry {
+            uid: "u".into(),
+            nsp: "/".into(),
+            kind: kind.into(),
+            data: data.map(str::to_owned),
+        };
+        assert!(streams::decode_entry(&entry).is_err(), "{entry:?}");
+    }
+}
+
+#[test]
+fn patterns_stand_for_one_namespace() {
+    let channels = classic::Channels::new("socket.io", &"/a*[b]?".into());
+    assert_eq!(channels.pattern(), r"socket.io#/a\*\[b\]\?#*");
+    let channels = classic_channels();
+    assert_eq!(channels.room("socket.io#/#"), Some(None));
+    assert_eq!(channels.room("socket.io#/#a#b#"), Some(Some("a#b")));
+    assert_eq!(channels.room("socket.io#/#a"), None);
+    assert_eq!(channels.room("socket.io#/other#a#"), None);
+}
+
+#[test]
+fn binary_data_in_json_is_written_as_node_does() {
+    let event = OwnedArgs::write(&("hello", Binary::from(vec![0, 1, 255]))).expect("JSON");
+    let body = ClusterBody::ServerSideEmit { event, request: None };
+    let written = classic::encode(
+        &message(body),
+        None,
+        &classic_channels(),
+        Writer::Adapter { specific: false },
+    );
+    let json = r#"{"uid":"me","type":6,"data":["hello",{"type":"Buffer","data":[0,1,255]}]}"#;
+    assert_eq!(written.expect("it is written").payload, json.as_bytes());
+}
+
+#[test]
+fn sockets_with_binary_data_keep_their_own() {
+    let details = |number: u8| SocketDetails {
+        id: SocketId::from_entropy([number; 15]),
+        handshake: RawValue::from_string("{}".to_owned()).expect("JSON"),
+        rooms: vec!["a".into()],
+        data: OwnedArgs::write(&vec![Binary::from(vec![number; 3]), vec![number].into()])
+            .expect("JSON"),
+    };
+    let sockets = vec![details(1), details(2)];
+    let body = ClusterBody::FetchSocketsResponse { request: RequestId::new("r"), sockets };
+    let channels = sharded::Channels::new("socket.io", "/", sharded::SubscriptionMode::Static);
+    let written = sharded::encode(&message(body), None, &channels).expect("it is written");
+    let read = sharded::decode(&written.payload, &root()).expect("an answer");
+    let ClusterBody::FetchSocketsResponse { sockets, .. } = read.body else { panic!("sockets") };
+    for (socket, number) in sockets.iter().zip([1, 2]) {
+        let data: Vec<Binary> = socket.data.cursor().next().expect("binary data");
+        assert_eq!(data, [vec![number; 3].into(), vec![number].into()]);
+    }
+}
+
+#[test]
+fn what_only_we_say_is_passed_over_by_node() {
+    let flags = BroadcastFlags { conflate: Some("key".into()), ..BroadcastFlags::default() };
+    let options = BroadcastOptions { flags, ..BroadcastOptions::default() };
+    let event = ClusterEvent::encode("/", "e", &1).expect("JSON");
+    let body = ClusterBody::Broadcast { event, options: options.clone(), request: None };
+    let channels = sharded::Channels::new("socket.io", "/", sharded::SubscriptionMode::Static);
+    let written = sharded::encode(&message(body), None, &channels).expect("it is written");
+    let json = concat!(
+        r#"{"type":3,"data":{"packet":{"type":2,"data":["e",1]},"opts":{"rooms":[],"#,
+        r#""except":[],"flags":{"conflate":"key"}}},"uid":"me","nsp":"/"}"#
+    );
+    assert_eq!(written.payload, json.as_bytes());
+    let read = sharded::decode(&written.payload, &root()).expect("a broadcast");
+    let ClusterBody::Broadcast { options: came, .. } = read.body else { panic!("a broadcast") };
+    assert_eq!(came, options);
+}
+
+#[test]
+fn a_room_that_looks_like_a_sockets_has_no_channel() {
+    use sharded::SubscriptionMode::{Dynamic, DynamicPrivate, Static};
+    for (mode, room, expected) in [
+        (Static, "a", false),
+        (Dynamic, "a", true),
+        (Dynamic, "abcdefghijklmnopqrst", false),
+        // As JavaScript counts.
+        (Dynamic, "😀😀😀😀😀😀😀😀😀😀", false),
+        (DynamicPrivate, "abcdefghijklmnopqrst", true),
+    ] {
+        let channels = sharded::Channels::new("socket.io", "/", mode);
+        assert_eq!(channels.publishes_to_room(room), expected, "{mode:?} {room}");
+    }
+}
+
+/// A message of some kind as bytes, with a part of it replaced.
+fn broken() -> impl Strategy<Value = Vec<u8>> {
+    let seeds = [
+        &br#"{"uid":"u","requestId":"r","type":5,"opts":{"rooms":["a"],"except":[]}}"#[..],
+        br#"{"requestId":"r","sockets":[{"id":"a","handshake":{},"rooms":[],"data":{}}]}"#,
+        br#"{"type":3,"data":{"packet":{"type":2,"data":["e"]},"opts":{}},"uid":"u","nsp":"/"}"#,
+        b"\x93\xa1u\x83\xa4type\x02\xa4data\x92\xa1e\xc4\x01x\xa3nsp\xa1/\x80",
+    ];
+    let noise = vec(any::<u8>(), 0..6);
+    (0..seeds.len(), any::<[Index; 2]>(), noise).prop_map(move |(seed, ends, noise)| {
+        let mut bytes = seeds[seed].to_vec();
+        let mut ends = ends.map(|end| end.index(bytes.len() + 1));
+        ends.sort_unstable();
+        bytes.splice(ends[0]..ends[1], noise);
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_is_a_message_or_an_error(bytes in broken()) {
+        let channels = classic_channels();
+        let (request, response) = ("socket.io-request#/#", "socket.io-response#/#");
+        for channel in ["socket.io#/#", "socket.io#/#a#", request, response, ""] {
+            let read = classic::decode(channel, &bytes, &channels);
+            if let Ok(read) = read {
+                classic::encode(&read, None, &channels, Writer::Emitter).expect("it is written");
+            }
+        }
+        if let Ok(read) = sharded::decode(&bytes, &root()) {
+            streams::encode(&read, None, "socket.io").expect("it is written");
+        }
+        let _ = streams::decode(&bytes);
+        let data = String::from_utf8_lossy(&bytes).into_owned();
+        let entry = streams::Entry { kind: "3".into(), data: Some(data), ..Default::default() };
+        let _ = streams::decode_entry(&entry);
+    }
+}

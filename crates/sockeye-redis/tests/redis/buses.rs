@@ -1,0 +1,109 @@
+//! Each bus does what every bus must, over a real Redis.
+
+use sockeye::cluster::ClusterBus;
+use sockeye_cluster_kit::Buses;
+use sockeye_redis::{
+    ClassicBus, ClassicOptions, Redis, ShardedBus, ShardedOptions, SubscriptionMode,
+};
+
+use crate::server::{Proxy, RedisServer};
+
+/// Buses on a Redis of their own, each through a proxy that can be cut.
+struct Made<B, F> {
+    server: RedisServer,
+    proxies: Vec<Proxy>,
+    buses: Vec<B>,
+    make: F,
+}
+
+impl<B, F> Made<B, F> {
+    async fn with(make: F) -> Self {
+        let server = RedisServer::start().await;
+        Self { server, proxies: Vec::new(), buses: Vec::new(), make }
+    }
+}
+
+/// A bus that subscribes a moment after it is told to.
+trait Settling: ClusterBus + Clone {
+    fn settled(&self) -> impl Future<Output = ()> + Send;
+}
+
+impl Settling for ClassicBus {
+    fn settled(&self) -> impl Future<Output = ()> + Send {
+        self.settled()
+    }
+}
+
+impl Settling for ShardedBus {
+    fn settled(&self) -> impl Future<Output = ()> + Send {
+        self.settled()
+    }
+}
+
+impl<B: Settling, F: Fn(Redis) -> B + Send + Sync + 'static> Buses for Made<B, F> {
+    type Bus = B;
+
+    const TELLS_WHO_DIES: bool = false;
+
+    async fn bus(&mut self) -> B {
+        let proxy = Proxy::to(self.server.address()).await;
+        let redis = Redis::open(&proxy.url()).expect("a URL");
+        self.proxies.push(proxy);
+        let bus = (self.make)(redis);
+        self.buses.push(bus.clone());
+        bus
+    }
+
+    async fn kill(&mut self, index: usize) {
+        self.proxies[index].cut();
+    }
+
+    async fn settled(&self) {
+        for bus in &self.buses {
+            bus.settled().await;
+        }
+    }
+}
+
+fn sharded(subscription_mode: SubscriptionMode) -> impl Fn(Redis) -> ShardedBus {
+    move |redis| {
+        let options = ShardedOptions { subscription_mode, ..ShardedOptions::default() };
+        ShardedBus::with_options(redis, options)
+    }
+}
+
+mod classic {
+    use super::*;
+
+    sockeye_cluster_kit::conformance!(Made::with(ClassicBus::new));
+}
+
+mod classic_specific {
+    use super::*;
+
+    fn bus(redis: Redis) -> ClassicBus {
+        let options =
+            ClassicOptions { key: "other*key".into(), publish_on_specific_response_channel: true };
+        ClassicBus::with_options(redis, options)
+    }
+
+    sockeye_cluster_kit::conformance!(Made::with(bus));
+}
+
+mod sharded_static {
+    use super::*;
+
+    sockeye_cluster_kit::conformance!(Made::with(sharded(SubscriptionMode::Static)));
+}
+
+mod sharded_dynamic {
+    use super::*;
+
+    sockeye_cluster_kit::conformance!(Made::with(sharded(SubscriptionMode::Dynamic)));
+}
+
+mod sharded_dynamic_private {
+    use super::*;
+
+    sockeye_cluster_kit::conformance!(Made::with(sharded(SubscriptionMode::DynamicPrivate)));
+}

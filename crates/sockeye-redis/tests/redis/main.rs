@@ -1,0 +1,6 @@
+//! Redis and Node's own packages, as they are. `cargo xtask test` installs both; by hand:
+//! `apt-get install redis-server`, and `npm ci` in `tests/cluster`.
+
+mod buses;
+mod server;
+mod vectors;
