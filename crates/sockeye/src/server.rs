@@ -479,7 +479,8 @@ impl Server {
         self.0.ended.notify_waiters();
     }
 
-    /// Secret: 120 random bits, or 96 and where the session lives. Fails where the system has no randomness to give.
+    /// Secret: 120 random bits, or 96 and where the session lives. Fails where the system has no
+    /// randomness to give.
     pub(crate) fn new_session_id(&self) -> Result<SessionId, getrandom::Error> {
         let mut entropy = [0; 15];
         getrandom::fill(&mut entropy)?;
