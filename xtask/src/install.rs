@@ -24,6 +24,16 @@ pub fn python() -> Result<()> {
         .context("Python 3.11 or newer with venv is needed; please install it")
 }
 
+/// A Redis and a balancer of the tests' own.
+pub fn redis_and_nginx() -> Result<()> {
+    let missing = |program: &&str| !works(program, &["-v"]);
+    let missing: Vec<_> = ["redis-server", "nginx"].into_iter().filter(missing).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    apt(&missing).with_context(|| format!("please install {}", missing.join(" and ")))
+}
+
 /// A browser for the page's tests; its path.
 pub fn chromium() -> Result<&'static str> {
     const PATH: &str = "/usr/bin/chromium";

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::run::{self, command, works};
-use crate::{chat, conformance, examples, install, interop};
+use crate::{balancer, chat, conformance, examples, install, interop};
 
 /// The Rust tests and the examples in the documentation.
 fn run_rust() -> Result<()> {
@@ -24,6 +24,7 @@ pub fn run() -> Result<()> {
     interop::run_interop()?;
     conformance::run_sockeye()?;
     examples::run_examples()?;
+    balancer::run_balanced()?;
     chat::run_tests()?;
     chat::run_browser_tests()?;
     eprintln!("\ntest: passed");
