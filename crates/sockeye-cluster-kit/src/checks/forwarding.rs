@@ -52,6 +52,6 @@ async fn request(io: &Server, method: &str, sid: &str, body: &str) -> (u16, Stri
     let service = TowerToHyperService::new(io.service());
     let answer = service.call(request.expect("a request")).await.expect("an answer");
     let status = answer.status().as_u16();
-    let body = answer.into_body().collect().await.ok().expect("a body").to_bytes();
+    let body = answer.into_body().collect().await.expect("a body").to_bytes();
     (status, String::from_utf8(body.to_vec()).expect("text"))
 }
