@@ -41,11 +41,9 @@ pub fn chromium() -> Result<&'static str> {
     Ok(PATH)
 }
 
-/// What the chat's nodes share, and what may stand in front of them.
+/// What nodes share, and what may stand in front of them.
 pub fn redis_and_nginx() -> Result<()> {
-    if !works("redis-server", &["--version"]) {
-        apt(&["redis-server"]).context("Redis 7 is needed; please install redis-server")?;
-    }
+    redis()?;
     if !works("nginx", &["-v"]) && !works("/usr/sbin/nginx", &["-v"]) {
         apt(&["nginx-light"]).context("nginx is needed; please install it")?;
     }

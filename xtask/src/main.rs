@@ -1,5 +1,6 @@
 //! The repository's commands; `cargo xtask help` tells them.
 
+mod balancer;
 mod bench;
 mod chat;
 mod ci;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::run::{self, command, works};
-use crate::{chat, cluster, conformance, examples, install, interop, soak};
+use crate::{balancer, chat, cluster, conformance, examples, install, interop, soak};
 
 /// The Rust tests and the examples in the documentation.
 fn run_rust() -> Result<()> {
@@ -27,6 +27,7 @@ pub fn run() -> Result<()> {
     cluster::run_mixed()?;
     examples::run_examples()?;
     soak::run_short()?;
+    balancer::run_balanced()?;
     chat::run_tests()?;
     chat::run_browser_tests()?;
     eprintln!("\ntest: passed");

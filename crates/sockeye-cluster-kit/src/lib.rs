@@ -98,6 +98,7 @@ macro_rules! conformance {
             servers: a_server_without_a_listener_is_missing,
             servers: nodes_are_counted,
             servers: a_node_that_comes_late_takes_part,
+            forwarding: requests_find_the_node_of_their_session,
             failures: a_node_that_shuts_down_is_not_waited_for,
             failures: a_node_that_dies_is_not_waited_for,
         }

@@ -12,7 +12,8 @@ use std::error::Error;
 use sockeye_ws::net::{Error as WebSocketError, Message, Server, WebSocket};
 use sockeye_ws::{CloseCode, Frame};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::broadcast::{Receiver, Sender, error::RecvError};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::broadcast::{Receiver, Sender};
 
 /// How many messages a client may be behind before it is sent away.
 const BEHIND_MAX: usize = 256;
@@ -60,25 +61,36 @@ async fn join(
                 None => return Ok(()),
             },
             frame = frames.recv() => match frame {
-                Ok(frame) => send_all_that_wait(websocket, &frame, &mut frames).await?,
-                Err(RecvError::Lagged(_)) => {
-                    return websocket.close(CloseCode::POLICY, "too slow").await;
+                Ok(frame) => {
+                    if !send_all_that_wait(websocket, &frame, &mut frames).await? {
+                        return send_away(websocket).await;
+                    }
                 }
+                Err(RecvError::Lagged(_)) => return send_away(websocket).await,
                 Err(RecvError::Closed) => return websocket.close(CloseCode::GOING_AWAY, "").await,
             },
         }
     }
 }
 
-/// Messages that wait together leave together, in one write.
+async fn send_away(websocket: &mut WebSocket<TcpStream>) -> Result<(), WebSocketError> {
+    websocket.close(CloseCode::POLICY, "too slow").await
+}
+
+/// Messages that wait together leave together, in one write. Returns false where there were more
+/// than may wait: some of them are gone.
 async fn send_all_that_wait(
     websocket: &mut WebSocket<TcpStream>,
     first: &Frame,
     frames: &mut Receiver<Frame>,
-) -> Result<(), WebSocketError> {
+) -> Result<bool, WebSocketError> {
     websocket.feed_frame(first).await?;
-    while let Ok(frame) = frames.try_recv() {
-        websocket.feed_frame(&frame).await?;
-    }
-    websocket.flush().await
+    let all = loop {
+        match frames.try_recv() {
+            Ok(frame) => websocket.feed_frame(&frame).await?,
+            Err(error) => break !matches!(error, TryRecvError::Lagged(_)),
+        }
+    };
+    websocket.flush().await?;
+    Ok(all)
 }

@@ -3,5 +3,6 @@
 pub mod acks;
 pub mod broadcasts;
 pub mod failures;
+pub mod forwarding;
 pub mod servers;
 pub mod sockets;

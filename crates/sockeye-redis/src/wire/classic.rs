@@ -15,7 +15,9 @@ use sockeye::cluster::{
 };
 use sockeye::{OwnedArgs, SocketId};
 
-use super::fields::{self, Names, OptionsForm, OptionsRead, OptionsWritten, Room, SocketRead};
+use super::fields::{
+    self, BINARY, Names, OptionsForm, OptionsRead, OptionsWritten, Room, SocketRead,
+};
 use super::{Publication, Text, UnwritableError, WireError, msgpack, raw};
 
 /// The types of requests and answers.
@@ -30,6 +32,9 @@ mod kind {
     pub(super) const BROADCAST: u64 = 7;
     pub(super) const CLIENT_COUNT: u64 = 8;
     pub(super) const ACK: u64 = 9;
+    /// Ours: to all it is a request, which Node's adapter passes over; to one node it goes by the
+    /// channel of that node's answers.
+    pub(super) const FORWARD: u64 = 100;
 }
 
 /// The type of an event's packet.
@@ -135,6 +140,19 @@ struct RequestWritten<'a> {
 }
 
 #[derive(Serialize)]
+struct ForwardWritten<'a> {
+    uid: Option<&'a str>,
+    r#type: u64,
+    data: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct ForwardRead {
+    uid: Option<String>,
+    r#type: Option<u64>,
+}
+
+#[derive(Serialize)]
 struct ResponseWritten<'a, S> {
     #[serde(skip_serializing_if = "Option::is_none")]
     r#type: Option<u64>,
@@ -176,6 +194,12 @@ pub fn encode(
             }
             _ => channels.response.clone(),
         };
+        return Ok(Publication { channel, payload });
+    }
+    if let ClusterBody::Forward(forward) = &message.body {
+        let written = ForwardWritten { uid: sender, r#type: kind::FORWARD, data: raw(BINARY)? };
+        let payload = msgpack(&serde_json::to_string(&written)?, &[forward.encode()])?;
+        let channel = to.map_or(channels.request.clone(), |to| channels.response_to(to));
         return Ok(Publication { channel, payload });
     }
     let payload = encode_request(sender, &message.body, channels, writer)?;
@@ -444,6 +468,8 @@ pub fn decode(
     };
     let (sender, body) = if channels.room(channel).is_some() {
         decode_broadcast(&text, channels)?
+    } else if let Some(forward) = decode_forward(&text)? {
+        forward
     } else if channel.starts_with(&*channels.response) {
         (None, decode_response(&text)?)
     } else if channel == channels.request {
@@ -453,6 +479,18 @@ pub fn decode(
     };
     let sender = sender.map(NodeId::new);
     Ok(ClusterMessage { sender, namespace: channels.namespace.clone(), body })
+}
+
+/// What has one piece of binary data may be ours.
+fn decode_forward(text: &Text<'_>) -> Result<Option<(Option<String>, ClusterBody)>, WireError> {
+    if text.attachments.len() != 1 {
+        return Ok(None);
+    }
+    let ForwardRead { uid, r#type } = text.parse()?;
+    if r#type != Some(kind::FORWARD) {
+        return Ok(None);
+    }
+    Ok(Some((uid, fields::forward(&text.attachments)?)))
 }
 
 fn decode_broadcast(

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
-use sockeye::cluster::{BroadcastFlags, BroadcastOptions, SocketDetails};
+use sockeye::cluster::{BroadcastFlags, BroadcastOptions, ClusterBody, Forward, SocketDetails};
 use sockeye::{OwnedArgs, RoomName, SocketId};
 use sockeye_proto::socket::msgpack::{append_json, inline_json, write_json};
 
@@ -183,6 +183,15 @@ impl SocketRead<'_> {
 pub(super) fn one(json: &RawValue, attachments: &[Bytes]) -> OwnedArgs {
     let has_any = !attachments.is_empty() && json.get().contains("\"_placeholder\":true");
     OwnedArgs::one(json, if has_any { attachments.to_vec() } else { Vec::new() })
+}
+
+/// Stands for binary data that is all there is.
+pub(super) const BINARY: &str = r#"{"_placeholder":true,"num":0}"#;
+
+/// What our nodes say to each other of clients' requests: binary data and nothing else.
+pub(super) fn forward(attachments: &[Bytes]) -> Result<ClusterBody, WireError> {
+    let forward = attachments.first().and_then(Forward::decode);
+    forward.map(ClusterBody::Forward).ok_or(WireError::Missing("a forwarded request"))
 }
 
 /// One socket of an answer, as it leaves.

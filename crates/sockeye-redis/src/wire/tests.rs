@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use sockeye::cluster::{BroadcastFlags, BroadcastOptions, RequestId, SocketDetails};
+use sockeye::cluster::{BroadcastFlags, BroadcastOptions, Forward, RequestId, SocketDetails};
 use sockeye::{Binary, OwnedArgs, SocketId};
 
 use super::classic::Writer;
@@ -221,6 +221,38 @@ fn a_room_that_looks_like_a_sockets_has_no_channel() {
         let channels = sharded::Channels::new("socket.io", "/", mode);
         assert_eq!(channels.publishes_to_room(room), expected, "{mode:?} {room}");
     }
+}
+
+#[test]
+fn what_is_forwarded_is_heard_by_one_node_and_no_message_of_node_s() {
+    let said = Forward::decode(&Bytes::from_static(&[1])).expect("somebody is here");
+    let (channels, to) = (classic_channels(), NodeId::new("there"));
+    let written = message(ClusterBody::Forward(said.clone()));
+    let is_said = |read: ClusterMessage| {
+        assert_eq!((read.sender, &*read.namespace), (Some(NodeId::new("me")), "/"));
+        matches!(read.body, ClusterBody::Forward(read) if read == said)
+    };
+    for specific in [false, true] {
+        let writer = Writer::Adapter { specific };
+        for (to, channel) in
+            [(None, "socket.io-request#/#"), (Some(&to), "socket.io-response#/#there#")]
+        {
+            let bytes = classic::encode(&written, to, &channels, writer).expect("written");
+            assert_eq!(bytes.channel, channel);
+            assert!(is_said(classic::decode(channel, &bytes.payload, &channels).expect("read")));
+        }
+    }
+    let sharded_channels =
+        sharded::Channels::new("socket.io", "/", sharded::SubscriptionMode::Static);
+    for (to, channel) in [(None, "socket.io#/#"), (Some(&to), "socket.io#/#there#")] {
+        let bytes = sharded::encode(&written, to, &sharded_channels).expect("written");
+        assert_eq!(bytes.channel, channel);
+        assert!(is_said(sharded::decode(&bytes.payload, &root()).expect("read")));
+        let bytes = streams::encode(&written, to, "socket.io").expect("written");
+        assert_eq!(bytes.channel, channel);
+        assert!(is_said(streams::decode(&bytes.payload).expect("read")));
+    }
+    assert!(streams::is_ephemeral(&written.body));
 }
 
 /// A message of some kind as bytes, with a part of it replaced.

@@ -487,6 +487,8 @@ async fn a_node_that_ends_hands_its_clients_over() {
     assert!(cluster.b.io.shutdown(Duration::from_secs(60)).await);
     assert_eq!(get.await.expect("no panic").expect("200"), ["6"]);
     assert!(start.elapsed() < Duration::from_secs(1));
+    // It cannot be asked any more, which is no word on the session.
+    assert_eq!(client.post("3").await, StatusCode::SERVICE_UNAVAILABLE);
     let client = client.through(&cluster.c);
     let get = waiting(&client, &cluster.c).await;
     assert!(cluster.home.io.shutdown(Duration::from_secs(60)).await);

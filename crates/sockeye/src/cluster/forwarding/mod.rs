@@ -47,7 +47,7 @@ pub(crate) struct Forwarding {
     state: Mutex<State>,
     /// Bodies of POSTs that are on their way.
     body_bytes: AtomicUsize,
-    /// A node has been heard of, or requests are over.
+    /// A node has been heard of, or a request is over.
     changed: Notify,
     /// The time of the next deadline may have changed.
     rearmed: Notify,
@@ -135,8 +135,9 @@ impl Forwarding {
         }
     }
 
-    /// Says goodbye.
+    /// Says goodbye; nobody answers any more.
     pub(super) fn leave(&self) {
+        self.fail_all();
         self.say(None, Said::Leave);
     }
 
@@ -158,9 +159,9 @@ impl Forwarding {
     /// Says something; false if the queue does not take it.
     fn say(&self, to: Option<&NodeId>, said: Said) -> bool {
         let forward = Forward(said);
-        // What is forwarded must leave room for broadcasts.
-        let len = forward.body_len();
-        if len > 0 && self.queue.bytes() + len > self.queue.bytes_max() / 2 {
+        // What is forwarded must leave room for broadcasts; alone it always fits.
+        let (len, waits) = (forward.body_len(), self.queue.bytes());
+        if len > 0 && waits > 0 && waits + len > self.queue.bytes_max() / 2 {
             return false;
         }
         let body = ClusterBody::Forward(forward);
@@ -194,18 +195,18 @@ impl Forwarding {
 
     /// Nothing is heard any more, so no answer either; or (`false`) it is again.
     pub(super) fn set_deaf(&self, is_deaf: bool) {
-        let mut state = self.state.lock();
         if is_deaf {
-            let waiting = std::mem::take(&mut state.waiting);
-            drop(state);
-            for (number, Waiting { owner, waiter }) in waiting {
-                let _ = waiter.send(Err(NotForwarded::Failed));
-                self.say(Some(&owner), Said::Aborted { number });
-            }
-        } else {
-            state.settled_at = Instant::now() + SETTLE_TIME;
-            drop(state);
-            self.say(None, Said::Here { is_new: true });
+            return self.fail_all();
+        }
+        self.state.lock().settled_at = Instant::now() + SETTLE_TIME;
+        self.say(None, Said::Here { is_new: true });
+    }
+
+    fn fail_all(&self) {
+        let waiting = std::mem::take(&mut self.state.lock().waiting);
+        for (number, Waiting { owner, waiter }) in waiting {
+            let _ = waiter.send(Err(NotForwarded::Failed));
+            self.say(Some(&owner), Said::Aborted { number });
         }
     }
 
@@ -231,26 +232,31 @@ impl Forwarding {
         }
     }
 
-    /// Ends the GETs that our clients wait with, without harm to their sessions; returns when no
-    /// request is under way, at the latest after `limit`.
+    fn are_waiting(&self, some: &[(u64, NodeId)]) -> bool {
+        let state = self.state.lock();
+        some.iter().any(|(number, _)| state.waiting.contains_key(number))
+    }
+
+    /// Ends the GETs that our clients wait with, without harm to their sessions; returns when they
+    /// have been answered, at the latest after `limit`. What comes meanwhile is not waited for.
     pub(crate) async fn release(&self, limit: Duration) {
         let waiting: Vec<_> = {
             let state = self.state.lock();
             state.waiting.iter().map(|(number, it)| (*number, it.owner.clone())).collect()
         };
-        for (number, owner) in waiting {
-            self.say(Some(&owner), Said::Release { number });
+        for (number, owner) in &waiting {
+            self.say(Some(owner), Said::Release { number: *number });
         }
         let all = async {
             loop {
                 let changed = self.changed.notified();
-                if self.under_way() == 0 {
+                if !self.are_waiting(&waiting) {
                     return;
                 }
                 changed.await;
             }
         };
-        // Those that are left are told by the end of the server.
+        // Those that are left fail when the bus is closed.
         let _ = tokio::time::timeout(limit, all).await;
     }
 }
@@ -340,13 +346,9 @@ impl Drop for UnderWay {
             }
         }
         self.forwarding.body_bytes.fetch_sub(self.body_bytes, Ordering::Relaxed);
-        let mut state = self.forwarding.state.lock();
-        state.under_way -= 1;
-        let is_last = state.under_way == 0;
-        drop(state);
-        if is_last {
-            self.forwarding.changed.notify_waiters();
-        }
+        self.forwarding.state.lock().under_way -= 1;
+        // Nobody waits for it but a node that has just come, or goes.
+        self.forwarding.changed.notify_waiters();
     }
 }
 
