@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use sockeye_proto::engine::{CloseReason, Message, Output, Packet, Revision, Session, Timing};
 use sockeye_proto::engine::Transport;
+use sockeye_proto::engine::{CloseReason, Message, Output, Packet, Revision, Session, Timing};
 
 const PING_INTERVAL: Duration = Duration::from_millis(300);
 const PING_TIMEOUT: Duration = Duration::from_millis(200);
