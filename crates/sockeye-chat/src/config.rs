@@ -99,8 +99,9 @@ pub struct Config {
     #[arg(long, env = "SOCKEYE_CHAT_SHUTDOWN_SECONDS", value_name = "SECONDS",
           default_value_t = 10, value_parser = whole::<u64>(0, 3600))]
     pub shutdown_seconds: u64,
-    /// Redis that many processes share, as redis://[user[:password]@]host[:port][/database] (none
-    /// by default): they are one chat then, all data are there, and the data folder is not used
+    /// Redis that many processes share, as redis://user:password@host:port/database, of which all
+    /// but the host may be left out (none by default): they are one chat then, all data are there,
+    /// and the data folder is not used
     #[arg(long, env = "SOCKEYE_CHAT_REDIS", hide_env_values = true, value_name = "URL",
           value_parser = crate::store::check_url)]
     pub redis: Option<String>,
