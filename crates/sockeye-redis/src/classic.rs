@@ -6,10 +6,9 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
-use redis::Pipeline;
 use sockeye::cluster::{BusError, BusFuture, ClusterBus, ClusterNode, Envelope, Nodes, Offsets};
 
-use crate::counting::count;
+use crate::asking::{others, publications};
 use crate::redis::{Commands, Redis};
 use crate::subscriber::{Incoming, Listener, Subscriber, Subscription};
 use crate::wire::WireError;
@@ -138,14 +137,11 @@ impl ClusterBus for ClassicBus {
     fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BusFuture<'a, Result<Offsets, BusError>> {
         Box::pin(async move {
             let specific = self.0.options.publish_on_specific_response_channel;
-            let mut commands = Pipeline::new();
-            for Envelope { to, message } in batch {
+            let all = batch.iter().map(|Envelope { to, message }| {
                 let channels = self.channels(&message.namespace);
-                let writer = Writer::Adapter { specific };
-                let publication = encode(message, to.as_ref(), &channels, writer);
-                let publication = publication.map_err(BusError::new)?;
-                commands.cmd("PUBLISH").arg(publication.channel).arg(publication.payload);
-            }
+                encode(message, to.as_ref(), &channels, Writer::Adapter { specific })
+            });
+            let commands = publications("PUBLISH", all)?;
             self.0.commands.run(&commands).await.map_err(BusError::new)?;
             Ok(Vec::new())
         })
@@ -154,9 +150,7 @@ impl ClusterBus for ClassicBus {
     fn nodes<'a>(&'a self, namespace: &'a Arc<str>) -> BusFuture<'a, Result<Nodes, BusError>> {
         Box::pin(async move {
             let channels = self.channels(namespace);
-            let count = count(&self.0.commands, "NUMSUB", channels.request()).await?;
-            // This one is among them while it hears.
-            Ok(Nodes::Count(count.saturating_sub(1)))
+            others(&self.0.commands, "NUMSUB", channels.request()).await
         })
     }
 

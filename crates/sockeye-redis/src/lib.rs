@@ -16,8 +16,8 @@
 //! [`ServerBuilder::cluster`]: sockeye::ServerBuilder::cluster
 //! [`Server::cluster_health`]: sockeye::Server::cluster_health
 
+mod asking;
 mod classic;
-mod counting;
 mod emitter;
 mod redis;
 mod sharded;

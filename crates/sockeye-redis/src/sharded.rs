@@ -6,13 +6,12 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
-use redis::Pipeline;
 use sockeye::RoomName;
 use sockeye::cluster::{
     BusError, BusFuture, ClusterBus, ClusterNode, Envelope, Nodes, Offsets, RoomInterest,
 };
 
-use crate::counting::count;
+use crate::asking::{others, publications};
 use crate::redis::{Commands, Redis};
 use crate::subscriber::{Incoming, Listener, Subscriber, Subscription};
 pub use crate::wire::sharded::SubscriptionMode;
@@ -169,12 +168,10 @@ impl ClusterBus for ShardedBus {
 
     fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BusFuture<'a, Result<Offsets, BusError>> {
         Box::pin(async move {
-            let mut commands = Pipeline::new();
-            for Envelope { to, message } in batch {
-                let channels = self.channels(&message.namespace);
-                let publication = encode(message, to.as_ref(), &channels).map_err(BusError::new)?;
-                commands.cmd("SPUBLISH").arg(publication.channel).arg(publication.payload);
-            }
+            let all = batch.iter().map(|Envelope { to, message }| {
+                encode(message, to.as_ref(), &self.channels(&message.namespace))
+            });
+            let commands = publications("SPUBLISH", all)?;
             self.0.commands.run(&commands).await.map_err(BusError::new)?;
             Ok(Vec::new())
         })
@@ -183,9 +180,7 @@ impl ClusterBus for ShardedBus {
     fn nodes<'a>(&'a self, namespace: &'a Arc<str>) -> BusFuture<'a, Result<Nodes, BusError>> {
         Box::pin(async move {
             let channels = self.channels(namespace);
-            let count = count(&self.0.commands, "SHARDNUMSUB", channels.common()).await?;
-            // This one is among them while it hears.
-            Ok(Nodes::Count(count.saturating_sub(1)))
+            others(&self.0.commands, "SHARDNUMSUB", channels.common()).await
         })
     }
 

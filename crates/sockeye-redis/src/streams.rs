@@ -17,7 +17,7 @@ use sockeye::cluster::{
 };
 
 use self::reading::Reader;
-use crate::counting::count;
+use crate::asking::others;
 use crate::redis::{Commands, Redis};
 use crate::subscriber::{Incoming, Listener, Subscriber, Subscription};
 use crate::wire::UnwritableError;
@@ -238,9 +238,7 @@ impl ClusterBus for StreamsBus {
         Box::pin(async move {
             let sharded = self.0.options.use_sharded_pub_sub;
             let kind = if sharded { "SHARDNUMSUB" } else { "NUMSUB" };
-            let count = count(&self.0.commands, kind, &self.common(namespace)).await?;
-            // This one is among them while it hears.
-            Ok(Nodes::Count(count.saturating_sub(1)))
+            others(&self.0.commands, kind, &self.common(namespace)).await
         })
     }
 
