@@ -62,6 +62,8 @@ export class Chat {
       // Where WebSocket has worked it is tried first: a connection of its own, not one of the
       // browser's old ones.
       rememberUpgrade: true,
+      // Where a balancer refuses long-polling, WebSocket is tried.
+      tryAllTransports: true,
       timeout: CONNECT_MS,
       reconnectionDelay: 300,
       reconnectionDelayMax: 3000,
