@@ -5,7 +5,7 @@
 
 import { io } from "./vendor/socket.io.esm.min.js";
 import * as api from "./api.js";
-import { Outgoing } from "./outgoing.js";
+import { Outgoing, againMs } from "./outgoing.js";
 import { Timeline } from "./timeline.js";
 
 const ANSWER_MS = 10_000;
@@ -191,11 +191,14 @@ export class Chat {
 
   // ---- rooms
 
-  async #enter(room) {
+  async #enter(room, failures = 0) {
+    const { id } = this.#socket;
     const answer = await this.#ask("chat:join", room.name);
-    if (answer.code === "too_fast") {
-      await new Promise((resolve) => setTimeout(resolve, answer.data.retryAfterMs));
-      if (this.isOnline && this.rooms.has(room.name)) await this.#enter(room);
+    const again = againMs(answer, failures);
+    if (again !== null) {
+      await new Promise((resolve) => setTimeout(resolve, again));
+      // The next connection joins by itself.
+      if (this.#socket.id === id && this.rooms.has(room.name)) await this.#enter(room, failures + 1);
       return;
     }
     if (answer.status !== "ok") throw new Refused(answer.message);

@@ -67,6 +67,7 @@ struct State {
 
 struct Waiting {
     owner: NodeId,
+    session: SessionId,
     waiter: oneshot::Sender<Result<Answer, NotForwarded>>,
 }
 
@@ -204,9 +205,22 @@ impl Forwarding {
 
     fn fail_all(&self) {
         let waiting = std::mem::take(&mut self.state.lock().waiting);
-        for (number, Waiting { owner, waiter }) in waiting {
+        for (number, Waiting { owner, waiter, .. }) in waiting {
             let _ = waiter.send(Err(NotForwarded::Failed));
             self.say(Some(&owner), Said::Aborted { number });
+        }
+    }
+
+    /// A node hears from now on: what it was asked before may have come to nobody, which no answer
+    /// would ever tell. The clients lose their sessions, whether it did or not.
+    fn fail_asked(&self, node: &NodeId) {
+        let mut state = self.state.lock();
+        let waiting: Vec<_> =
+            state.waiting.extract_if(|_, waiting| waiting.owner == *node).collect();
+        drop(state);
+        for (_, Waiting { session, waiter, .. }) in waiting {
+            let _ = waiter.send(Err(NotForwarded::Failed));
+            self.say(Some(node), Said::Broken { session });
         }
     }
 
@@ -374,7 +388,7 @@ impl<'a> Asked<'a> {
         }
         state.last_number += 1;
         let number = state.last_number;
-        state.waiting.insert(number, Waiting { owner: owner.clone(), waiter });
+        state.waiting.insert(number, Waiting { owner: owner.clone(), session, waiter });
         drop(state);
         let asked = Self { forwarding, number, answer };
         let said = Said::Request { number, session, revision, request };
