@@ -19,7 +19,7 @@ const FLAGS = [
   ...["--admin-listen", "127.0.0.1:0", "--trusted-proxies", "127.0.0.1"],
   ...["--messages-per-second", "1000", "--events-per-second", "1000"],
   ...["--sign-ins-per-minute", "100000", "--history-messages", "1000"],
-  ...["--redis-lease-seconds", "3", "--redis-timeout-seconds", "1"],
+  ...["--redis-lease-seconds", "3", "--redis-timeout-seconds", "1", "--shutdown-seconds", "3"],
 ];
 
 // What happens, each to the nodes of both chats at once; `more` waits until everybody has said more.
@@ -63,6 +63,7 @@ const ready = (nodes) =>
 test("three nodes behind balancers", async (t) => {
   const redis = await Redis.start(t);
   const start = (flags) => Nodes.start(t, { count: 3, redis, flags: [...FLAGS, ...flags] });
+  // Nodes that hand requests on would hide that a balancer is not sticky: these do not.
   const sticky = await start([]);
   const forwarding = await start(["--redis-prefix", "forwarding:", "--forward-requests"]);
   const chats = [sticky, forwarding];
@@ -105,10 +106,13 @@ test("three nodes behind balancers", async (t) => {
         assert.ok(!/panicked/.test(node.log), node.log);
     });
 
-  for (const front of fronts)
-    await t.test(`${front.name}: in the end all is there once, and who is there is right`, (t) =>
-      endsWell(t, front),
-    );
+  await Promise.all(
+    fronts.map((front) =>
+      t.test(`${front.name}: in the end all is there once, and who is there is right`, (t) =>
+        endsWell(t, front),
+      ),
+    ),
+  );
 });
 
 const roomOf = (talker, fronts) => fronts.find((front) => front.talkers.includes(talker)).name;
@@ -151,14 +155,14 @@ async function wasKept(t, { name, talkers, windows, texts }) {
 
 async function endsWell(t, front) {
   const { talkers, windows, texts, chat, name } = front;
-  await areThereOnce(windows, texts, chat, t, front.windowsRoom);
-  const people = ["wilma", "xaver"].map((name) => front.nameOf(name));
+  if (windows.length > 0) await areThereOnce(windows, texts, chat, t, front.windowsRoom);
+  const people = windows.map((_, i) => front.nameOf(["wilma", "xaver"][i]));
   for (const window of windows)
     await insist("the window tells who is there", async () => {
       const there = await window.locator("#members li").allTextContents();
       return people.every((name) => there.filter((text) => text.includes(name)).length === 1);
     });
-  await screenshot(windows[0], `nodes-${name.replace(" ", "-")}`);
+  if (windows.length > 0) await screenshot(windows[0], `nodes-${name.replace(" ", "-")}`);
   const room = `${name}, ${Object.keys(FAULTS).at(-1)}`;
   const readers = await Promise.all(chat.nodes.map((node) => Client.connect(t, node, "reader")));
   const members = async (reader) =>

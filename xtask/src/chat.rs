@@ -50,6 +50,16 @@ pub fn run_browser_tests() -> Result<()> {
     run_npm_tests("tests/browser", "test", &[("CHROMIUM", browser)])
 }
 
+/// Three nodes behind each balancer, with clients and windows, while nodes and Redis fail.
+pub fn run_node_tests() -> Result<()> {
+    redis_and_balancers()?;
+    let browser = chromium()?;
+    // It has no packages of its own: clients and windows are those of the other two.
+    npm_ci("tests/chat")?;
+    npm_ci("tests/browser")?;
+    run_npm_tests("tests/nodes", "test", &[("CHROMIUM", browser)])
+}
+
 fn run_npm_tests(folder: &str, script: &str, environment: &[(&str, &str)]) -> Result<()> {
     run(&mut command("cargo", &["build", "--package", "sockeye-chat"]))?;
     let mut npm = command("npm", &["run", script]);

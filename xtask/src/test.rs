@@ -30,6 +30,7 @@ pub fn run() -> Result<()> {
     balancer::run_balanced()?;
     chat::run_tests()?;
     chat::run_browser_tests()?;
+    chat::run_node_tests()?;
     eprintln!("\ntest: passed");
     Ok(())
 }

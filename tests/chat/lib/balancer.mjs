@@ -20,10 +20,11 @@ export async function nginx(t, file, nodes) {
   const folder = temporaryFolder(t);
   const port = await freePort();
   const site = readFileSync(join(DEPLOY, "nginx", file), "utf8");
-  const servers = /( *server 127\.0\.0\.1:300\d;\n)+/g;
+  const servers = /( *server 127\.0\.0\.1:300\d .*;\n)+/g;
   assert.ok(servers.test(site) && site.includes("listen 80;"), file);
+  const line = (block, { port }) => block.split("\n")[0].replace("127.0.0.1:3001", `127.0.0.1:${port}`);
   const changed = site
-    .replace(servers, nodes.map(({ port }) => `server 127.0.0.1:${port};\n`).join(""))
+    .replace(servers, (block) => nodes.map((node) => `${line(block, node)}\n`).join(""))
     .replace("listen 80;", `listen 127.0.0.1:${port};`);
   writeFileSync(join(folder, "site.conf"), changed);
   mkdirSync(join(folder, "temp"));

@@ -86,7 +86,7 @@ export class Persistent {
     return this.client.socket
       .timeout(ANSWER_MS)
       .emitWithAck(event, ...args)
-      .catch((e) => { if (/timed out/.test(e.message)) console.log(new Date().toISOString(), this.username, event, e.message, this.client.heard.filter(h=>/connect/.test(h.event)).slice(-3).map(h=>h.event+String(h.args[0])+h.args[0]?.description)); return null;});
+      .catch(() => null);
   }
 
   // Comes into a room, in place of the one before; what counts begins anew.
@@ -100,13 +100,14 @@ export class Persistent {
     });
   }
 
-  // Talks, with a pause between two messages, until `rest`.
+  // Talks, with a pause between two messages, until `rest`; less after a while, so that a history
+  // stays whole.
   talk(pauseMs) {
     this.#isOver = false;
     this.#talking = (async () => {
       while (!this.#isOver) {
         await this.say(`${this.username} ${(this.#said += 1)}`);
-        await pause(pauseMs);
+        await pause(this.acknowledged.length < 100 ? pauseMs : pauseMs * 10);
       }
     })();
     // Whoever rests is told.
@@ -128,7 +129,6 @@ export class Persistent {
       const ack = await this.#ask("chat:message", message);
       return ack?.status === "ok" ? ack.id : undefined;
     });
-    if (Date.now()-begun > 5000) console.log(new Date().toISOString(), text, attempts, Date.now()-begun, this.client.heard.filter(h=>/connect/.test(h.event)).slice(-5).map(h=>h.event+String(h.args[0])+h.args[0]?.description));
     if (attempts > 1) this.repeated += 1;
     this.silenceMs = Math.max(this.silenceMs, Date.now() - begun);
     this.acknowledged.push({ id, text });

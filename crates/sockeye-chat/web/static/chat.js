@@ -63,6 +63,7 @@ export class Chat {
       // browser's old ones.
       rememberUpgrade: true,
       // Where a balancer refuses long-polling, WebSocket is tried.
+      transports: ["polling", "websocket"],
       tryAllTransports: true,
       timeout: CONNECT_MS,
       reconnectionDelay: 300,

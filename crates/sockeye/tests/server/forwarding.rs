@@ -122,6 +122,30 @@ impl Cluster {
         client
     }
 
+    /// A request through `b` that gets no answer, as what one of the nodes says of it is lost.
+    async fn unanswered(
+        &self,
+        loses: usize,
+        method: Method,
+        client: &Polling,
+    ) -> tokio::task::JoinHandle<Response<bytes::Bytes>> {
+        self.buses[loses].loses.store(true, Ordering::Relaxed);
+        let (sid, through) = (client.sid.clone(), self.b.clone());
+        // What is asked with a GET is there to be answered.
+        let body = if method == Method::GET { "" } else { "42[\"lost\"]" };
+        if method == Method::GET {
+            self.home.io.emit("news", ()).expect("it can be written");
+        }
+        let asked =
+            tokio::spawn(async move { send(&through, method, &sid, &[], body.into()).await });
+        let health = |host: &Host| host.io.cluster_health().expect("it is in a cluster");
+        until("it is on its way", || health(&self.b).forwarded == 1).await;
+        let is_quiet = || [&self.home, &self.b].iter().all(|host| health(host).queue_bytes == 0);
+        until("nothing more is said", is_quiet).await;
+        self.buses[loses].loses.store(false, Ordering::Relaxed);
+        asked
+    }
+
     /// Waits for the end of the only session.
     async fn ended(&self, reason: DisconnectReason) {
         until_empty(&self.home.io).await;
@@ -451,19 +475,25 @@ async fn what_came_to_nobody_fails_when_its_node_hears_again() {
         let client = cluster.join().await;
         let start = Instant::now();
         cluster.buses[0].set_deaf(true);
-        cluster.buses[1].loses.store(true, Ordering::Relaxed);
-        let (sid, through) = (client.sid.clone(), cluster.b.clone());
-        let body = if method == Method::GET { "" } else { "42[\"lost\"]" };
-        let asked =
-            tokio::spawn(async move { send(&through, method, &sid, &[], body.into()).await });
-        let health = || cluster.b.io.cluster_health().expect("it is in a cluster");
-        until("it is published to nobody", || {
-            health().forwarded == 1 && health().queue_bytes == 0
-        })
-        .await;
-        cluster.buses[1].loses.store(false, Ordering::Relaxed);
+        let answer = cluster.unanswered(1, method, &client).await;
         cluster.buses[0].set_deaf(false);
-        let answer = asked.await.expect("no panic");
+        let answer = answer.await.expect("no panic");
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        cluster.ended(DisconnectReason::TransportError).await;
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_without_hearing_the_answer_fails_when_it_is_heard_again() {
+    for method in [Method::GET, Method::POST] {
+        let cluster = Cluster::new();
+        let client = cluster.join().await;
+        let start = Instant::now();
+        cluster.buses[1].set_deaf(true);
+        let answer = cluster.unanswered(0, method, &client).await;
+        cluster.buses[1].set_deaf(false);
+        let answer = answer.await.expect("no panic");
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         cluster.ended(DisconnectReason::TransportError).await;
         assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
