@@ -11,6 +11,7 @@
 mod event;
 mod hearing;
 mod link;
+mod place;
 mod scripts;
 
 use std::sync::Arc;
