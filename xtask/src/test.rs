@@ -31,6 +31,7 @@ pub fn run() -> Result<()> {
     instructions::run_instructions(&[])?;
     chat::run_tests()?;
     chat::run_browser_tests()?;
+    chat::run_node_tests()?;
     eprintln!("\ntest: passed");
     Ok(())
 }
