@@ -19,7 +19,7 @@ const RECONNECTING = { reconnection: true, reconnectionDelay: 50, reconnectionDe
 const server = await useServer();
 
 for (const mode of Object.keys(MODES)) {
-  test(`${mode}: disconnecting still has its rooms, disconnect has none`, async (t) => {
+  test(`${mode}: H60 disconnecting still has its rooms, disconnect has none`, async (t) => {
     const mark = `rooms ${mode}`;
     const socket = await connect(t, server, mode, { auth: { mark } });
     const { id } = socket;

@@ -84,7 +84,7 @@ for (const [version, io] of CLIENTS) {
 }
 
 for (const mode of WAYS) {
-  test(`A6 2.5 joins a namespace with its query, and learns why it may not (${mode})`, async (t) => {
+  test(`A6 H70 2.5 joins a namespace with its query, and learns why it may not (${mode})`, async (t) => {
     const query = { token: "letmein", plain: "" };
     const admin = client(t, io2, server, mode, "/admin", { query });
     await next(admin, "connect");

@@ -227,8 +227,6 @@ test("H30 UTF-8 split at any byte, and the separator beside multi-byte character
   for (const text of texts) assert.equal(await session.receive(), event("echo", text));
 });
 
-test("H30 (v3 lengths in UTF-16 units)", { skip: "absent: Engine.IO 3" }, () => {});
-
 test("H31 base64 of an empty buffer is b and nothing, both ways", async (t) => {
   const session = await Polling.connect(t, server);
   const header = '452-["echo",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]';

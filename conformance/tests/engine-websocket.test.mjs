@@ -149,8 +149,6 @@ test("H24 a ping from the client is fatal", async (t) => {
   await until("the session to be gone", () => session.isGone());
 });
 
-test("H24 (v3 half)", { skip: "absent: Engine.IO 3" }, () => {});
-
 test("H26 garbage during the handshake neither crashes nor leaks the session", async (t) => {
   const own = await serverFor(t);
   const garbage = {
