@@ -148,9 +148,9 @@ test("malformed lengths, among them those of half characters, end their session 
   const other = await Session.open();
   const texts = [
     ":", ":4", "4", "-1:4", "1.5:4", "1e9:4", "NaN:4", "99999999999999999999:4", "2:4",
-    `${"9".repeat(5_000)}:4`, "1:😀", "3:4😀", "1:1:1:1:",
-    // To Node this is a number.
-    ...(KIND === "sockeye" ? ["0x1:4"] : []),
+    `${"9".repeat(5_000)}:4`, "1:😀", "1:1:1:1:",
+    // To Node the one is a number, and the other a packet of half a character.
+    ...(KIND === "sockeye" ? ["0x1:4", "2:4😀"] : []),
   ];
   for (const text of texts) {
     const session = await Session.open();
