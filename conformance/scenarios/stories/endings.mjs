@@ -87,6 +87,7 @@ export default [
       const chat = stage.add(anna.beside("/chat"));
       await chat.connected();
       await anna.ask("join", "garden");
+      await stage.settled(anna);
       await stage.server.stop();
       await anna.sees("disconnect");
       await chat.sees("disconnect");
