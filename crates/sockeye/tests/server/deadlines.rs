@@ -57,6 +57,25 @@ async fn without_a_pong_the_socket_ends_after_the_ping_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn h23_traffic_postpones_no_ping_and_the_deadline_of_a_pong_once() {
+    let (host, mut ended) = server(|builder| builder);
+    let start = Instant::now();
+    let mut client = WebSocket::join(&host).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    client.send("42[\"traffic\"]").await;
+    assert_eq!(client.next().await.as_deref(), Some("2"));
+    assert_after(start, 25);
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        client.send("42[\"traffic\"]").await;
+    }
+    // The second of them changes nothing any more.
+    let (reason, _) = ended.recv().await.expect("it ends");
+    assert_eq!(reason, DisconnectReason::PingTimeout);
+    assert_after(start, 25 + 15 + 20);
+}
+
+#[tokio::test(start_paused = true)]
 async fn h25_a_polling_client_that_never_comes_back_times_out_too() {
     let (host, mut ended) = server(|builder| builder);
     let start = Instant::now();
