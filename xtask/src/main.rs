@@ -6,6 +6,7 @@ mod chat;
 mod ci;
 mod cluster;
 mod conformance;
+mod evidence;
 mod examples;
 mod fuzz;
 mod install;
