@@ -18,9 +18,12 @@
 
 mod asking;
 mod classic;
+mod commands;
 mod emitter;
+mod line;
 mod redis;
 mod sharded;
+mod slots;
 mod streams;
 mod subscriber;
 pub mod wire;
@@ -28,5 +31,7 @@ pub mod wire;
 pub use self::classic::{ClassicBus, ClassicOptions};
 pub use self::emitter::{EmitterBroadcast, EmitterError, RedisEmitter};
 pub use self::redis::Redis;
+#[cfg(feature = "rustls")]
+pub use self::redis::Tls;
 pub use self::sharded::{ShardedBus, ShardedOptions, SubscriptionMode};
 pub use self::streams::{StreamsBus, StreamsOptions};
