@@ -2,7 +2,10 @@
 //! `apt-get install redis-server`, and `npm ci` in `tests/cluster`.
 
 mod buses;
+mod cluster;
 mod emitter;
 mod failures;
+mod migration;
+mod nodes;
 mod server;
 mod vectors;
