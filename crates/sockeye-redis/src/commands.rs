@@ -13,7 +13,7 @@ use redis::{Arg, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::line::{Line, server_error};
+use crate::line::{Hang, Line, server_error};
 use crate::redis::{Place, Redis};
 use crate::slots::{Redirect, SlotMap, slot};
 
@@ -96,11 +96,13 @@ impl Commands {
             let is_one = batches.len() == 1;
             let running = batches.into_iter().map(async |(address, batch)| {
                 let line = self.line(&Place::Node(address.clone()));
+                let hang = Hang::new(|| nodes.note_failure(&address));
                 // Usually all go to one node, as they are.
                 let result = match is_one && batch.is_all(commands.len()) {
                     true => line.run(pipeline).await,
                     false => line.run(&batch.pipeline(&commands)).await,
                 };
+                hang.end();
                 (address, batch, result)
             });
             let mut failure = None;

@@ -8,11 +8,14 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, PushInfo, PushKind, RedisResult, ServerError, Value};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::redis::{Place, Redis};
 
 /// How long Redis may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer is waited for at least before one who waits no longer says that none comes.
+const HANG_TIME: Duration = Duration::from_millis(250);
 /// What a server says that is no primary any more, or not yet.
 const UNUSABLE: [&str; 3] = ["READONLY", "LOADING", "MASTERDOWN"];
 
@@ -22,6 +25,7 @@ pub(crate) struct Line {
     live: Mutex<Option<Live>>,
 }
 
+#[derive(Clone)]
 struct Live {
     connection: MultiplexedConnection,
     is_lost: Arc<AtomicBool>,
@@ -38,9 +42,11 @@ impl Line {
     /// # Cancel safety
     /// The commands may or may not be run.
     pub(crate) async fn run(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
-        let mut connection = self.connection().await?;
+        let Live { mut connection, is_lost } = self.connection().await?;
         let count = commands.cmd_iter().count();
+        let hang = Hang::new(|| is_lost.store(true, Ordering::Release));
         let answers = connection.req_packed_commands(commands, 0, count).await;
+        hang.end();
         let is_unusable = match &answers {
             Ok(answers) => answers.iter().filter_map(server_error).any(is_unusable),
             Err(error) => error.is_unrecoverable_error() || error.is_timeout(),
@@ -51,10 +57,10 @@ impl Line {
         answers
     }
 
-    async fn connection(&self) -> RedisResult<MultiplexedConnection> {
+    async fn connection(&self) -> RedisResult<Live> {
         let mut live = self.live.lock().await;
         if let Some(live) = live.as_ref().filter(|live| !live.is_lost.load(Ordering::Acquire)) {
-            return Ok(live.connection.clone());
+            return Ok(live.clone());
         }
         // What was lost is known before anything is sent into nowhere.
         let is_lost = Arc::new(AtomicBool::new(false));
@@ -65,13 +71,39 @@ impl Line {
             }
         };
         let connection = self.redis.connect(&self.place, pushed, Some(ANSWER_TIMEOUT)).await?;
-        *live = Some(Live { connection: connection.clone(), is_lost });
-        Ok(connection)
+        Ok(live.insert(Live { connection, is_lost }).clone())
     }
 
     /// The connection is not needed any more.
     pub(crate) async fn close(&self) {
         *self.live.lock().await = None;
+    }
+}
+
+/// An answer is waited for. One who has waited for a while and does so no longer has an opinion of
+/// whoever was asked: the next is not to wait as long for the same.
+pub(crate) struct Hang<F: FnMut()> {
+    begun: Instant,
+    is_waiting: bool,
+    hangs: F,
+}
+
+impl<F: FnMut()> Hang<F> {
+    pub(crate) fn new(hangs: F) -> Self {
+        Self { begun: Instant::now(), is_waiting: true, hangs }
+    }
+
+    /// The answer is there.
+    pub(crate) fn end(mut self) {
+        self.is_waiting = false;
+    }
+}
+
+impl<F: FnMut()> Drop for Hang<F> {
+    fn drop(&mut self) {
+        if self.is_waiting && self.begun.elapsed() >= HANG_TIME {
+            (self.hangs)();
+        }
     }
 }
 

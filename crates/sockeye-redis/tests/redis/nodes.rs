@@ -1,6 +1,6 @@
 //! A Redis Cluster of a test's own: its nodes, who has which slots, and who fails.
 
-use redis::{FromRedisValue, Value};
+use redis::Value;
 use sockeye_cluster_kit::until;
 
 use crate::server::{Directory, RedisServer, free_port, words};
@@ -24,10 +24,22 @@ impl RedisCluster {
         let mut nodes = Vec::new();
         let count = if has_replicas { primaries * 2 } else { primaries };
         for _ in 0..count {
-            nodes.push(start_node(&directory, more).await);
+            nodes.push(start_node(&directory, false, more).await);
         }
         let cluster = Self { nodes, primaries, _directory: directory };
         cluster.join(has_replicas).await;
+        cluster
+    }
+
+    /// Three primaries that are spoken to over TLS, by the test alone without.
+    pub(crate) async fn start_with_tls(more: &[&str]) -> Self {
+        let directory = Directory::new();
+        let mut nodes = Vec::new();
+        for _ in 0..3 {
+            nodes.push(start_node(&directory, true, more).await);
+        }
+        let cluster = Self { nodes, primaries: 3, _directory: directory };
+        cluster.join(false).await;
         cluster
     }
 
@@ -41,11 +53,12 @@ impl RedisCluster {
                 node.run(&format!("CLUSTER ADDSLOTSRANGE {} {last}", share * index));
             }
             let port = self.nodes[0].port;
-            let bus: String = self.nodes[0].get("CONFIG GET cluster-port", 1);
+            let bus = &self.nodes[0].ask::<Vec<String>>(&mut words("CONFIG GET cluster-port"));
+            let bus = &bus.as_ref().expect("it answers")[1];
             node.run(&format!("CLUSTER MEET 127.0.0.1 {port} {bus}"));
         }
         let knows_all = |node: &RedisServer| {
-            node.info().contains(&format!("cluster_known_nodes:{}", self.nodes.len()))
+            node.cluster_info().contains(&format!("cluster_known_nodes:{}", self.nodes.len()))
         };
         until("all nodes to know all", || self.nodes.iter().all(knows_all)).await;
         if has_replicas {
@@ -54,7 +67,7 @@ impl RedisCluster {
                 self.nodes[self.primaries + index].run(&format!("CLUSTER REPLICATE {primary}"));
             }
             let follows = |node: &RedisServer| {
-                let info: String = node.ask(&mut words("INFO replication")).expect("it answers");
+                let info = node.replication();
                 info.contains("role:slave") && info.contains("master_link_status:up")
             };
             until("all replicas to follow", || self.nodes[self.primaries..].iter().all(follows))
@@ -70,7 +83,7 @@ impl RedisCluster {
     }
 
     pub(crate) async fn until_ok(&self) {
-        let is_ok = |node: &RedisServer| node.info().contains("cluster_state:ok");
+        let is_ok = |node: &RedisServer| node.cluster_info().contains("cluster_state:ok");
         until("all nodes to be well", || self.nodes.iter().all(is_ok)).await;
     }
 
@@ -119,15 +132,21 @@ impl RedisCluster {
     }
 }
 
-async fn start_node(directory: &Directory, more: &[&str]) -> RedisServer {
-    let (port, bus) = (free_port(), free_port());
-    let (port_text, bus) = (port.to_string(), bus.to_string());
+async fn start_node(directory: &Directory, is_tls: bool, more: &[&str]) -> RedisServer {
+    let (port, plain, bus) = (free_port(), free_port(), free_port().to_string());
+    let (port_text, plain_text) = (port.to_string(), plain.to_string());
+    let ports = match is_tls {
+        true => vec!["--tls-port", &port_text, "--port", &plain_text],
+        false => vec!["--port", &port_text],
+    };
     let file = directory.path(&format!("{port}.conf"));
-    let own = ["--port", &port_text, "--cluster-enabled", "yes", "--cluster-port", &bus];
+    let own = ["--cluster-enabled", "yes", "--cluster-port", &bus];
     let files = ["--cluster-config-file", &file, "--dir", &directory.path("")];
     // How soon the others take a node for dead.
     let timeout = ["--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0"];
-    RedisServer::start_with(port, &[&own[..], &files, &timeout, more].concat()).await
+    let arguments = [&ports[..], &own, &files, &timeout, more].concat();
+    let server = RedisServer::start_with(port, &arguments).await;
+    if is_tls { server.with_plain_port(plain) } else { server }
 }
 
 impl RedisServer {
@@ -136,23 +155,20 @@ impl RedisServer {
         self.ask::<()>(&mut words(command)).unwrap_or_else(|error| panic!("{command}: {error}"));
     }
 
-    /// One of the texts that it answers.
-    fn get<T: FromRedisValue + Clone>(&self, command: &str, index: usize) -> T {
-        let all: Vec<T> = self.ask(&mut words(command)).expect("it answers");
-        all[index].clone()
-    }
-
     pub(crate) fn id(&self) -> String {
         self.ask(&mut words("CLUSTER MYID")).expect("it answers")
     }
 
-    fn info(&self) -> String {
+    fn cluster_info(&self) -> String {
         self.ask(&mut words("CLUSTER INFO")).expect("it answers")
     }
 
+    pub(crate) fn replication(&self) -> String {
+        self.ask(&mut words("INFO replication")).expect("it answers")
+    }
+
     pub(crate) fn is_primary(&self) -> bool {
-        let info: String = self.ask(&mut words("INFO replication")).expect("it answers");
-        info.contains("role:master")
+        self.replication().contains("role:master")
     }
 
     /// The port of a slot's owner, as it knows.
@@ -160,7 +176,8 @@ impl RedisServer {
         let ranges: Vec<Value> = self.ask(&mut words("CLUSTER SLOTS")).expect("it answers");
         let owner = ranges.iter().find_map(|range| {
             let Value::Array(range) = range else { return None };
-            let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = &range[..] else {
+            let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = &range[..]
+            else {
                 return None;
             };
             let is_here = (*first..=*last).contains(&i64::from(slot));

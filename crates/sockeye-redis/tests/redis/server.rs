@@ -1,8 +1,8 @@
 //! A `redis-server` of a test's own, and what stands between it and a bus, to be cut.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::process::{Child, Command, Stdio};
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use tokio::task::AbortHandle;
 pub(crate) struct RedisServer {
     child: Child,
     pub(crate) port: u16,
+    /// Where it listens without TLS.
+    plain_port: u16,
+    password: String,
 }
 
 impl RedisServer {
@@ -36,7 +39,7 @@ impl RedisServer {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed: apt-get install redis-server");
-        let server = Self { child, port };
+        let server = Self { child, port, plain_port: port, password: String::new() };
         for _ in 0..2000 {
             if TcpStream::connect(server.address()).await.is_ok() {
                 return server;
@@ -44,6 +47,24 @@ impl RedisServer {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("redis-server does not listen");
+    }
+
+    /// It is asked with this password from now on.
+    pub(crate) fn with_password(mut self, password: &str) -> Self {
+        self.password = format!(":{password}@");
+        self
+    }
+
+    /// It is asked on this port from now on, without TLS.
+    pub(crate) fn with_plain_port(mut self, port: u16) -> Self {
+        self.plain_port = port;
+        self
+    }
+
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -71,7 +92,8 @@ impl RedisServer {
 
     /// Asks it, as whoever may do all.
     pub(crate) fn ask<T: FromRedisValue>(&self, command: &mut Cmd) -> RedisResult<T> {
-        let client = redis::Client::open(self.url())?;
+        let url = format!("redis://{}127.0.0.1:{}/", self.password, self.plain_port);
+        let client = redis::Client::open(url)?;
         let mut connection = client.get_connection_with_timeout(Duration::from_secs(10))?;
         connection.set_read_timeout(Some(Duration::from_secs(10)))?;
         command.query(&mut connection)
@@ -122,9 +144,7 @@ impl Drop for Directory {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
