@@ -23,9 +23,12 @@ mod migrating_from_node {}
 
 mod asking;
 mod classic;
+mod commands;
 mod emitter;
+mod line;
 mod redis;
 mod sharded;
+mod slots;
 mod streams;
 mod subscriber;
 pub mod wire;
@@ -33,5 +36,7 @@ pub mod wire;
 pub use self::classic::{ClassicBus, ClassicOptions};
 pub use self::emitter::{EmitterBroadcast, EmitterError, RedisEmitter};
 pub use self::redis::Redis;
+#[cfg(feature = "rustls")]
+pub use self::redis::Tls;
 pub use self::sharded::{ShardedBus, ShardedOptions, SubscriptionMode};
 pub use self::streams::{StreamsBus, StreamsOptions};
