@@ -53,6 +53,14 @@ pub fn redis_and_balancers() -> Result<()> {
     Ok(())
 }
 
+/// Counts instructions.
+pub fn valgrind() -> Result<()> {
+    if works("valgrind", &["--version"]) {
+        return Ok(());
+    }
+    apt(&["valgrind"]).context("valgrind is needed; please install it")
+}
+
 /// A cargo subcommand from crates.io, kept with what the repository builds; its path.
 pub fn cargo_tool(name: &str) -> Result<PathBuf> {
     let tools = target().join("tools");
