@@ -115,12 +115,16 @@ test("the slot of a chat moves from one node of Redis to another, and nothing is
   await insist("they have left", async () => (await watcher.joins("room")).members.length === 1);
 });
 
-test("in cluster mode a prefix without a hash tag is refused, with what it needs", async (t) => {
+test("in cluster mode a prefix without a hash tag is refused with what it needs, and so is forwarding", async (t) => {
   const { all } = await cluster(t);
   for (const redis of all) {
     const flags = ["--listen", "127.0.0.1:0", "--redis", redis.url];
     const { code, output } = await runToEnd(flags, { env: { JWT_SECRET: SECRET } });
     assert.ok(code > 0);
     assert.match(output, /the prefix needs a hash tag, such as \{sockeye-chat\}:/);
+    flags.push("--redis-prefix", PREFIX, "--forward-requests");
+    const forwarding = await runToEnd(flags, { env: { JWT_SECRET: SECRET } });
+    assert.ok(forwarding.code > 0);
+    assert.match(forwarding.output, /requests cannot be forwarded over a Redis in cluster mode/);
   }
 });

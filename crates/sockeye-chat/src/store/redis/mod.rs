@@ -78,6 +78,14 @@ impl Redis {
         self.link.is_hearing()
     }
 
+    /// Whether the data are in one node of a cluster.
+    pub(crate) async fn is_in_cluster_mode(&self) -> Result<bool> {
+        let mut commands = Pipeline::new();
+        commands.cmd("INFO").arg("cluster");
+        let (info,): (String,) = self.link.query(&commands).await?;
+        Ok(info.contains("cluster_enabled:1"))
+    }
+
     /// What all nodes sign access tokens with: the first one made it up.
     pub(crate) async fn secret(&self) -> Result<String> {
         let name = self.link.name("secret");
