@@ -15,7 +15,7 @@ use crate::asking::{others, publications};
 use crate::redis::{Commands, Redis};
 use crate::subscriber::{Incoming, Listener, Subscriber, Subscription};
 pub use crate::wire::sharded::SubscriptionMode;
-use crate::wire::sharded::{Channels, decode, encode};
+use crate::wire::sharded::{Channels, decode_wanted, encode};
 
 /// The options of a [`ShardedBus`], with Node's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,8 +198,11 @@ impl Listener for Ears {
     fn handle(&self, incoming: Incoming<'_>) {
         let known = self.namespaces.read().get(incoming.channel).map(|(name, _)| name.clone());
         let Some(namespace) = known else { return };
-        match decode(incoming.payload, &namespace) {
-            Ok(message) => self.node.receive(message),
+        let wants =
+            |sender: &str, rooms: &[_]| self.node.wants_broadcast(sender, &namespace, rooms);
+        match decode_wanted(incoming.payload, &namespace, wants) {
+            Ok(Some(message)) => self.node.receive(message),
+            Ok(None) => {}
             Err(error) => self.node.reject(&error),
         }
     }

@@ -5,4 +5,5 @@ mod buses;
 mod emitter;
 mod failures;
 mod server;
+mod unconcerned;
 mod vectors;
