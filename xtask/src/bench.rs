@@ -62,24 +62,20 @@ fn is_websocket(args: &[String]) -> bool {
 /// Our server of Socket.IO, as an argument of the runner.
 fn build_socket_io() -> Result<Vec<String>> {
     npm_ci("bench/peers/node-socketio")?;
-    run(&mut command("cargo", &["build", "--release", "--package", "bench-server"]))?;
-    Ok(vec![format!("sockeye={}", target().join("release/bench-server").display())])
+    Ok(vec![format!("sockeye={}", build_ours("bench-server")?)])
 }
 
-/// Our server of WebSocket, optimized as the peers are, whose workspace has a profile of its own;
-/// also encoding a broadcast for each receiver, to show what is won by doing it once.
+/// Our server of WebSocket; also encoding a broadcast for each receiver, to show what is won by
+/// doing it once.
 fn build_websocket() -> Result<Vec<String>> {
     npm_ci("bench/peers/ws-node")?;
-    let folder = target().join("like-peers");
-    let args = ["build", "--release", "--package", "bench-server", "--bin", "ws-bench-server"];
-    run(command("cargo", &args)
-        .env("CARGO_TARGET_DIR", &folder)
-        .env("CARGO_PROFILE_RELEASE_LTO", "fat")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
-        .env("CARGO_PROFILE_RELEASE_PANIC", "abort"))?;
-    let server = folder.join("release/ws-bench-server");
-    Ok(vec![
-        format!("sockeye-ws={}", server.display()),
-        format!("sockeye-ws-each=env HUB=each {}", server.display()),
-    ])
+    let server = build_ours("ws-bench-server")?;
+    Ok(vec![format!("sockeye-ws={server}"), format!("sockeye-ws-each=env HUB=each {server}")])
+}
+
+/// A server of ours, optimized as the peers are, whose workspace has a profile of its own.
+fn build_ours(binary: &str) -> Result<String> {
+    let args = ["build", "--profile", "measured", "--package", "bench-server", "--bin", binary];
+    run(&mut command("cargo", &args))?;
+    Ok(target().join("measured").join(binary).display().to_string())
 }

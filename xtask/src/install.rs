@@ -42,12 +42,23 @@ pub fn chromium() -> Result<&'static str> {
 }
 
 /// What nodes share, and what may stand in front of them.
-pub fn redis_and_nginx() -> Result<()> {
+pub fn redis_and_balancers() -> Result<()> {
     redis()?;
     if !works("nginx", &["-v"]) && !works("/usr/sbin/nginx", &["-v"]) {
         apt(&["nginx-light"]).context("nginx is needed; please install it")?;
     }
+    if !works("haproxy", &["-v"]) && !works("/usr/sbin/haproxy", &["-v"]) {
+        apt(&["haproxy"]).context("HAProxy (2.4 or newer) is needed; please install it")?;
+    }
     Ok(())
+}
+
+/// Counts instructions.
+pub fn valgrind() -> Result<()> {
+    if works("valgrind", &["--version"]) {
+        return Ok(());
+    }
+    apt(&["valgrind"]).context("valgrind is needed; please install it")
 }
 
 /// A cargo subcommand from crates.io, kept with what the repository builds; its path.

@@ -138,7 +138,7 @@ macro_rules! with_each_check {
             acks: nobody_there_is_no_wait,
             sockets: remote_sockets_join_and_leave,
             sockets: remote_sockets_are_disconnected,
-            sockets: local_acts_stay,
+            sockets: h68_local_acts_stay,
             sockets: sockets_of_all_nodes_are_fetched,
             sockets: a_fetched_socket_can_be_used,
             servers: servers_hear_each_other,

@@ -16,6 +16,11 @@
 //! [`ServerBuilder::cluster`]: sockeye::ServerBuilder::cluster
 //! [`Server::cluster_health`]: sockeye::Server::cluster_health
 
+/// The examples of the document for who comes from Node's server.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/migrating-from-node.md")]
+mod migrating_from_node {}
+
 mod asking;
 mod classic;
 mod commands;

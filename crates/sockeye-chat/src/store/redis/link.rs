@@ -31,10 +31,9 @@ use tokio::time::MissedTickBehavior;
 
 use super::hearing::{Hall, Hearing};
 use super::scripts::Scripts;
+use crate::config::Config;
 use crate::rooms::Rooms;
 
-/// How long Redis may take to be connected, and to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time between attempts to connect: it doubles from the first to the last, and a random part
 /// of it is waited, so that many nodes do not come back at once.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -63,6 +62,8 @@ pub(super) struct Link {
     node: String,
     prefix: String,
     lease: Duration,
+    /// How long Redis may take to be connected, and to answer.
+    timeout: Duration,
     restore_ms: u64,
     pub(super) scripts: Scripts,
     /// The connection that asks.
@@ -84,9 +85,7 @@ impl Link {
     pub(super) fn new(
         url: &str,
         node: String,
-        prefix: &str,
-        lease: Duration,
-        restore_ms: u64,
+        config: &Config,
     ) -> Result<(Self, UnboundedReceiver<Job>)> {
         let info = url.into_connection_info()?;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
@@ -94,9 +93,10 @@ impl Link {
         let link = Self {
             client: Client::open(info.set_redis_settings(settings))?,
             node,
-            prefix: prefix.to_owned(),
-            lease,
-            restore_ms,
+            prefix: config.redis_prefix.clone(),
+            lease: Duration::from_secs(config.redis_lease_seconds),
+            timeout: Duration::from_secs(config.redis_timeout_seconds),
+            restore_ms: config.restore_seconds * 1000,
             scripts: Scripts::new(),
             asking: RwLock::new(None),
             hearing: watch::Sender::new(false),
@@ -162,8 +162,8 @@ impl Link {
             Ok(())
         };
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(ANSWER_TIMEOUT))
-            .set_response_timeout(Some(ANSWER_TIMEOUT))
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout))
             .set_push_sender(pushed);
         Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
     }
@@ -301,7 +301,7 @@ impl Link {
         self.hearing.send_replace(true);
         metrics::gauge!("chat_redis_connected").set(1.0);
         tracing::info!(node = self.node, "{} is heard", self.place());
-        let since = Instant::now();
+        let mut since = Instant::now();
         let mut beats = tokio::time::interval(self.lease / BEATS);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
@@ -315,12 +315,16 @@ impl Link {
                 _ = beats.tick() => {}
                 () = self.doubt.notified() => {}
             }
+            let asked = Instant::now();
             let (is_known, dead) = self.beat().await?;
             if !is_known {
                 bail!("the lease of this node ran out");
             }
             hearing.prove().await?;
             // After a time without Redis all may be late.
+            if asked.elapsed() >= self.lease / BEATS {
+                since = Instant::now();
+            }
             if since.elapsed() >= self.lease {
                 for node in dead {
                     self.reap(&node, false).await?;

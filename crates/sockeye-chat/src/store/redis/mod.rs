@@ -45,9 +45,8 @@ impl Redis {
     /// Redis is not there, or does not let us in.
     pub(crate) async fn open(url: &str, config: &Config) -> Result<Self> {
         let restore_ms = config.restore_seconds * 1000;
-        let lease = Duration::from_secs(config.redis_lease_seconds);
         let node = random()?[..20].to_owned();
-        let (link, jobs) = Link::new(url, node, &config.redis_prefix, lease, restore_ms)?;
+        let (link, jobs) = Link::new(url, node, config)?;
         link.open().await.with_context(|| format!("cannot use {}", link.place()))?;
         Ok(Self {
             link: Arc::new(link),
