@@ -14,9 +14,9 @@ pub fn node() -> Result<()> {
     apt(&["nodejs", "npm"]).context("Node.js 20 or newer with npm is needed; please install it")
 }
 
-/// Redis 7, for the tests of clusters.
+/// Redis 7, for the tests of clusters: its server, which is a sentinel as well, and `redis-cli`.
 pub fn redis() -> Result<()> {
-    if works("redis-server", &["--version"]) {
+    if works("redis-server", &["--version"]) && works("redis-cli", &["--version"]) {
         return Ok(());
     }
     apt(&["redis-server"]).context("redis-server (7 or newer) is needed; please install it")

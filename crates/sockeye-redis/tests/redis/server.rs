@@ -1,5 +1,6 @@
 //! A `redis-server` of a test's own, and what stands between it and a bus, to be cut.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -100,10 +101,16 @@ impl RedisServer {
     }
 }
 
-/// Nobody else listens on it now.
+/// Nobody else listens on it now. It is none of those that the system gives to connections, one of
+/// which might take it the next moment.
 pub(crate) fn free_port() -> u16 {
-    let port = StdListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    port.expect("a free port").port()
+    loop {
+        let random = RandomState::new().build_hasher().finish();
+        let port = u16::try_from(10_000 + random % 22_000).expect("it is below 32,000");
+        if StdListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A command, by its words.
