@@ -36,7 +36,7 @@ impl RedisServer {
         let child = Command::new("redis-server")
             .args(arguments)
             .args(["--bind", "127.0.0.1", "--save", "", "--daemonize", "no"])
-            .args(["--loglevel", "warning"])
+            .args(["--loglevel", "warning", "--dbfilename", &format!("{port}.rdb")])
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed: apt-get install redis-server");
@@ -118,6 +118,15 @@ pub(crate) fn words(words: &str) -> Cmd {
     let mut command = Cmd::new();
     command.arg(words.split_ascii_whitespace().collect::<Vec<_>>());
     command
+}
+
+/// The rule of a user `sockeye` with the password `s3cret`, as docs/scaling.md has it. A pattern
+/// that is subscribed to is allowed as it is.
+pub(crate) fn rule(prefix: &str) -> Cmd {
+    words(&format!(
+        "ACL SETUSER sockeye on >s3cret resetchannels &{prefix}* &{prefix}#/#* ~{prefix}* -@all \
+         +@connection +@pubsub +cluster|slots +role +xadd +xread +xrevrange +xrange"
+    ))
 }
 
 /// A directory of a test's own. It goes with the value.
