@@ -14,7 +14,7 @@ use sockeye_redis::{
 };
 
 use crate::nodes::RedisCluster;
-use crate::server::{Directory, RedisServer, free_port, rule, words};
+use crate::server::{Directory, RedisServer, free_port, rule, until_two, words};
 
 /// An authority, and what it has signed for 127.0.0.1, as files.
 struct Certificates {
@@ -81,12 +81,8 @@ fn is_deaf(io: &Server) -> bool {
 async fn check<B: ClusterBus>(buses: [B; 2]) {
     let nodes = buses.map(|bus| Server::builder().cluster(bus).build());
     until("both hear", || !nodes.iter().any(is_deaf)).await;
-    let mut counts = [0; 2];
-    while counts != [2, 2] {
-        for (count, io) in counts.iter_mut().zip(&nodes) {
-            *count = io.of("/").node_count().await.expect("it is counted");
-        }
-        tokio::task::yield_now().await;
+    for io in &nodes {
+        until_two(io).await;
     }
     let mut client = Client::join(&nodes[1]).await;
     nodes[0].emit("event", 1).expect("sent");
