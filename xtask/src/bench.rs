@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::install::npm_ci;
+use crate::install::{npm_ci, redis};
 use crate::run::{command, root, run, target};
 
 /// Runs the bench; `args` go to its runner.
@@ -10,7 +10,13 @@ pub fn run_bench(args: &[String]) -> Result<()> {
     if args == ["heap"] {
         return run_heap();
     }
-    let servers = if is_websocket(args) { build_websocket()? } else { build_socket_io()? };
+    let servers = if is_websocket(args) {
+        build_websocket()?
+    } else if is_cluster(args) {
+        build_cluster()?
+    } else {
+        build_socket_io()?
+    };
     let bench = root().join("bench");
     run(command("cargo", &["build", "--release"])
         .current_dir(&bench)
@@ -55,14 +61,31 @@ fn run_heap() -> Result<()> {
 
 /// Whether the arguments name the suite or scenarios of raw WebSocket.
 fn is_websocket(args: &[String]) -> bool {
-    let values = args.iter().map(|arg| arg.rsplit('=').next().unwrap_or(arg));
-    values.into_iter().any(|value| value == "ws" || value.starts_with("ws-"))
+    values(args).any(|value| value == "ws" || value.starts_with("ws-"))
+}
+
+/// Whether they name the suite or scenarios of clusters.
+fn is_cluster(args: &[String]) -> bool {
+    values(args).any(|value| value == "cluster" || value.starts_with("cross-"))
+}
+
+fn values(args: &[String]) -> impl Iterator<Item = &str> {
+    args.iter().map(|arg| arg.rsplit('=').next().unwrap_or(arg))
 }
 
 /// Our server of Socket.IO, as an argument of the runner.
 fn build_socket_io() -> Result<Vec<String>> {
     npm_ci("bench/peers/node-socketio")?;
     Ok(vec![format!("sockeye={}", build_ours("bench-server")?)])
+}
+
+/// Our server as a node of clusters: an argument for each bus.
+fn build_cluster() -> Result<Vec<String>> {
+    redis()?;
+    npm_ci("bench/peers/node-cluster")?;
+    let server = build_ours("bench-server")?;
+    let node = |bus: &str| format!("sockeye-{bus}=env BUS={bus} {server}");
+    Ok(["classic", "sharded", "streams"].map(node).into())
 }
 
 /// Our server of WebSocket; also encoding a broadcast for each receiver, to show what is won by

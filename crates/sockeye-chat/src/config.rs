@@ -105,7 +105,8 @@ pub struct Config {
     #[arg(long, env = "SOCKEYE_CHAT_REDIS", hide_env_values = true, value_name = "URL",
           value_parser = crate::store::check_url)]
     pub redis: Option<String>,
-    /// Beginning of the names of all keys and channels in Redis: another one is another chat
+    /// Beginning of the names of all keys and channels in Redis: another one is another chat. For
+    /// a Redis in cluster mode it needs a hash tag, such as {sockeye-chat}:
     #[arg(long, env = "SOCKEYE_CHAT_REDIS_PREFIX", value_name = "TEXT",
           default_value = "sockeye-chat:", value_parser = prefix)]
     pub redis_prefix: String,

@@ -13,7 +13,7 @@ use crate::commands::Commands;
 use crate::redis::Redis;
 use crate::subscriber::{Incoming, Listener, Probe, Subscriber, Subscription};
 use crate::wire::WireError;
-use crate::wire::classic::{Channels, Writer, decode, encode};
+use crate::wire::classic::{Channels, Writer, decode_wanted, encode};
 
 /// The options of a [`ClassicBus`], with Node's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,8 +172,11 @@ impl Listener for Ears {
         let Some(channels) = self.channels.read().get(incoming.subscription).cloned() else {
             return;
         };
-        match decode(incoming.channel, incoming.payload, &channels) {
-            Ok(message) => self.node.receive(message),
+        let namespace = channels.namespace();
+        let wants = |sender: &str, rooms: &[_]| self.node.wants_broadcast(sender, namespace, rooms);
+        match decode_wanted(incoming.channel, incoming.payload, &channels, wants) {
+            Ok(Some(message)) => self.node.receive(message),
+            Ok(None) => {}
             // A pattern reaches namespaces whose names begin as this one's with a `#` behind.
             Err(WireError::Namespace) => {}
             Err(error) => self.node.reject(&error),

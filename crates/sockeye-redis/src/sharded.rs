@@ -16,7 +16,7 @@ use crate::commands::Commands;
 use crate::redis::Redis;
 use crate::subscriber::{Incoming, Listener, Probe, Subscriber, Subscription};
 pub use crate::wire::sharded::SubscriptionMode;
-use crate::wire::sharded::{Channels, decode, encode};
+use crate::wire::sharded::{Channels, decode_wanted, encode};
 
 /// The options of a [`ShardedBus`], with Node's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,8 +211,11 @@ impl Listener for Ears {
         let namespace = heard.get(incoming.channel).map(|heard| heard.namespace.clone());
         drop(heard);
         let Some(namespace) = namespace else { return };
-        match decode(incoming.payload, &namespace) {
-            Ok(message) => self.node.receive(message),
+        let wants =
+            |sender: &str, rooms: &[_]| self.node.wants_broadcast(sender, &namespace, rooms);
+        match decode_wanted(incoming.payload, &namespace, wants) {
+            Ok(Some(message)) => self.node.receive(message),
+            Ok(None) => {}
             Err(error) => self.node.reject(&error),
         }
     }

@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import { io } from "socket.io-client";
 
 const DIRECTORY = new URL("..", import.meta.url);
-const SOCKEYE = process.env.CLUSTER_NODE ?? "../../target/debug/examples/cluster-node";
+export const SOCKEYE = process.env.CLUSTER_NODE ?? "../../target/debug/examples/cluster-node";
 const COMMANDS = { node: [process.execPath, ["node-server.mjs"]], sockeye: [SOCKEYE, []] };
 const WAIT_MS = 20_000;
 
@@ -83,9 +83,33 @@ export class Cluster {
     return node;
   }
 
-  /** Waits until a node counts so many in both namespaces. */
-  async counted(node, count) {
-    for (const namespace of ["/", "/other"]) {
+  /** Starts an example that takes a port and serves. */
+  async process(binary, env) {
+    const port = await freePort();
+    const child = this.#spawn(binary, [String(port)], env);
+    await until(`${binary} to listen`, () => {
+      assert.equal(child.exitCode, null, `${binary} ended`);
+      return isListening(port);
+    });
+    const node = { name: binary, kind: "example", url: `http://127.0.0.1:${port}` };
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** Runs something that ends by itself; its exit code. */
+  async run(binary, args, env) {
+    const child = spawn(binary, args, {
+      cwd: DIRECTORY,
+      env: { ...process.env, ...env },
+      stdio: "ignore",
+    });
+    this.#children.push(child);
+    return within(`${binary} to end`, new Promise((resolve) => child.once("exit", resolve)));
+  }
+
+  /** Waits until a node counts so many in these namespaces. */
+  async counted(node, count, namespaces = ["/", "/other"]) {
+    for (const namespace of namespaces) {
       await until(`${node.name} to count ${count}`, async () => {
         return (await act(node, { what: "count", namespace })) === count;
       });
@@ -93,7 +117,7 @@ export class Cluster {
   }
 
   async stop() {
-    for (const { control } of this.nodes) control.disconnect();
+    for (const { control } of this.nodes) control?.disconnect();
     const ends = this.#children.map((child) => {
       const ended = new Promise((resolve) => child.once("exit", resolve));
       if (child.exitCode !== null || child.signalCode !== null) return undefined;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use sockeye::cluster::{BroadcastFlags, BroadcastOptions, Forward, RequestId, SocketDetails};
+use sockeye::cluster::{
+    BroadcastFlags, BroadcastOptions, Forward, RequestId, SocketChange, SocketDetails,
+};
 use sockeye::{Binary, OwnedArgs, SocketId};
 
 use super::classic::Writer;
@@ -35,14 +37,34 @@ fn request(json: &str) -> Result<ClusterMessage, WireError> {
 
 #[test]
 fn older_requests_name_one_socket_and_one_room() {
-    let join = r#"{"requestId":"r","type":2,"sid":"abc","room":"a"}"#;
-    let ClusterBody::SocketsJoin { options, rooms } = request(join).expect("a request").body else {
-        panic!("it joins");
+    let id = SocketId::from_entropy([0; 15]);
+    let changed = |rest: &str| {
+        let json = format!(r#"{{"uid":"u","requestId":"r",{rest},"sid":"{id}"}}"#);
+        let read = request(&json).expect("a request");
+        // Ours are the same, but for the order of the keys.
+        let writer = Writer::Adapter { specific: false };
+        let again = classic::encode(&read, None, &classic_channels(), writer).expect("written");
+        let again = classic::decode(&again.channel, &again.payload, &classic_channels());
+        let again = again.expect("a request");
+        assert_eq!(format!("{again:?}"), format!("{read:?}"));
+        match read.body {
+            ClusterBody::ChangeSocket { request, socket, change } => {
+                assert_eq!((request, socket), (RequestId::new("r"), id));
+                change
+            }
+            other => panic!("{other:?} changes no socket"),
+        }
     };
-    assert_eq!((&*options.rooms, &*rooms), (&[room("abc")][..], &[room("a")][..]));
-    let disconnect = r#"{"requestId":"r","type":4,"sid":"abc","close":true}"#;
-    let body = request(disconnect).expect("a request").body;
-    assert!(matches!(body, ClusterBody::DisconnectSockets { close: true, .. }));
+    assert_eq!(changed(r#""type":2,"room":"a""#), SocketChange::Join(room("a")));
+    assert_eq!(changed(r#""type":3,"room":7"#), SocketChange::Leave(room("7")));
+    assert_eq!(changed(r#""type":4,"close":true"#), SocketChange::Disconnect { close: true });
+    assert!(request(r#"{"requestId":"r","type":2,"sid":"short","room":"a"}"#).is_err());
+    let done = message(ClusterBody::ChangeSocketResponse { request: RequestId::new("r") });
+    let writer = Writer::Adapter { specific: true };
+    let done = classic::encode(&done, Some(&NodeId::new("u")), &classic_channels(), writer);
+    let done = done.expect("written");
+    assert_eq!(done.channel, "socket.io-response#/#u#");
+    assert_eq!(done.payload, br#"{"requestId":"r"}"#);
     // Without any socket it would be about all of them.
     for kind in 2..=5 {
         let error = request(&format!(r#"{{"requestId":"r","type":{kind}}}"#));
@@ -98,7 +120,6 @@ fn foreign_and_broken_messages_are_errors() {
     }
     for json in [
         "{}",
-        r#"{"requestId":"r"}"#,
         r#"{"requestId":"r","type":7}"#,
         r#"{"requestId":"r","sockets":[{}]}"#,
         r#"{"requestId":"r","sockets":["short"]}"#,

@@ -10,4 +10,5 @@ mod migration;
 mod nodes;
 mod sentinel;
 mod server;
+mod unconcerned;
 mod vectors;

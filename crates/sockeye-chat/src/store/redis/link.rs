@@ -20,16 +20,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use parking_lot::{Mutex, RwLock};
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion,
-    PushInfo, PushKind, RedisResult, Script,
-};
+use redis::{FromRedisValue, Pipeline, PushInfo, PushKind, RedisResult, Script};
 use sockeye::Namespace;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::hearing::{Hall, Hearing};
+use super::place::Place;
 use super::scripts::Scripts;
 use crate::config::Config;
 use crate::rooms::Rooms;
@@ -58,12 +56,10 @@ impl Job {
 }
 
 pub(super) struct Link {
-    client: Client,
+    place: Place,
     node: String,
     prefix: String,
     lease: Duration,
-    /// How long Redis may take to be connected, and to answer.
-    timeout: Duration,
     restore_ms: u64,
     pub(super) scripts: Scripts,
     /// The connection that asks.
@@ -87,15 +83,13 @@ impl Link {
         node: String,
         config: &Config,
     ) -> Result<(Self, UnboundedReceiver<Job>)> {
-        let info = url.into_connection_info()?;
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let timeout = Duration::from_secs(config.redis_timeout_seconds);
         let (jobs, waiting) = unbounded_channel();
         let link = Self {
-            client: Client::open(info.set_redis_settings(settings))?,
+            place: Place::new(url, &config.redis_prefix, timeout)?,
             node,
             prefix: config.redis_prefix.clone(),
             lease: Duration::from_secs(config.redis_lease_seconds),
-            timeout: Duration::from_secs(config.redis_timeout_seconds),
             restore_ms: config.restore_seconds * 1000,
             scripts: Scripts::new(),
             asking: RwLock::new(None),
@@ -115,7 +109,7 @@ impl Link {
 
     /// Where Redis is, without the password.
     pub(super) fn place(&self) -> String {
-        format!("Redis at {}", self.client.get_connection_info().addr())
+        self.place.name()
     }
 
     /// The name of a key.
@@ -148,7 +142,8 @@ impl Link {
     /// # Errors
     /// Redis is not there, or does not let us in.
     pub(super) async fn open(&self) -> Result<()> {
-        let connection = self.connect(|_| {}).await?;
+        let mut connection = self.connect(|_| {}).await?;
+        self.place.check(&mut connection).await?;
         *self.asking.write() = Some(connection);
         Ok(())
     }
@@ -157,15 +152,7 @@ impl Link {
         &self,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<MultiplexedConnection> {
-        let pushed = move |push: PushInfo| -> Result<(), ()> {
-            pushed(push);
-            Ok(())
-        };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeout))
-            .set_response_timeout(Some(self.timeout))
-            .set_push_sender(pushed);
-        Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
+        self.place.connect(pushed).await
     }
 
     /// Runs commands in one round trip. They are not sent again where that fails: they may have

@@ -11,6 +11,7 @@
 mod event;
 mod hearing;
 mod link;
+mod place;
 mod scripts;
 
 use std::sync::Arc;
@@ -75,6 +76,14 @@ impl Redis {
 
     pub(crate) fn is_well(&self) -> bool {
         self.link.is_hearing()
+    }
+
+    /// Whether the data are in one node of a cluster.
+    pub(crate) async fn is_in_cluster_mode(&self) -> Result<bool> {
+        let mut commands = Pipeline::new();
+        commands.cmd("INFO").arg("cluster");
+        let (info,): (String,) = self.link.query(&commands).await?;
+        Ok(info.contains("cluster_enabled:1"))
     }
 
     /// What all nodes sign access tokens with: the first one made it up.
