@@ -282,7 +282,9 @@ impl Server {
     /// [`DisconnectReason::ServerShuttingDown`], what waits for a client is still sent, and
     /// handlers finish. Returns when all of that is done, or after `limit`; whether it was.
     ///
-    /// The HTTP server is the caller's, to be stopped beside it. Calling it again waits again.
+    /// The HTTP server is the caller's, to be stopped beside it (axum's `with_graceful_shutdown`):
+    /// it has the answers to the last GETs when this returns, and may not have sent them yet.
+    /// Calling it again waits again.
     pub async fn shutdown(&self, limit: Duration) -> bool {
         self.drain(Duration::ZERO, limit).await
     }
