@@ -1,4 +1,5 @@
-//! Answers: JSON, and MessagePack where a client's acknowledgement is in it. Does not know requests.
+//! Answers: JSON, and MessagePack where a client's acknowledgement is in it. Does not know
+//! requests.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -127,9 +128,9 @@ struct ResponseRead<'a> {
     rooms: Option<Vec<Room>>,
     #[serde(rename = "clientCount", default)]
     client_count: Option<usize>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "fields::present")]
     data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "fields::present")]
     packet: Option<&'a RawValue>,
 }
 
