@@ -13,8 +13,8 @@ use sockeye::{
     ServerSideEvent, Socket,
 };
 use sockeye_redis::{
-    ClassicBus, ClassicOptions, Redis, RedisEmitter, ShardedBus, ShardedOptions, StreamsBus,
-    StreamsOptions, SubscriptionMode,
+    ClassicBus, ClassicOptions, EmitterError, Redis, RedisEmitter, ShardedBus, ShardedOptions,
+    StreamsBus, StreamsOptions, SubscriptionMode,
 };
 
 #[derive(Deserialize)]
@@ -172,10 +172,7 @@ impl Node {
                 let answers: Vec<_> = all.answers.into_iter().map(|(_, answer)| answer).collect();
                 return Ok(json!({ "answers": answers, "whole": all.failures.is_empty() }));
             }
-            "emitter" => {
-                let emitter = self.emitter.to(&act.to).except(&act.except);
-                emitter.emit(&act.event, args).await.map_err(failed)?;
-            }
+            "emitter" => self.act_by_emitter(act, args).await.map_err(failed)?,
             "join" => to.sockets_join(&act.rooms),
             "leave" => to.sockets_leave(&act.rooms),
             "disconnect" => to.disconnect_sockets(act.close),
@@ -214,6 +211,20 @@ impl Node {
             other => return Err(HandlerError::new("UNKNOWN", format!("what is {other}?"))),
         }
         Ok(Value::Null)
+    }
+}
+
+impl Node {
+    /// As a process without sockets would.
+    async fn act_by_emitter(&self, act: Act, args: OwnedArgs) -> Result<(), EmitterError> {
+        let to = self.emitter.to(&act.to).except(&act.except);
+        match act.event.as_str() {
+            "(join)" => to.sockets_join(&act.rooms).await,
+            "(leave)" => to.sockets_leave(&act.rooms).await,
+            "(disconnect)" => to.disconnect_sockets(act.close).await,
+            "(server side)" => self.emitter.server_side_emit("hello", args).await,
+            event => to.compress(false).emit(event, args).await,
+        }
     }
 }
 

@@ -54,6 +54,13 @@ pub(super) fn names(rooms: Vec<Room>) -> Vec<RoomName> {
     rooms.into_iter().map(|Room(name)| name).collect()
 }
 
+/// JSON that is there, be it `null`: `undefined` is what is left out.
+pub(super) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
 /// `opts`, as it comes. What is missing is empty.
 #[derive(Default, serde::Deserialize)]
 pub(super) struct OptionsRead {
@@ -166,7 +173,7 @@ pub(super) struct SocketRead<'a> {
     #[serde(borrow)]
     handshake: &'a RawValue,
     rooms: Vec<Room>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
 }
 
