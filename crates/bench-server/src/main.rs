@@ -47,5 +47,5 @@ async fn serve() -> std::io::Result<()> {
     );
     let port = std::env::var("PORT").unwrap_or_else(|_| "3000".into());
     let listener = sockeye::listen(format!("0.0.0.0:{port}")).await?;
-    axum::serve(listener, axum::Router::new().layer(io.layer())).await
+    sockeye::serve(listener, io.service()).await
 }
