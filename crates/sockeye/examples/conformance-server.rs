@@ -71,14 +71,13 @@ async fn main() -> std::io::Result<()> {
         .route("/log", get(records))
         .with_state((io.clone(), log))
         .route("/refusals", get(refused))
-        .with_state(refusals)
-        .layer(io.layer());
+        .with_state(refusals);
     let port = std::env::var("PORT").expect("PORT is set");
     let listener = sockeye::listen(format!("127.0.0.1:{port}")).await?;
     say(&format!("listening on {port}"));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
-        served = async { axum::serve(listener, app).await } => served,
+        served = async { sockeye::serve(listener, io.wrap(app)).await } => served,
         _ = terminate.recv() => {
             io.shutdown(Duration::from_secs(3)).await;
             Ok(())

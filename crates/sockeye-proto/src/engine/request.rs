@@ -62,14 +62,23 @@ impl<'a> Query<'a> {
             }
             return read;
         }
-        // Every request has one: no pair is looked through more often than need be.
+        // Every request has one: what most of them hold is known by its beginning.
         for pair in pieces(query) {
-            let at = pair.bytes().position(|byte| byte == b'=').unwrap_or(pair.len());
-            read.add(&pair[..at], Cow::Borrowed(pair.get(at + 1..).unwrap_or("")));
+            if let Some(sid) = pair.strip_prefix("sid=") {
+                read.add("sid", Cow::Borrowed(sid));
+            } else if let Some(transport) = pair.strip_prefix("transport=") {
+                read.add("transport", Cow::Borrowed(transport));
+            } else if let Some(eio) = pair.strip_prefix("EIO=") {
+                read.add("EIO", Cow::Borrowed(eio));
+            } else {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                read.add(name, Cow::Borrowed(value));
+            }
         }
         read
     }
 
+    #[inline(always)]
     fn add(&mut self, name: &str, value: Cow<'a, str>) {
         match name {
             "transport" => self.transport = Some(value),
