@@ -55,7 +55,7 @@ pub use in_process::{InProcessBus, InProcessCluster};
 pub(crate) use link::{Answer, Asked, Link};
 pub use message::{
     BroadcastFlags, BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessage, NodeId, RequestId,
-    SocketDetails,
+    SocketChange, SocketDetails,
 };
 pub use node::ClusterNode;
 pub(crate) use queue::Delivery;
