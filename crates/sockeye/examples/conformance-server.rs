@@ -72,14 +72,13 @@ async fn main() -> std::io::Result<()> {
         .route("/log", get(records))
         .with_state((io.clone(), log))
         .route("/refusals", get(refused))
-        .with_state(refusals)
-        .layer(io.layer());
+        .with_state(refusals);
     let port = std::env::var("PORT").expect("PORT is set");
     let listener = sockeye::listen(format!("127.0.0.1:{port}")).await?;
     say(&format!("listening on {port}"));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let (told, is_told) = tokio::sync::oneshot::channel();
-    let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
+    let serving = sockeye::serve(listener, io.wrap(app)).with_graceful_shutdown(async move {
         terminate.recv().await;
         let _ = told.send(());
     });

@@ -184,6 +184,12 @@ impl Server {
         SocketIoService::new(NotFound, self.clone())
     }
 
+    /// A tower service that answers requests below [`path`](ServerBuilder::path), and hands the
+    /// others to `inner`: for [`serve`](crate::serve), or wherever a layer cannot be added.
+    pub fn wrap<S>(&self, inner: S) -> SocketIoService<S> {
+        SocketIoService::new(inner, self.clone())
+    }
+
     /// [`Namespace::middleware`] of `/`.
     pub fn middleware<H, M>(&self, middleware: H)
     where
