@@ -4,13 +4,23 @@ import { createServer } from "node:http";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
 import Redis from "ioredis";
-import { createClient } from "redis";
+import { createClient, createCluster } from "redis";
 import { Server } from "socket.io";
 
 const { name, port, redis, adapter, specific, recovery, client = "redis" } = JSON.parse(process.env.NODE);
 
+function make() {
+  const [scheme, hosts] = redis.split("://");
+  if (scheme !== "redis-cluster") {
+    return client === "redis" ? createClient({ url: redis }) : new Redis(redis);
+  }
+  const urls = hosts.split(",").map((host) => `redis://${host}`);
+  if (client !== "redis") return new Redis.Cluster(urls);
+  return createCluster({ rootNodes: urls.map((url) => ({ url })), RESP: 2 });
+}
+
 async function connect() {
-  const made = client === "redis" ? createClient({ url: redis }) : new Redis(redis);
+  const made = make();
   made.on("error", (error) => console.error(error.message));
   if (client === "redis") await made.connect();
   return made;

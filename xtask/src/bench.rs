@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::install::npm_ci;
+use crate::install::{npm_ci, redis};
 use crate::run::{command, root, run, target};
 
 /// Runs the bench; `args` go to its runner.
@@ -10,7 +10,13 @@ pub fn run_bench(args: &[String]) -> Result<()> {
     if args == ["heap"] {
         return run_heap();
     }
-    let servers = if is_websocket(args) { build_websocket()? } else { build_socket_io()? };
+    let servers = if is_websocket(args) {
+        build_websocket()?
+    } else if is_cluster(args) {
+        build_cluster()?
+    } else {
+        build_socket_io()?
+    };
     let bench = root().join("bench");
     run(command("cargo", &["build", "--release"])
         .current_dir(&bench)
@@ -55,31 +61,44 @@ fn run_heap() -> Result<()> {
 
 /// Whether the arguments name the suite or scenarios of raw WebSocket.
 fn is_websocket(args: &[String]) -> bool {
-    let values = args.iter().map(|arg| arg.rsplit('=').next().unwrap_or(arg));
-    values.into_iter().any(|value| value == "ws" || value.starts_with("ws-"))
+    values(args).any(|value| value == "ws" || value.starts_with("ws-"))
+}
+
+/// Whether they name the suite or scenarios of clusters.
+fn is_cluster(args: &[String]) -> bool {
+    values(args).any(|value| value == "cluster" || value.starts_with("cross-"))
+}
+
+fn values(args: &[String]) -> impl Iterator<Item = &str> {
+    args.iter().map(|arg| arg.rsplit('=').next().unwrap_or(arg))
 }
 
 /// Our server of Socket.IO, as an argument of the runner.
 fn build_socket_io() -> Result<Vec<String>> {
     npm_ci("bench/peers/node-socketio")?;
-    run(&mut command("cargo", &["build", "--release", "--package", "bench-server"]))?;
-    Ok(vec![format!("sockeye={}", target().join("release/bench-server").display())])
+    Ok(vec![format!("sockeye={}", build_ours("bench-server")?)])
 }
 
-/// Our server of WebSocket, optimized as the peers are, whose workspace has a profile of its own;
-/// also encoding a broadcast for each receiver, to show what is won by doing it once.
+/// Our server as a node of clusters: an argument for each bus.
+fn build_cluster() -> Result<Vec<String>> {
+    redis()?;
+    npm_ci("bench/peers/node-cluster")?;
+    let server = build_ours("bench-server")?;
+    let node = |bus: &str| format!("sockeye-{bus}=env BUS={bus} {server}");
+    Ok(["classic", "sharded", "streams"].map(node).into())
+}
+
+/// Our server of WebSocket; also encoding a broadcast for each receiver, to show what is won by
+/// doing it once.
 fn build_websocket() -> Result<Vec<String>> {
     npm_ci("bench/peers/ws-node")?;
-    let folder = target().join("like-peers");
-    let args = ["build", "--release", "--package", "bench-server", "--bin", "ws-bench-server"];
-    run(command("cargo", &args)
-        .env("CARGO_TARGET_DIR", &folder)
-        .env("CARGO_PROFILE_RELEASE_LTO", "fat")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
-        .env("CARGO_PROFILE_RELEASE_PANIC", "abort"))?;
-    let server = folder.join("release/ws-bench-server");
-    Ok(vec![
-        format!("sockeye-ws={}", server.display()),
-        format!("sockeye-ws-each=env HUB=each {}", server.display()),
-    ])
+    let server = build_ours("ws-bench-server")?;
+    Ok(vec![format!("sockeye-ws={server}"), format!("sockeye-ws-each=env HUB=each {server}")])
+}
+
+/// A server of ours, optimized as the peers are, whose workspace has a profile of its own.
+fn build_ours(binary: &str) -> Result<String> {
+    let args = ["build", "--profile", "measured", "--package", "bench-server", "--bin", binary];
+    run(&mut command("cargo", &args))?;
+    Ok(target().join("measured").join(binary).display().to_string())
 }

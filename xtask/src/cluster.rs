@@ -13,11 +13,10 @@ pub fn fetch() -> Result<()> {
     npm_ci(FOLDER)
 }
 
-/// Builds our node and lets Node's servers speak with it.
+/// Builds our node and the examples, and lets Node's servers speak with it.
 pub fn run_mixed() -> Result<()> {
     fetch()?;
-    let example = ["build", "--package", "sockeye-redis", "--example", "cluster-node"];
-    run(&mut command("cargo", &example))?;
+    run(&mut command("cargo", &["build", "--package", "sockeye-redis", "--examples"]))?;
     let mut npm = command("npm", &["test"]);
     let node = target().join("debug/examples/cluster-node");
     run(npm.current_dir(root().join(FOLDER)).env("CLUSTER_NODE", node))

@@ -49,10 +49,15 @@ export class Stage {
 
   /** Cuts somebody's network, where the server notices it. */
   async cut(actor) {
+    await this.settled(actor);
+    await actor.cut();
+  }
+
+  /** Waits until the server holds a connection over which it could tell somebody that it ends. */
+  async settled(actor) {
     await actor.tap.settled();
     // What was on the way to the server has come: a GET that is cut before it is read is none.
     await this.server.stats();
-    await actor.cut();
   }
 
   /** Everybody leaves; then the sections, by their titles. */

@@ -72,7 +72,7 @@ pub trait Buses: Send + 'static {
 #[macro_export]
 macro_rules! log_conformance {
     ($make:expr) => {
-        $crate::conformance! { @tests $make;
+        $crate::conformance_each! { ($make);
             recovery: a_client_goes_on_at_another_node,
             recovery: it_works_before_the_first_event,
             recovery: a_node_that_came_later_reads_what_it_has_not_heard,
@@ -90,7 +90,55 @@ macro_rules! log_conformance {
 #[macro_export]
 macro_rules! conformance {
     ($make:expr) => {
-        $crate::conformance! { @tests $make;
+        $crate::with_each_check! { conformance_each; $make }
+    };
+}
+
+/// Makes one test of all checks in turn, where what the buses share takes long to be set up.
+/// `$make` makes a future of the buses from what `$shared`, a future, makes once, and a number that
+/// is another for each check.
+#[macro_export]
+macro_rules! conformance_in_turn {
+    ($name:ident, $shared:expr, $make:expr) => {
+        $crate::with_each_check! { conformance_all; $name, $shared, $make }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_each {
+    (($make:expr); $($module:ident: $check:ident,)*) => {
+        $(#[tokio::test]
+        async fn $check() {
+            $crate::checks::$module::$check($make.await).await;
+        })*
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_all {
+    (($name:ident, $shared:expr, $make:expr); $($module:ident: $check:ident,)*) => {
+        #[tokio::test]
+        async fn $name() {
+            let shared = $shared.await;
+            let mut number = 0_usize;
+            $(
+                number += 1;
+                // What fails is shown with what was printed last.
+                println!("{}", stringify!($check));
+                $crate::checks::$module::$check($make(&shared, number).await).await;
+            )*
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! with_each_check {
+    ($then:ident; $($given:tt)*) => {
+        $crate::$then! {
+            ($($given)*);
             broadcasts: everyone_hears_a_broadcast,
             broadcasts: rooms_are_a_union_and_each_member_hears_once,
             broadcasts: who_is_excepted_hears_nothing,
@@ -109,7 +157,7 @@ macro_rules! conformance {
             acks: nobody_there_is_no_wait,
             sockets: remote_sockets_join_and_leave,
             sockets: remote_sockets_are_disconnected,
-            sockets: local_acts_stay,
+            sockets: h68_local_acts_stay,
             sockets: sockets_of_all_nodes_are_fetched,
             sockets: a_fetched_socket_can_be_used,
             servers: servers_hear_each_other,
@@ -121,11 +169,5 @@ macro_rules! conformance {
             failures: a_node_that_shuts_down_is_not_waited_for,
             failures: a_node_that_dies_is_not_waited_for,
         }
-    };
-    (@tests $make:expr; $($module:ident: $check:ident,)*) => {
-        $(#[tokio::test]
-        async fn $check() {
-            $crate::checks::$module::$check($make.await).await;
-        })*
     };
 }

@@ -6,7 +6,7 @@ mod reading;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -20,8 +20,9 @@ use sockeye::cluster::{
 use self::log::Log;
 use self::reading::Reader;
 use crate::asking::others;
-use crate::redis::{Commands, Redis};
-use crate::subscriber::{Incoming, Listener, Subscriber, Subscription};
+use crate::commands::Commands;
+use crate::redis::Redis;
+use crate::subscriber::{Incoming, Listener, Probe, Subscriber, Subscription};
 use crate::wire::UnwritableError;
 use crate::wire::streams::{
     Entry, common_channel, decode, encode, encode_entry, is_ephemeral, stream_of,
@@ -107,9 +108,10 @@ struct Running {
 struct Ears {
     node: ClusterNode,
     /// The channels that are subscribed to.
-    channels: RwLock<HashMap<String, Arc<str>>>,
+    channels: RwLock<HashMap<Arc<str>, Arc<str>>>,
     is_subscribed: AtomicBool,
-    is_reading: AtomicBool,
+    /// How many readers are needed beyond those that read.
+    readers_away: AtomicUsize,
 }
 
 impl StreamsBus {
@@ -144,8 +146,8 @@ impl StreamsBus {
         let common = self.common(namespace);
         let own = format!("{common}{}#", node.id());
         [common, own].map(|channel| match self.0.options.use_sharded_pub_sub {
-            true => Subscription::Shard(channel),
-            false => Subscription::Channel(channel),
+            true => Subscription::shard(&channel),
+            false => Subscription::channel(&channel),
         })
     }
 
@@ -186,16 +188,17 @@ pub(crate) fn add_entry(
 
 impl ClusterBus for StreamsBus {
     fn start(&self, node: ClusterNode) {
-        let name = node.id().clone();
+        let name = format!("{}-probe#{}", self.0.options.channel_prefix, node.id());
+        let probe = Probe { name, is_sharded: self.0.options.use_sharded_pub_sub };
         let ears = Arc::new(Ears {
             node,
             channels: RwLock::default(),
             is_subscribed: AtomicBool::new(false),
-            is_reading: AtomicBool::new(false),
+            readers_away: AtomicUsize::new(1),
         });
         let (redis, commands) = (self.0.redis.clone(), self.0.commands.clone());
-        let subscriber = Subscriber::start(redis, commands, name.as_str(), ears.clone());
-        let reader = Reader::start(self.0.redis.clone(), &self.0.options, ears.clone());
+        let subscriber = Subscriber::start(redis.clone(), commands.clone(), probe, ears.clone());
+        let reader = Reader::start(redis, &commands, &self.0.options, &ears);
         // A bus is given to one server.
         let _ = self.0.running.set(Running { ears, subscriber, reader });
     }
@@ -208,7 +211,7 @@ impl ClusterBus for StreamsBus {
         let Some(running) = self.0.running.get() else { return };
         for subscription in self.subscriptions(namespace, &running.ears.node) {
             let mut channels = running.ears.channels.write();
-            channels.insert(subscription.name().to_owned(), namespace.clone());
+            channels.insert(subscription.name.clone(), namespace.clone());
             drop(channels);
             running.subscriber.want(subscription);
         }
@@ -217,7 +220,7 @@ impl ClusterBus for StreamsBus {
     fn unsubscribe(&self, namespace: &Arc<str>) {
         let Some(running) = self.0.running.get() else { return };
         for subscription in self.subscriptions(namespace, &running.ears.node) {
-            running.ears.channels.write().remove(subscription.name());
+            running.ears.channels.write().remove(&subscription.name);
             running.subscriber.unwant(&subscription);
         }
     }
@@ -243,8 +246,7 @@ impl ClusterBus for StreamsBus {
     fn nodes<'a>(&'a self, namespace: &'a Arc<str>) -> BusFuture<'a, Result<Nodes, BusError>> {
         Box::pin(async move {
             let sharded = self.0.options.use_sharded_pub_sub;
-            let kind = if sharded { "SHARDNUMSUB" } else { "NUMSUB" };
-            others(&self.0.commands, kind, &self.common(namespace)).await
+            others(&self.0.commands, sharded, &self.common(namespace)).await
         })
     }
 
@@ -261,14 +263,21 @@ impl ClusterBus for StreamsBus {
 
 impl Ears {
     fn tell(&self) {
-        let hears = |way: &AtomicBool| way.load(Ordering::Acquire);
-        self.node.set_deaf(!(hears(&self.is_subscribed) && hears(&self.is_reading)));
+        let is_reading = self.is_reading();
+        self.node.set_deaf(!(is_reading && self.is_subscribed.load(Ordering::Acquire)));
     }
 
     fn set_reading(&self, is_reading: bool) {
-        self.node.set_reading_log(is_reading);
-        self.is_reading.store(is_reading, Ordering::Release);
+        match is_reading {
+            true => self.readers_away.fetch_sub(1, Ordering::AcqRel),
+            false => self.readers_away.fetch_add(1, Ordering::AcqRel),
+        };
+        self.node.set_reading_log(self.is_reading());
         self.tell();
+    }
+
+    fn is_reading(&self) -> bool {
+        self.readers_away.load(Ordering::Acquire) == 0
     }
 }
 

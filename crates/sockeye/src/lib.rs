@@ -87,6 +87,16 @@
 //! on with the socket that it had: a new [`Socket`] with the same id, rooms and data, which
 //! [`recovered`](Socket::recovered) tells.
 
+/// The examples of the documents that stand outside this crate.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
+
+    #[doc = include_str!("../../../docs/recovery.md")]
+    mod recovery {}
+}
+
 mod acks;
 mod address;
 mod admission;

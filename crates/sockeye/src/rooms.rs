@@ -188,6 +188,16 @@ impl Rooms {
         self.shards.iter().map(|shard| shard.read().len()).sum()
     }
 
+    /// Whether anybody is in any of the rooms (in the namespace, if there are none).
+    pub(crate) fn has_any(&self, rooms: &[RoomName]) -> bool {
+        match rooms {
+            [] => !self.members.read().is_empty(),
+            rooms => rooms
+                .iter()
+                .any(|room| self.shard(room).read().contains_key(room) || self.is_own(room)),
+        }
+    }
+
     /// Visits every socket of the selection once.
     pub(crate) fn for_each(
         &self,
@@ -359,6 +369,10 @@ mod tests {
                             except_ids: except_ids.into_iter().map(id).collect(),
                         };
                         let mut ids = rooms.ids(&selection);
+                        let anybody =
+                            Selection { rooms: selection.rooms.clone(), ..Selection::default() };
+                        let is_any = !model_ids(&model, &anybody).is_empty();
+                        prop_assert_eq!(rooms.has_any(&selection.rooms), is_any);
                         ids.sort();
                         prop_assert_eq!(ids, model_ids(&model, &selection));
                     }

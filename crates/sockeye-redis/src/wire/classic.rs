@@ -2,8 +2,12 @@
 //! each namespace, broadcasts as MessagePack, requests and answers as JSON.
 //! Does not know connections.
 //!
-//! Older adapters ask to join, leave and disconnect one socket by `sid`; such requests are read,
-//! but not answered.
+//! Older adapters (up to version 7) ask to join, leave and disconnect one socket by `sid`, and wait
+//! for the answer of the server that has it; newer ones, and ours, name any number and wait for
+//! nothing.
+
+mod answers;
+mod broadcast;
 
 use std::sync::Arc;
 
@@ -11,13 +15,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sockeye::cluster::{
-    BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessage, NodeId, RequestId,
+    BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessage, NodeId, RequestId, SocketChange,
 };
-use sockeye::{OwnedArgs, SocketId};
+use sockeye::{RoomName, SocketId};
 
-use super::fields::{
-    self, BINARY, Names, OptionsForm, OptionsRead, OptionsWritten, Room, SocketRead,
-};
+use super::fields::{self, BINARY, Names, OptionsForm, OptionsRead, OptionsWritten, Room};
 use super::{Publication, Text, UnwritableError, WireError, msgpack, raw};
 
 /// The types of requests and answers.
@@ -58,6 +60,11 @@ impl Channels {
             request: format!("{key}-request#{namespace}#"),
             response: format!("{key}-response#{namespace}#"),
         }
+    }
+
+    /// Whose they are.
+    pub fn namespace(&self) -> &Arc<str> {
+        &self.namespace
     }
 
     /// The pattern of the channels of broadcasts; whatever glob characters the namespace has
@@ -111,9 +118,6 @@ pub enum Writer {
 }
 
 #[derive(Serialize)]
-struct BroadcastWritten<'a>(&'a str, PacketWritten<'a>, OptionsWritten<'a>);
-
-#[derive(Serialize)]
 struct PacketWritten<'a> {
     r#type: u64,
     data: &'a RawValue,
@@ -137,6 +141,10 @@ struct RequestWritten<'a> {
     close: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -152,24 +160,6 @@ struct ForwardRead {
     r#type: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct ResponseWritten<'a, S> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    r#type: Option<u64>,
-    #[serde(rename = "requestId")]
-    request: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sockets: Option<Vec<S>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rooms: Option<Names<'a>>,
-    #[serde(rename = "clientCount", skip_serializing_if = "Option::is_none")]
-    client_count: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    packet: Option<&'a RawValue>,
-}
-
 /// Writes a message for its channel; an answer for the node that asked, where the writer knows it.
 ///
 /// # Errors
@@ -182,10 +172,10 @@ pub fn encode(
 ) -> Result<Publication, UnwritableError> {
     let sender = message.sender.as_ref().map(NodeId::as_str);
     if let ClusterBody::Broadcast { event, options, request: None } = &message.body {
-        return encode_broadcast(sender.unwrap_or_default(), event, options, channels, writer);
+        return broadcast::encode(sender.unwrap_or_default(), event, options, channels, writer);
     }
-    if is_answer(&message.body) {
-        let payload = encode_response(&message.body)?;
+    if answers::is_answer(&message.body) {
+        let payload = answers::encode(&message.body)?;
         // Node sends the answers to server-side events to all, whatever the option says.
         let for_all = matches!(message.body, ClusterBody::ServerSideEmitResponse { .. });
         let channel = match to {
@@ -206,38 +196,6 @@ pub fn encode(
     Ok(Publication { channel: channels.request.clone(), payload })
 }
 
-fn encode_broadcast(
-    sender: &str,
-    event: &ClusterEvent,
-    options: &BroadcastOptions,
-    channels: &Channels,
-    writer: Writer,
-) -> Result<Publication, UnwritableError> {
-    let form = if writer == Writer::Emitter { OptionsForm::Emitter } else { OptionsForm::Adapter };
-    let packet =
-        PacketWritten { r#type: EVENT, data: raw(event.json())?, nsp: &channels.namespace };
-    let written = BroadcastWritten(sender, packet, OptionsWritten { options, form });
-    let attachments: Vec<_> = event.attachments().collect();
-    let payload = msgpack(&serde_json::to_string(&written)?, &attachments)?;
-    let channel = match &options.rooms[..] {
-        [room] => format!("{}{room}#", channels.broadcast),
-        _ => channels.broadcast.clone(),
-    };
-    Ok(Publication { channel, payload })
-}
-
-fn is_answer(body: &ClusterBody) -> bool {
-    matches!(
-        body,
-        ClusterBody::BroadcastClientCount { .. }
-            | ClusterBody::BroadcastAck { .. }
-            | ClusterBody::FetchSocketsResponse { .. }
-            | ClusterBody::ServerSideEmitResponse { .. }
-            | ClusterBody::ListRoomsResponse { .. }
-            | ClusterBody::ListSocketsResponse { .. }
-    )
-}
-
 fn encode_request(
     sender: Option<&str>,
     body: &ClusterBody,
@@ -256,6 +214,8 @@ fn encode_request(
         rooms: None,
         close: None,
         data: None,
+        sid: None,
+        room: None,
     };
     match body {
         ClusterBody::SocketsJoin { options, rooms } => {
@@ -299,6 +259,21 @@ fn encode_request(
             written.request = Some(request.as_str());
             written.rooms = Some(Names(rooms));
         }
+        ClusterBody::ChangeSocket { request, socket, change } => {
+            written.request = Some(request.as_str());
+            written.sid = Some(socket.as_str());
+            match change {
+                SocketChange::Join(room) => {
+                    (written.r#type, written.room) = (kind::JOIN, Some(&**room))
+                }
+                SocketChange::Leave(room) => {
+                    (written.r#type, written.room) = (kind::LEAVE, Some(&**room));
+                }
+                SocketChange::Disconnect { close } => {
+                    (written.r#type, written.close) = (kind::DISCONNECT, Some(*close));
+                }
+            }
+        }
         ClusterBody::ServerSideEmit { event, request } => {
             let data = fields::inline(&format!("[{}]", event.raw()), event.attachments())?;
             let written = RequestWritten {
@@ -327,80 +302,6 @@ fn encode_request(
     }
     Ok(serde_json::to_vec(&written)?)
 }
-
-fn encode_response(body: &ClusterBody) -> Result<Vec<u8>, UnwritableError> {
-    let empty = |request| ResponseWritten::<()> {
-        r#type: None,
-        request,
-        sockets: None,
-        rooms: None,
-        client_count: None,
-        data: None,
-        packet: None,
-    };
-    match body {
-        ClusterBody::BroadcastClientCount { request, count } => {
-            let written = ResponseWritten {
-                r#type: Some(kind::CLIENT_COUNT),
-                client_count: Some(*count),
-                ..empty(request.as_str())
-            };
-            Ok(serde_json::to_vec(&written)?)
-        }
-        ClusterBody::BroadcastAck { request, answer, .. } => {
-            let written = ResponseWritten {
-                r#type: Some(kind::ACK),
-                packet: first(answer.raw())?,
-                ..empty(request.as_str())
-            };
-            Ok(msgpack(&serde_json::to_string(&written)?, answer.attachments())?)
-        }
-        ClusterBody::ServerSideEmitResponse { request, answer } => {
-            let data = fields::inline(answer.raw(), answer.attachments())?;
-            let written = ResponseWritten {
-                r#type: Some(kind::SERVER_SIDE_EMIT),
-                data: first(&data)?,
-                ..empty(request.as_str())
-            };
-            Ok(serde_json::to_vec(&written)?)
-        }
-        ClusterBody::ListRoomsResponse { request, rooms } => {
-            let written = ResponseWritten { rooms: Some(Names(rooms)), ..empty(request.as_str()) };
-            Ok(serde_json::to_vec(&written)?)
-        }
-        ClusterBody::FetchSocketsResponse { request, sockets } => {
-            Ok(with_sockets(request, fields::sockets_inline(sockets)?)?)
-        }
-        ClusterBody::ListSocketsResponse { request, sockets } => {
-            let ids = sockets.iter().map(|id| id.as_str()).collect();
-            Ok(with_sockets(request, ids)?)
-        }
-        _ => Err(UnwritableError::Kind),
-    }
-}
-
-fn with_sockets<S: Serialize>(
-    request: &RequestId,
-    sockets: Vec<S>,
-) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&ResponseWritten {
-        r#type: None,
-        request: request.as_str(),
-        sockets: Some(sockets),
-        rooms: None,
-        client_count: None,
-        data: None,
-        packet: None,
-    })
-}
-
-/// An argument, if there is one: Node's `undefined` is left out.
-fn first(json: &str) -> Result<Option<&RawValue>, serde_json::Error> {
-    if json.is_empty() { Ok(None) } else { raw(json).map(Some) }
-}
-
-#[derive(Deserialize)]
-struct BroadcastRead<'a>(String, #[serde(borrow)] PacketRead<'a>, OptionsRead);
 
 #[derive(Deserialize)]
 struct PacketRead<'a> {
@@ -433,24 +334,6 @@ struct RequestRead<'a> {
     room: Option<Room>,
 }
 
-#[derive(Deserialize)]
-struct ResponseRead<'a> {
-    #[serde(default)]
-    r#type: Option<u64>,
-    #[serde(rename = "requestId")]
-    request: String,
-    #[serde(borrow, default)]
-    sockets: Option<Vec<&'a RawValue>>,
-    #[serde(default)]
-    rooms: Option<Vec<Room>>,
-    #[serde(rename = "clientCount", default)]
-    client_count: Option<usize>,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    packet: Option<&'a RawValue>,
-}
-
 /// Reads what came on one of the channels.
 ///
 /// # Errors
@@ -460,25 +343,36 @@ pub fn decode(
     payload: &[u8],
     channels: &Channels,
 ) -> Result<ClusterMessage, WireError> {
-    let text = if channels.room(channel).is_some() {
-        // What has always been MessagePack is read as nothing else.
-        Text::read_msgpack(payload)?
-    } else {
-        Text::read(payload)?
-    };
-    let (sender, body) = if channels.room(channel).is_some() {
-        decode_broadcast(&text, channels)?
-    } else if let Some(forward) = decode_forward(&text)? {
+    let message = decode_wanted(channel, payload, channels, |_, _| true)?;
+    Ok(message.expect("all are wanted"))
+}
+
+/// As [`decode`], but a broadcast that `wants` does not want, by its sender and its rooms, is not
+/// read further: `None`. The rest of it may be broken.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_wanted(
+    channel: &str,
+    payload: &[u8],
+    channels: &Channels,
+    wants: impl FnOnce(&str, &[RoomName]) -> bool,
+) -> Result<Option<ClusterMessage>, WireError> {
+    if channels.room(channel).is_some() {
+        return broadcast::decode(payload, channels, wants);
+    }
+    let text = Text::read(payload)?;
+    let (sender, body) = if let Some(forward) = decode_forward(&text)? {
         forward
     } else if channel.starts_with(&*channels.response) {
-        (None, decode_response(&text)?)
+        (None, answers::decode(&text)?)
     } else if channel == channels.request {
         decode_request(&text, channels)?
     } else {
         return Err(WireError::Channel);
     };
     let sender = sender.map(NodeId::new);
-    Ok(ClusterMessage { sender, namespace: channels.namespace.clone(), body })
+    Ok(Some(ClusterMessage { sender, namespace: channels.namespace.clone(), body }))
 }
 
 /// What has one piece of binary data may be ours.
@@ -491,16 +385,6 @@ fn decode_forward(text: &Text<'_>) -> Result<Option<(Option<String>, ClusterBody
         return Ok(None);
     }
     Ok(Some((uid, fields::forward(&text.attachments)?)))
-}
-
-fn decode_broadcast(
-    text: &Text<'_>,
-    channels: &Channels,
-) -> Result<(Option<String>, ClusterBody), WireError> {
-    let BroadcastRead(sender, packet, options) = text.parse()?;
-    let event = packet.event(channels, &text.attachments)?;
-    let body = ClusterBody::Broadcast { event, options: options.into(), request: None };
-    Ok((Some(sender), body))
 }
 
 impl PacketRead<'_> {
@@ -519,8 +403,15 @@ fn decode_request(
     let read: RequestRead<'_> = text.parse()?;
     let request = read.request.map(RequestId::new);
     let asked = request.clone().ok_or(WireError::Missing("a request id"));
-    // The older forms name one socket, and one room.
     let one = |sid: String| BroadcastOptions { rooms: vec![sid.into()], ..Default::default() };
+    if read.opts.is_none()
+        && let (Some(request), Some(sid)) = (&request, &read.sid)
+        && let Some(change) = older_change(read.r#type, read.room.as_ref(), read.close)
+    {
+        let socket = SocketId::parse(sid).ok_or(WireError::Missing("the id of a socket"))?;
+        let request = request.clone();
+        return Ok((read.uid, ClusterBody::ChangeSocket { request, socket, change }));
+    }
     let options = read.opts.map(BroadcastOptions::from).or_else(|| read.sid.map(one));
     // Without any, nobody in particular would be everybody.
     let options = options.ok_or(WireError::Missing("options"));
@@ -550,50 +441,12 @@ fn decode_request(
     Ok((read.uid, body))
 }
 
-fn decode_response(text: &Text<'_>) -> Result<ClusterBody, WireError> {
-    let read: ResponseRead<'_> = text.parse()?;
-    let request = RequestId::new(read.request);
-    let argument = |json: Option<&RawValue>| {
-        json.map_or_else(OwnedArgs::default, |json| fields::one(json, &text.attachments))
-    };
-    match (read.r#type, read.sockets, read.rooms) {
-        (Some(kind::CLIENT_COUNT), ..) => {
-            let count = read.client_count.ok_or(WireError::Missing("a client count"))?;
-            Ok(ClusterBody::BroadcastClientCount { request, count })
-        }
-        (Some(kind::ACK), ..) => {
-            let answer = argument(read.packet);
-            Ok(ClusterBody::BroadcastAck { request, socket: None, answer })
-        }
-        (Some(kind::SERVER_SIDE_EMIT), ..) => {
-            Ok(ClusterBody::ServerSideEmitResponse { request, answer: argument(read.data) })
-        }
-        (Some(other), ..) => Err(WireError::UnknownType(other)),
-        (None, Some(sockets), _) => decode_sockets(request, &sockets, &text.attachments),
-        (None, None, Some(rooms)) => {
-            Ok(ClusterBody::ListRoomsResponse { request, rooms: fields::names(rooms) })
-        }
-        (None, None, None) => Err(WireError::Missing("an answer")),
+/// The older forms name one socket, and one room.
+fn older_change(kind: u64, room: Option<&Room>, close: Option<bool>) -> Option<SocketChange> {
+    match (kind, room) {
+        (kind::JOIN, Some(Room(room))) => Some(SocketChange::Join(room.clone())),
+        (kind::LEAVE, Some(Room(room))) => Some(SocketChange::Leave(room.clone())),
+        (kind::DISCONNECT, _) => Some(SocketChange::Disconnect { close: close.unwrap_or(false) }),
+        _ => None,
     }
-}
-
-/// Sockets, or their ids alone; which of the two nobody says of none.
-fn decode_sockets(
-    request: RequestId,
-    sockets: &[&RawValue],
-    attachments: &[Bytes],
-) -> Result<ClusterBody, WireError> {
-    if sockets.first().is_some_and(|first| first.get().starts_with('"')) {
-        let parse = |json: &&RawValue| {
-            let id: String = serde_json::from_str(json.get())?;
-            SocketId::parse(&id).ok_or(WireError::Missing("the id of a socket"))
-        };
-        let sockets = sockets.iter().map(parse).collect::<Result<_, WireError>>()?;
-        return Ok(ClusterBody::ListSocketsResponse { request, sockets });
-    }
-    let read = |json: &&RawValue| {
-        serde_json::from_str::<SocketRead<'_>>(json.get())?.into_details(attachments)
-    };
-    let sockets = sockets.iter().map(read).collect::<Result<_, WireError>>()?;
-    Ok(ClusterBody::FetchSocketsResponse { request, sockets })
 }

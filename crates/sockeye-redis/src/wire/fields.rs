@@ -58,15 +58,15 @@ pub(super) fn names(rooms: Vec<Room>) -> Vec<RoomName> {
 #[derive(Default, serde::Deserialize)]
 pub(super) struct OptionsRead {
     #[serde(default)]
-    rooms: Vec<Room>,
+    pub(super) rooms: Vec<Room>,
     #[serde(default)]
-    except: Vec<Room>,
+    pub(super) except: Vec<Room>,
     #[serde(default)]
-    flags: Option<FlagsRead>,
+    pub(super) flags: Option<FlagsRead>,
 }
 
 #[derive(Default, serde::Deserialize)]
-struct FlagsRead {
+pub(super) struct FlagsRead {
     #[serde(default)]
     volatile: Option<bool>,
     #[serde(default)]
@@ -130,7 +130,7 @@ impl Serialize for OptionsWritten<'_> {
     }
 }
 
-struct FlagsWritten<'a>(&'a BroadcastFlags);
+pub(super) struct FlagsWritten<'a>(pub(super) &'a BroadcastFlags);
 
 impl Serialize for FlagsWritten<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

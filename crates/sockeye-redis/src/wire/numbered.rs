@@ -7,10 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sockeye::OwnedArgs;
 use sockeye::cluster::{
     BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessage, NodeId, RequestId,
 };
+use sockeye::{OwnedArgs, RoomName};
 
 use super::fields::{self, Names, OptionsForm, OptionsRead, OptionsWritten, Room, SocketRead};
 use super::{Text, UnwritableError, WireError, msgpack, raw};
@@ -40,7 +40,7 @@ const EVENT: u64 = 2;
 /// A message's type and data, with the binary data beside it.
 pub(super) struct Body<'a> {
     pub(super) kind: u64,
-    pub(super) data: Option<String>,
+    pub(super) data: Option<DataWritten<'a>>,
     pub(super) attachments: Vec<Cow<'a, [u8]>>,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Body<'a> {
 struct Written<'a> {
     r#type: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
+    data: Option<&'a DataWritten<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<&'a str>,
     nsp: &'a str,
@@ -57,7 +57,7 @@ struct Written<'a> {
 /// `data` of every type; what a type has not is left out. In Node's order, which is one for all
 /// types but a few.
 #[derive(Default, Serialize)]
-struct DataWritten<'a> {
+pub(super) struct DataWritten<'a> {
     /// Of a server-side event it is in front.
     #[serde(rename = "requestId", skip_serializing_if = "Option::is_none")]
     first_request: Option<&'a str>,
@@ -161,7 +161,7 @@ impl<'a> Body<'a> {
             }
             _ => return Err(UnwritableError::Kind),
         };
-        Ok(Self { kind, data: Some(serde_json::to_string(&data)?), attachments })
+        Ok(Self { kind, data: Some(data), attachments })
     }
 
     fn bare(kind: u64) -> Self {
@@ -176,7 +176,7 @@ impl<'a> Body<'a> {
     ) -> Result<Vec<u8>, UnwritableError> {
         let written = Written {
             r#type: self.kind,
-            data: self.data.as_deref().map(raw).transpose()?,
+            data: self.data.as_ref(),
             uid: message.sender.as_ref().map(NodeId::as_str),
             nsp: &message.namespace,
         };
@@ -238,10 +238,31 @@ struct PacketRead<'a> {
 
 /// Reads a whole message.
 pub(super) fn read(text: &Text<'_>) -> Result<ClusterMessage, WireError> {
-    let Read { r#type, data, uid, nsp } = text.parse()?;
+    let message = read_wanted(text, |_, _| true)?;
+    Ok(message.expect("all are wanted"))
+}
+
+/// As [`read`], but a broadcast that asks nothing and that `wants` does not want, by its sender
+/// and its rooms, is not read further: `None`.
+pub(super) fn read_wanted(
+    text: &Text<'_>,
+    wants: impl FnOnce(&str, &[RoomName]) -> bool,
+) -> Result<Option<ClusterMessage>, WireError> {
+    let Read { r#type, mut data, uid, nsp } = text.parse()?;
+    if r#type == kind::BROADCAST
+        && let Some(data) = data.as_mut().filter(|data| data.request.is_none())
+        && let Some(options) = data.opts.take()
+    {
+        let rooms = fields::names(options.rooms);
+        if !wants(uid.as_deref().unwrap_or_default(), &rooms) {
+            return Ok(None);
+        }
+        let rooms = rooms.into_iter().map(Room).collect();
+        data.opts = Some(OptionsRead { rooms, ..options });
+    }
     let namespace: Arc<str> = nsp.into();
     let body = read_body(r#type, data, &namespace, &text.attachments)?;
-    Ok(ClusterMessage { sender: uid.map(NodeId::new), namespace, body })
+    Ok(Some(ClusterMessage { sender: uid.map(NodeId::new), namespace, body }))
 }
 
 /// Reads the data of a message of that type.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use sockeye::RoomName;
 use sockeye::cluster::{ClusterBody, ClusterMessage, NodeId};
 
 use super::numbered::{self, Body};
@@ -98,8 +99,22 @@ pub fn encode(
 /// # Errors
 /// It is no message of a sharded adapter, or one about another namespace.
 pub fn decode(payload: &[u8], namespace: &Arc<str>) -> Result<ClusterMessage, WireError> {
-    let message = numbered::read(&Text::read(payload)?)?;
-    if message.namespace != *namespace {
+    let message = decode_wanted(payload, namespace, |_, _| true)?;
+    Ok(message.expect("all are wanted"))
+}
+
+/// As [`decode`], but a broadcast that `wants` does not want, by its sender and its rooms, is not
+/// read further: `None`. The rest of it may be broken.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_wanted(
+    payload: &[u8],
+    namespace: &Arc<str>,
+    wants: impl FnOnce(&str, &[RoomName]) -> bool,
+) -> Result<Option<ClusterMessage>, WireError> {
+    let message = numbered::read_wanted(&Text::read(payload)?, wants)?;
+    if message.as_ref().is_some_and(|message| message.namespace != *namespace) {
         return Err(WireError::Namespace);
     }
     Ok(message)

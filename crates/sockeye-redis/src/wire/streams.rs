@@ -46,6 +46,7 @@ pub fn is_ephemeral(body: &ClusterBody) -> bool {
 /// A message that only the classic adapter has.
 pub fn encode_entry(message: &ClusterMessage) -> Result<Entry, UnwritableError> {
     let Body { kind, data, attachments } = Body::of(&message.body)?;
+    let data = data.map(|data| serde_json::to_string(&data)).transpose()?;
     let data = match data {
         Some(json) if !attachments.is_empty() => {
             Some(STANDARD.encode(super::msgpack(&json, &attachments)?))

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use sockeye::cluster::{BroadcastFlags, BroadcastOptions, Forward, RequestId, SocketDetails};
+use sockeye::cluster::{
+    BroadcastFlags, BroadcastOptions, Forward, RequestId, SocketChange, SocketDetails,
+};
 use sockeye::{Binary, OwnedArgs, SocketId};
 
 use super::classic::Writer;
@@ -35,14 +37,34 @@ fn request(json: &str) -> Result<ClusterMessage, WireError> {
 
 #[test]
 fn older_requests_name_one_socket_and_one_room() {
-    let join = r#"{"requestId":"r","type":2,"sid":"abc","room":"a"}"#;
-    let ClusterBody::SocketsJoin { options, rooms } = request(join).expect("a request").body else {
-        panic!("it joins");
+    let id = SocketId::from_entropy([0; 15]);
+    let changed = |rest: &str| {
+        let json = format!(r#"{{"uid":"u","requestId":"r",{rest},"sid":"{id}"}}"#);
+        let read = request(&json).expect("a request");
+        // Ours are the same, but for the order of the keys.
+        let writer = Writer::Adapter { specific: false };
+        let again = classic::encode(&read, None, &classic_channels(), writer).expect("written");
+        let again = classic::decode(&again.channel, &again.payload, &classic_channels());
+        let again = again.expect("a request");
+        assert_eq!(format!("{again:?}"), format!("{read:?}"));
+        match read.body {
+            ClusterBody::ChangeSocket { request, socket, change } => {
+                assert_eq!((request, socket), (RequestId::new("r"), id));
+                change
+            }
+            other => panic!("{other:?} changes no socket"),
+        }
     };
-    assert_eq!((&*options.rooms, &*rooms), (&[room("abc")][..], &[room("a")][..]));
-    let disconnect = r#"{"requestId":"r","type":4,"sid":"abc","close":true}"#;
-    let body = request(disconnect).expect("a request").body;
-    assert!(matches!(body, ClusterBody::DisconnectSockets { close: true, .. }));
+    assert_eq!(changed(r#""type":2,"room":"a""#), SocketChange::Join(room("a")));
+    assert_eq!(changed(r#""type":3,"room":7"#), SocketChange::Leave(room("7")));
+    assert_eq!(changed(r#""type":4,"close":true"#), SocketChange::Disconnect { close: true });
+    assert!(request(r#"{"requestId":"r","type":2,"sid":"short","room":"a"}"#).is_err());
+    let done = message(ClusterBody::ChangeSocketResponse { request: RequestId::new("r") });
+    let writer = Writer::Adapter { specific: true };
+    let done = classic::encode(&done, Some(&NodeId::new("u")), &classic_channels(), writer);
+    let done = done.expect("written");
+    assert_eq!(done.channel, "socket.io-response#/#u#");
+    assert_eq!(done.payload, br#"{"requestId":"r"}"#);
     // Without any socket it would be about all of them.
     for kind in 2..=5 {
         let error = request(&format!(r#"{{"requestId":"r","type":{kind}}}"#));
@@ -98,7 +120,6 @@ fn foreign_and_broken_messages_are_errors() {
     }
     for json in [
         "{}",
-        r#"{"requestId":"r"}"#,
         r#"{"requestId":"r","type":7}"#,
         r#"{"requestId":"r","sockets":[{}]}"#,
         r#"{"requestId":"r","sockets":["short"]}"#,
@@ -144,7 +165,38 @@ fn foreign_and_broken_messages_are_errors() {
 }
 
 #[test]
-fn patterns_stand_for_one_namespace() {
+fn h76_rooms_that_are_numbers_are_rooms_of_that_text() {
+    let payload = [
+        &b"\x93\xa1u\x83\xa4type\x02\xa4data\x91\xa1e\xa3nsp\xa1/"[..],
+        b"\x82\xa5rooms\x93\x01\xcd\x01\x2c\xa1a\xa6except\x91\xff",
+    ]
+    .concat();
+    let read = classic::decode("socket.io#/#", &payload, &classic_channels());
+    let ClusterBody::Broadcast { options, .. } = read.expect("a broadcast").body else {
+        panic!("a broadcast")
+    };
+    assert_eq!(*options.rooms, [room("1"), room("300"), room("a")]);
+    assert_eq!(*options.except, [room("-1")]);
+    assert_eq!(classic_channels().room("socket.io#/#7#"), Some(Some("7")));
+}
+
+#[test]
+fn h79_the_first_byte_tells_json_from_message_pack() {
+    let channels = sharded::Channels::new("socket.io", "/", sharded::SubscriptionMode::Static);
+    for (binary, is_json) in [(None, true), (Some(Binary::from(vec![b'{'])), false)] {
+        let event = ClusterEvent::encode("/", "e", &("{", binary)).expect("JSON");
+        let options = BroadcastOptions::default();
+        let body = ClusterBody::Broadcast { event, options, request: None };
+        let written = sharded::encode(&message(body), None, &channels).expect("it is written");
+        assert_eq!(written.payload[0] == b'{', is_json);
+        let read = sharded::decode(&written.payload, &root()).expect("a broadcast");
+        let ClusterBody::Broadcast { event, .. } = read.body else { panic!("a broadcast") };
+        assert_eq!(event.attachments().len(), usize::from(!is_json));
+    }
+}
+
+#[test]
+fn h77_patterns_stand_for_one_namespace() {
     let channels = classic::Channels::new("socket.io", &"/a*[b]?".into());
     assert_eq!(channels.pattern(), r"socket.io#/a\*\[b\]\?#*");
     let channels = classic_channels();
@@ -208,7 +260,7 @@ fn what_only_we_say_is_passed_over_by_node() {
 }
 
 #[test]
-fn a_room_that_looks_like_a_sockets_has_no_channel() {
+fn h80_a_room_that_looks_like_a_sockets_has_no_channel() {
     use sharded::SubscriptionMode::{Dynamic, DynamicPrivate, Static};
     for (mode, room, expected) in [
         (Static, "a", false),

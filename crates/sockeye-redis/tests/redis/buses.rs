@@ -25,7 +25,7 @@ impl<B, F> Made<B, F> {
 }
 
 /// A bus that subscribes a moment after it is told to.
-trait Settling: ClusterBus + Clone {
+pub(crate) trait Settling: ClusterBus + Clone {
     fn settled(&self) -> impl Future<Output = ()> + Send;
 }
 

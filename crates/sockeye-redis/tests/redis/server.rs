@@ -1,10 +1,13 @@
 //! A `redis-server` of a test's own, and what stands between it and a bus, to be cut.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use redis::{Cmd, FromRedisValue, RedisResult};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
@@ -12,25 +15,32 @@ use tokio::task::AbortHandle;
 pub(crate) struct RedisServer {
     child: Child,
     pub(crate) port: u16,
+    /// Where it listens without TLS.
+    plain_port: u16,
+    password: String,
 }
 
 impl RedisServer {
     pub(crate) async fn start() -> Self {
-        let port = StdListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-        Self::start_on(port.expect("a free port").port()).await
+        Self::start_on(free_port()).await
     }
 
     /// Again on the port of one that has ended.
     pub(crate) async fn start_on(port: u16) -> Self {
-        let port_text = port.to_string();
-        let arguments = ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--daemonize"];
+        Self::start_with(port, &["--port", &port.to_string()]).await
+    }
+
+    /// With arguments that have it listen on this port.
+    pub(crate) async fn start_with(port: u16, arguments: &[&str]) -> Self {
+        // A file, where there is one, comes first.
         let child = Command::new("redis-server")
             .args(arguments)
-            .args(["no", "--loglevel", "warning"])
+            .args(["--bind", "127.0.0.1", "--save", "", "--daemonize", "no"])
+            .args(["--loglevel", "warning"])
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed: apt-get install redis-server");
-        let server = Self { child, port };
+        let server = Self { child, port, plain_port: port, password: String::new() };
         for _ in 0..2000 {
             if TcpStream::connect(server.address()).await.is_ok() {
                 return server;
@@ -40,6 +50,24 @@ impl RedisServer {
         panic!("redis-server does not listen");
     }
 
+    /// It is asked with this password from now on.
+    pub(crate) fn with_password(mut self, password: &str) -> Self {
+        self.password = format!(":{password}@");
+        self
+    }
+
+    /// It is asked on this port from now on, without TLS.
+    pub(crate) fn with_plain_port(mut self, port: u16) -> Self {
+        self.plain_port = port;
+        self
+    }
+
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
@@ -47,13 +75,83 @@ impl RedisServer {
     pub(crate) fn url(&self) -> String {
         format!("redis://{}/", self.address())
     }
+
+    /// Stops it in its tracks, connections and all.
+    pub(crate) fn stop(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.expect("there is a kill").success());
+    }
+
+    /// Asks it, as whoever may do all.
+    pub(crate) fn ask<T: FromRedisValue>(&self, command: &mut Cmd) -> RedisResult<T> {
+        let url = format!("redis://{}127.0.0.1:{}/", self.password, self.plain_port);
+        let client = redis::Client::open(url)?;
+        let mut connection = client.get_connection_with_timeout(Duration::from_secs(10))?;
+        connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+        command.query(&mut connection)
+    }
+}
+
+/// Nobody else listens on it now. It is none of those that the system gives to connections, one of
+/// which might take it the next moment.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let random = RandomState::new().build_hasher().finish();
+        let port = u16::try_from(10_000 + random % 22_000).expect("it is below 32,000");
+        if StdListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A command, by its words.
+pub(crate) fn words(words: &str) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg(words.split_ascii_whitespace().collect::<Vec<_>>());
+    command
+}
+
+/// A directory of a test's own. It goes with the value.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        let name = format!("sockeye-redis-{}-{}", std::process::id(), free_port());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("a directory for temporary files");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("its name is text").to_owned()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, text).expect("it can be written");
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What is left of it is temporary.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

@@ -11,6 +11,7 @@ use super::link::{Answer, Link};
 use super::log::LogOffset;
 use super::message::{
     BroadcastFlags, BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessage, NodeId, RequestId,
+    SocketChange,
 };
 use super::remote;
 use super::requests::Part;
@@ -21,6 +22,7 @@ use crate::outbox::Way;
 use crate::room_events::{Change, RoomEvent};
 use crate::rooms::{RoomName, Selection};
 use crate::server::Server;
+use crate::socket::Socket;
 
 /// How long acknowledgements are waited for where the message does not say.
 const ACKS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -76,7 +78,26 @@ pub(super) fn handle(server: &Server, message: ClusterMessage, offset: Option<Lo
             let sockets = here.namespace.rooms().ids(&selection(options));
             here.answer(sender, ClusterBody::ListSocketsResponse { request, sockets });
         }
+        ClusterBody::ChangeSocket { request, socket, change } => {
+            // Whoever does not have it says nothing.
+            if let Some(socket) = here.namespace.socket(&socket) {
+                change_socket(&socket, change);
+                here.answer(sender, ClusterBody::ChangeSocketResponse { request });
+            }
+        }
         body => here.handle_answer(sender, body),
+    }
+}
+
+fn change_socket(socket: &Socket, change: SocketChange) {
+    match change {
+        SocketChange::Join(room) => {
+            socket.join(room);
+        }
+        SocketChange::Leave(room) => {
+            socket.leave(room);
+        }
+        SocketChange::Disconnect { close } => socket.disconnect(close),
     }
 }
 

@@ -192,6 +192,21 @@ pub enum ClusterBody {
         /// The ids.
         sockets: Vec<SocketId>,
     },
+    /// Change one socket. Only older classic Redis adapters ask it (`remoteJoin`, `remoteLeave`,
+    /// `remoteDisconnect`); we do not. The node that has the socket answers, and no other.
+    ChangeSocket {
+        /// The request.
+        request: RequestId,
+        /// The socket.
+        socket: SocketId,
+        /// What becomes of it.
+        change: SocketChange,
+    },
+    /// The answer to [`ChangeSocket`](Self::ChangeSocket): it is done.
+    ChangeSocketResponse {
+        /// Its request.
+        request: RequestId,
+    },
     /// About requests of clients whose sessions live on other nodes. Only between Sockeye's nodes,
     /// and only with [`forward_requests`](crate::ServerBuilder::forward_requests); what else hears
     /// it must pass it over. To one node, but for what says who is there.
@@ -199,6 +214,20 @@ pub enum ClusterBody {
     /// To be kept in the log's place for sessions, behind what was said before; not for other
     /// nodes. Only a bus with a [log](super::ClusterLog) is given it.
     KeepSession(Box<KeptSession>),
+}
+
+/// What a [`ClusterBody::ChangeSocket`] asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketChange {
+    /// It joins a room.
+    Join(RoomName),
+    /// It leaves a room.
+    Leave(RoomName),
+    /// It is disconnected.
+    Disconnect {
+        /// Whether the connection beneath is closed, too.
+        close: bool,
+    },
 }
 
 /// Which sockets a message is about (Node's `opts`).

@@ -58,7 +58,7 @@ pub(crate) use link::{Answer, Asked, Link};
 pub use log::{ClusterLog, ClusterSession, KeptSession, LogOffset, TakeLogged};
 pub use message::{
     BroadcastFlags, BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessage, NodeId, RequestId,
-    SocketDetails,
+    SocketChange, SocketDetails,
 };
 pub use node::ClusterNode;
 pub(crate) use queue::Delivery;

@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use super::log::LogOffset;
 use super::message::{ClusterMessage, NodeId};
 use super::queue::Queue;
+use crate::namespace::Namespace;
 use crate::recovery::Recovery;
+use crate::rooms::RoomName;
 use crate::server::{Server, WeakServer};
 
 /// This node, for its [`ClusterBus`](super::ClusterBus): takes what comes from other nodes. It
@@ -127,6 +129,26 @@ impl ClusterNode {
                 act(recovery);
             }
         }
+    }
+
+    /// Whether a broadcast that asks for no acknowledgements does anything here: another node has
+    /// sent it, and somebody of this one is in the rooms (in the namespace, if there are none). A
+    /// bus that reads these first can spare itself the rest: what is not wanted counts as received
+    /// and need not be. For buses without heartbeats, of which every message is one.
+    pub fn wants_broadcast(&self, sender: &str, namespace: &str, rooms: &[RoomName]) -> bool {
+        if sender == self.0.id.as_str() {
+            return false;
+        }
+        let namespace = self.server().and_then(|server| server.find_namespace(namespace));
+        // What is kept for those who come back may be for rooms whose members are all away.
+        let wants = |namespace: Namespace| {
+            namespace.recovery().is_some() || namespace.rooms().has_any(rooms)
+        };
+        let is_wanted = namespace.is_some_and(wants);
+        if !is_wanted {
+            self.0.received.fetch_add(1, Ordering::Relaxed);
+        }
+        is_wanted
     }
 
     /// A node hears no more of a namespace, or (without one) has gone: requests do not wait for

@@ -31,7 +31,7 @@ impl Payload {
         let len = packets.iter().map(|packet| packet.payload_len() + 8).sum();
         let mut body = Vec::with_capacity(len);
         let mut is_binary = false;
-        if let Some(Encoder::V3 { base64 }) = encoder {
+        if let Some(Encoder::V3 { base64, .. }) = encoder {
             is_binary = !base64 && packets.iter().any(EncodedPacket::is_binary);
             for packet in packets {
                 if is_binary {

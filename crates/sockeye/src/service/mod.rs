@@ -260,7 +260,7 @@ impl Checked {
             Revision::V4 => Encoding::Plain,
             Revision::V3 => {
                 let base64 = Query::parse(self.parts.uri.query().unwrap_or("")).b64;
-                Encoding::V3 { base64 }
+                Encoding::V3 { base64, agreed: None }
             }
         }
     }

@@ -9,6 +9,7 @@ use http::header::{self, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use sockeye_proto::SessionId;
 use sockeye_proto::engine::{RequestError, Revision};
+use sockeye_ws::deflate::Options as PerMessageDeflate;
 use sockeye_ws::handshake::{self, HttpVersion};
 
 use super::opening::Admitted;
@@ -70,8 +71,11 @@ struct Switch {
 
 fn switch(checked: &mut Checked, revision: Revision) -> Result<Switch, Refused> {
     let mut encoding = checked.encoding(revision);
-    // What clients of revision 3 get is not compressed: they are few, and their form is another.
-    let deflate = checked.config().per_message_deflate.filter(|_| revision == Revision::V4);
+    let deflate = checked.config().per_message_deflate.map(|options| match revision {
+        Revision::V4 => options,
+        // Their forms are made once for all of them, and a context would want others.
+        Revision::V3 => PerMessageDeflate { server_no_context_takeover: true, ..options },
+    });
     let parts = &mut checked.parts;
     let version = match parts.version {
         http::Version::HTTP_11 => HttpVersion::Http11,
@@ -92,7 +96,10 @@ fn switch(checked: &mut Checked, revision: Revision) -> Result<Switch, Refused> 
     if let Some(agreed) = &agreed {
         let value = HeaderValue::try_from(agreed.to_string()).expect("visible ASCII");
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, value);
-        encoding = Encoding::Deflate(*agreed);
+        encoding = match encoding {
+            Encoding::V3 { base64, .. } => Encoding::V3 { base64, agreed: Some(*agreed) },
+            Encoding::Plain | Encoding::Deflate(_) => Encoding::Deflate(*agreed),
+        };
     }
     Ok(Switch { answer, upgrade, encoding })
 }

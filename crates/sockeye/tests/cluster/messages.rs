@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sockeye::Server;
 use sockeye::cluster::{
     BroadcastOptions, ClusterBody, ClusterMessage, Envelope, InProcessCluster, NodeId, RequestId,
+    SocketChange,
 };
+use sockeye::{ConnectionStateRecovery, RoomName, Server};
 use sockeye_cluster_kit::{Client, until};
 
 use crate::buses::Tapped;
@@ -154,4 +155,67 @@ async fn catch_alls_see_what_other_nodes_emit() {
     client.expect(json!(["e", 1, "x"])).await;
     let seen = seen.lock().expect("no holder panics").clone();
     assert_eq!(seen, [("e".to_owned(), vec![json!(1), json!("x")])]);
+}
+
+#[tokio::test]
+async fn a_broadcast_is_wanted_where_somebody_is() {
+    let bus = Tapped::new(&InProcessCluster::new());
+    let io = Server::builder().cluster(bus.clone()).build();
+    let node = bus.node();
+    let wants = |namespace: &str, rooms: &[&str]| {
+        let rooms: Vec<RoomName> = rooms.iter().map(|&room| room.into()).collect();
+        node.wants_broadcast("other", namespace, &rooms)
+    };
+    assert!(!wants("/", &[]), "nobody is connected");
+    let client = Client::join(&io).await;
+    let socket = io.of("/").socket(&client.id()).expect("it is connected");
+    socket.join("room");
+    assert!(wants("/", &[]) && wants("/", &["room"]) && wants("/", &["empty", "room"]));
+    assert!(wants("/", &[client.id().as_str()]), "a socket's own room");
+    assert!(!wants("/", &["empty"]) && !wants("/elsewhere", &["room"]));
+    assert!(!node.wants_broadcast(node.id().as_str(), "/", &["room".into()]), "its own");
+    let received = || io.cluster_health().expect("it is in a cluster").received;
+    assert_eq!(received(), 3, "what is not wanted has come all the same; what is its own has not");
+    socket.leave("room");
+    assert!(!wants("/", &["room"]));
+}
+
+#[tokio::test]
+async fn what_is_kept_for_those_who_come_back_is_wanted() {
+    let bus = Tapped::new(&InProcessCluster::new());
+    let recovery = ConnectionStateRecovery::default();
+    let builder = Server::builder().cluster(bus.clone()).connection_state_recovery(recovery);
+    let io = builder.build();
+    io.of("/");
+    assert!(bus.node().wants_broadcast("other", "/", &["whose members are away".into()]));
+}
+
+#[tokio::test]
+async fn one_socket_is_changed_by_who_has_it() {
+    let cluster = InProcessCluster::new();
+    let (bus, other) = (Tapped::new(&cluster), Tapped::new(&cluster));
+    let io = Server::builder().cluster(bus.clone()).build();
+    let _other = Server::builder().cluster(other.clone()).build();
+    let mut client = Client::join(&io).await;
+    let socket = io.of("/").socket(&client.id()).expect("it is connected");
+    let change = |change| {
+        let body = ClusterBody::ChangeSocket { request: request(), socket: socket.id(), change };
+        for bus in [&other, &bus] {
+            bus.node().receive(message(Some("older"), body.clone()));
+        }
+    };
+    change(SocketChange::Join("room".into()));
+    assert!(socket.is_in("room"));
+    change(SocketChange::Leave("room".into()));
+    assert!(!socket.is_in("room"));
+    change(SocketChange::Disconnect { close: true });
+    assert_eq!(client.next().await, None);
+    let answers = || bus.said().into_iter().filter(|envelope| envelope.to.is_some());
+    until("all are answered", || answers().count() == 3).await;
+    for Envelope { to, message } in answers() {
+        assert_eq!(to, Some(NodeId::new("older")));
+        let ClusterBody::ChangeSocketResponse { request: id } = message.body else { panic!() };
+        assert_eq!(id, request());
+    }
+    assert!(other.said().iter().all(|envelope| envelope.to.is_none()), "who has it not is silent");
 }

@@ -11,6 +11,7 @@
 mod event;
 mod hearing;
 mod link;
+mod place;
 mod scripts;
 
 use std::sync::Arc;
@@ -45,9 +46,8 @@ impl Redis {
     /// Redis is not there, or does not let us in.
     pub(crate) async fn open(url: &str, config: &Config) -> Result<Self> {
         let restore_ms = config.restore_seconds * 1000;
-        let lease = Duration::from_secs(config.redis_lease_seconds);
         let node = random()?[..20].to_owned();
-        let (link, jobs) = Link::new(url, node, &config.redis_prefix, lease, restore_ms)?;
+        let (link, jobs) = Link::new(url, node, config)?;
         link.open().await.with_context(|| format!("cannot use {}", link.place()))?;
         Ok(Self {
             link: Arc::new(link),
@@ -76,6 +76,14 @@ impl Redis {
 
     pub(crate) fn is_well(&self) -> bool {
         self.link.is_hearing()
+    }
+
+    /// Whether the data are in one node of a cluster.
+    pub(crate) async fn is_in_cluster_mode(&self) -> Result<bool> {
+        let mut commands = Pipeline::new();
+        commands.cmd("INFO").arg("cluster");
+        let (info,): (String,) = self.link.query(&commands).await?;
+        Ok(info.contains("cluster_enabled:1"))
     }
 
     /// What all nodes sign access tokens with: the first one made it up.

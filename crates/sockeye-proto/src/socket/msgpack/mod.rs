@@ -22,11 +22,13 @@
 mod date;
 mod packet;
 mod read;
+mod values;
 mod write;
 
 use bytes::Bytes;
 pub(super) use packet::MessagePack;
 use read::Reader;
+pub use values::ValueReader;
 pub use write::{write_array_len, write_json, write_map_len, write_str, write_uint};
 
 use super::emit::EncodeError;

@@ -72,11 +72,7 @@ impl<'a> Reader<'a> {
                 self.attach(data, json, attachments)?;
             }
             Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => {
-                let len = match marker {
-                    Marker::FixArray(len) => usize::from(len),
-                    Marker::Array16 => self.len16()?,
-                    _ => self.len32()?,
-                };
+                let len = self.array_len_of(marker)?;
                 self.elements(len, json, attachments)?;
             }
             Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => {
@@ -94,6 +90,17 @@ impl<'a> Reader<'a> {
             _ => write_integer(json, self.integer_of(marker)?),
         }
         Ok(())
+    }
+
+    /// What has not been read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Reads what an array begins with: the number of its elements.
+    pub(super) fn array_len(&mut self) -> Result<usize, Violation> {
+        let marker = Marker::from_u8(self.byte()?);
+        self.array_len_of(marker)
     }
 
     /// Reads what a map begins with: the number of its entries.
@@ -259,7 +266,16 @@ impl<'a> Reader<'a> {
         if self.depth > self.limits.depth_max { Err(Violation::TooDeep) } else { Ok(()) }
     }
 
-    fn map_len_of(&mut self, marker: Marker) -> Result<usize, Violation> {
+    fn array_len_of(&mut self, marker: Marker) -> Result<usize, Violation> {
+        match marker {
+            Marker::FixArray(len) => Ok(len.into()),
+            Marker::Array16 => self.len16(),
+            Marker::Array32 => self.len32(),
+            _ => Err(Violation::InvalidPayload),
+        }
+    }
+
+    pub(super) fn map_len_of(&mut self, marker: Marker) -> Result<usize, Violation> {
         match marker {
             Marker::FixMap(len) => Ok(len.into()),
             Marker::Map16 => self.len16(),
@@ -305,15 +321,15 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn len16(&mut self) -> Result<usize, Violation> {
+    pub(super) fn len16(&mut self) -> Result<usize, Violation> {
         Ok(u16::from_be_bytes(self.array()?).into())
     }
 
-    fn len32(&mut self) -> Result<usize, Violation> {
+    pub(super) fn len32(&mut self) -> Result<usize, Violation> {
         usize::try_from(u32::from_be_bytes(self.array()?)).map_err(|_| Violation::InvalidPayload)
     }
 
-    fn byte(&mut self) -> Result<u8, Violation> {
+    pub(super) fn byte(&mut self) -> Result<u8, Violation> {
         self.array().map(|[byte]| byte)
     }
 
@@ -323,7 +339,7 @@ impl<'a> Reader<'a> {
         Ok(*array)
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], Violation> {
+    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], Violation> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(Violation::InvalidPayload)?;
         self.rest = rest;
         Ok(taken)
