@@ -7,10 +7,15 @@ import { test } from "node:test";
 import { Client, until } from "./lib/client.mjs";
 import { Persistent, insist, keepsAll } from "./lib/persistent.mjs";
 import { Redis } from "./lib/redis.mjs";
-import { Nodes, SECRET, runToEnd } from "./lib/server.mjs";
+import { nginx } from "./lib/balancer.mjs";
+import { Nodes, runToEnd } from "./lib/server.mjs";
 
 const SLOTS = 16_384;
 const PREFIX = "{a chat}:";
+const FLAGS = [
+  ...["--redis-prefix", PREFIX, "--messages-per-second", "1000", "--history-messages", "1000"],
+  ...["--redis-lease-seconds", "5", "--redis-timeout-seconds", "2", "--events-per-second", "1000"],
+];
 
 // Three nodes of Redis with a third of the slots each.
 async function cluster(t) {
@@ -34,6 +39,11 @@ async function cluster(t) {
   const slot = Number(answer.slice(1));
   return { all, slot, ownerOf: (slot) => all[Math.floor((slot * 3) / SLOTS)] };
 }
+
+// As the chat is told of it, by two of its nodes.
+const asCluster = ([one, two]) => ({
+  url: `redis-cluster://127.0.0.1:${one.port},127.0.0.1:${two.port}`,
+});
 
 // Moves a slot with all that is in it, as `redis-cli --cluster reshard` does.
 async function move(all, slot, from, to, halfway) {
@@ -74,12 +84,14 @@ test("the slot of a chat moves from one node of Redis to another, and nothing is
   const from = ownerOf(slot);
   const to = all.find((redis) => redis !== from);
   // The address is not where the data are.
-  const flags = ["--redis-prefix", PREFIX, "--messages-per-second", "1000"];
-  flags.push("--history-messages", "1000", "--redis-lease-seconds", "5");
-  const { nodes } = await Nodes.start(t, { count: 2, redis: to, flags });
+  const redis = asCluster(all.filter((one) => one !== from));
+  const flags = [...FLAGS, "--forward-requests"];
+  const { nodes } = await Nodes.start(t, { count: 2, redis, flags });
+  const front = await nginx(t, "round-robin.conf", nodes);
   const talkers = [];
   for (const [i, name] of ["ann", "ben", "carl", "dora"].entries()) {
-    talkers.push(await Persistent.connect(t, nodes[i % 2], name));
+    const transports = i < 2 ? ["websocket"] : ["polling"];
+    talkers.push(await Persistent.connect(t, front, name, { transports }));
     await talkers[i].enter("room");
     talkers[i].talk(30);
   }
@@ -107,7 +119,10 @@ test("the slot of a chat moves from one node of Redis to another, and nothing is
     keepsAll(history, talkers, talker.username);
     assert.deepEqual(members, ["ann", "ben", "carl", "dora", "watcher"]);
   }
-  assert.deepEqual(watcher.all("chat:userLeft"), [], "nobody went by that");
+  // Whose request was on its way over the slot has lost its session, and nobody else.
+  const cutOff = talkers.filter(({ lost }) => lost > 0).map(({ username }) => username);
+  for (const { username } of watcher.all("chat:userLeft")) assert.ok(cutOff.includes(username), username);
+  assert.ok(!cutOff.includes("ann") && !cutOff.includes("ben"), "WebSockets stay");
   const ids = watcher.all("chat:message").map(({ id }) => Number(id));
   assert.deepEqual(ids, [...new Set(ids)].sort((a, b) => a - b), "in order, none twice");
   assert.deepEqual(keysOf(await from.ask("CLUSTER", "GETKEYSINSLOT", slot, 5)), []);
@@ -115,16 +130,49 @@ test("the slot of a chat moves from one node of Redis to another, and nothing is
   await insist("they have left", async () => (await watcher.joins("room")).members.length === 1);
 });
 
-test("in cluster mode a prefix without a hash tag is refused with what it needs, and so is forwarding", async (t) => {
-  const { all } = await cluster(t);
-  for (const redis of all) {
-    const flags = ["--listen", "127.0.0.1:0", "--redis", redis.url];
-    const { code, output } = await runToEnd(flags, { env: { JWT_SECRET: SECRET } });
-    assert.ok(code > 0);
-    assert.match(output, /the prefix needs a hash tag, such as \{sockeye-chat\}:/);
-    flags.push("--redis-prefix", PREFIX, "--forward-requests");
-    const forwarding = await runToEnd(flags, { env: { JWT_SECRET: SECRET } });
-    assert.ok(forwarding.code > 0);
-    assert.match(forwarding.output, /requests cannot be forwarded over a Redis in cluster mode/);
+test("a node of Redis fails over to its replica, and the chat goes on there with all it had", async (t) => {
+  const { all, slot, ownerOf } = await cluster(t);
+  const owner = ownerOf(slot);
+  const replica = await Redis.start(t, ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
+  assert.deepEqual(await replica.ask("CLUSTER", "MEET", "127.0.0.1", owner.port), ["+OK"]);
+  await insist("it is a replica", async () => {
+    return (await replica.ask("CLUSTER", "REPLICATE", owner.id))[0] === "+OK";
+  });
+  const { nodes } = await Nodes.start(t, { count: 2, redis: asCluster(all), flags: FLAGS });
+  const ann = await Persistent.connect(t, nodes[0], "ann");
+  const ben = await Persistent.connect(t, nodes[1], "ben");
+  for (const talker of [ann, ben]) await talker.enter("room");
+  for (let i = 0; i < 10; i += 1) await ann.say(`before ${i}`);
+  // What a replica lacks is lost with the owner: nothing of that is promised.
+  const offset = async (redis, name) =>
+    (await redis.ask("INFO", "replication")).find((line) => line.startsWith(`${name}:`))?.split(":")[1];
+  await insist("the replica has all", async () => {
+    const ask = (redis) => offset(redis, "master_repl_offset");
+    return (await offset(replica, "master_link_status")) === "up" && (await ask(owner)) === (await ask(replica));
+  });
+  await owner.stop("SIGKILL");
+  for (let i = 0; i < 10; i += 1) await ben.say(`after ${i}`);
+  assert.equal((await offset(replica, "role")), "master");
+  for (const talker of [ann, ben]) {
+    const { history, members } = await talker.look();
+    keepsAll(history, [ann, ben], talker.username);
+    assert.deepEqual(members, ["ann", "ben"]);
   }
+});
+
+test("what cannot work in cluster mode is refused, with what it needs", async (t) => {
+  const { all } = await cluster(t);
+  const run = async (...flags) => {
+    const { code, output } = await runToEnd(["--listen", "127.0.0.1:0", ...flags]);
+    assert.ok(code > 0);
+    return output;
+  };
+  assert.match(
+    await run("--redis", asCluster(all).url),
+    /in cluster mode redis-prefix needs a hash tag, such as \{sockeye-chat\}:/,
+  );
+  assert.match(
+    await run("--redis", all[0].url, "--redis-prefix", PREFIX),
+    /it is in cluster mode: its address begins with redis-cluster:/,
+  );
 });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -170,9 +170,6 @@ fn open_folder(config: &Config) -> Result<(Store, Tokens)> {
 
 async fn open_redis(url: &str, config: &Config) -> Result<(Store, Tokens)> {
     let redis = Redis::open(url, config).await?;
-    if config.forward_requests && redis.is_in_cluster_mode().await? {
-        bail!("requests cannot be forwarded over a Redis in cluster mode");
-    }
     let secret = match &config.jwt_secret {
         Some(secret) => secret.clone(),
         None => redis.secret().await.context("there is no secret in Redis")?,

@@ -101,7 +101,8 @@ pub struct Config {
     pub shutdown_seconds: u64,
     /// Redis that many processes share, as redis://user:password@host:port/database, of which all
     /// but the host may be left out (none by default): they are one chat then, all data are there,
-    /// and the data folder is not used
+    /// and the data folder is not used. In cluster mode: redis-cluster:// and some of its nodes,
+    /// separated by commas
     #[arg(long, env = "SOCKEYE_CHAT_REDIS", hide_env_values = true, value_name = "URL",
           value_parser = crate::store::check_url)]
     pub redis: Option<String>,

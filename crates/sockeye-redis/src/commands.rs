@@ -230,8 +230,8 @@ impl Commands {
                     None => result = answers[0].clone().extract_error().map(drop),
                 },
                 Ok(Err(error)) => result = Err(error),
-                // It hangs, and would for the next as well.
-                Err(_) => line.close().await,
+                // It hangs.
+                Err(_) => {}
             }
         }
         if result.is_ok() {

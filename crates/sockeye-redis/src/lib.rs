@@ -13,6 +13,10 @@
 //! that is wanted is subscribed to anew, and the node counts as hearing only when a message to
 //! itself has come back through Redis, as it does every five seconds from then on.
 //!
+//! Redis may be one server, a cluster, or what sentinels watch, with TLS by the features
+//! `aws-lc-rs` and `ring`: [`Redis`] tells the URLs. A slot that moves and a primary that fails are
+//! followed.
+//!
 //! [`ServerBuilder::cluster`]: sockeye::ServerBuilder::cluster
 //! [`Server::cluster_health`]: sockeye::Server::cluster_health
 

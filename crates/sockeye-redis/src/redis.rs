@@ -31,8 +31,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// |---|---|
 /// | `redis://[user[:password]@]host[:port][/database]` | one server |
 /// | `unix://path` | one server |
-/// | `redis-cluster://[user[:password]@]host[:port][,host[:port]…]` | a Redis Cluster, by some of its nodes |
-/// | `redis-sentinel://[user[:password]@]host[:port][,…][/database]?service=name` | the primary that sentinels watch by that name; the ports are the sentinels', the user and the password the servers' (`sentinel_username` and `sentinel_password` behind the `?` are the sentinels') |
+/// | `redis-cluster://[user[:password]@]host[:port][,host[:port]…]` | a Redis Cluster |
+/// | `redis-sentinel://[user[:password]@]host[:port][,…][/database]?service=name` | by sentinels |
+///
+/// The ports of sentinels are 26379 where none is said; the user and the password are the
+/// servers', those of the sentinels are `sentinel_username` and `sentinel_password` behind the
+/// `?`.
 ///
 /// Redis 7 is needed, and its protocol RESP3 is used, whatever the URL says. With a feature for
 /// TLS (`aws-lc-rs`, `ring`, or `rustls` with a provider of one's own) `rediss://`,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use self::link::Link;
 use crate::commands::{Commands, other_primary};
@@ -24,6 +25,9 @@ pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
 pub(crate) const RETRY_LAST: Duration = Duration::from_secs(2);
 /// How often the slots of a cluster are looked at when nothing seems to be wrong.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The least time between two looks at where everything belongs, while many slots move.
+const PLACE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Something to hear.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -206,6 +210,7 @@ async fn run(inner: Weak<Inner>, mut changes: watch::Receiver<u64>) {
         let looked = inner.commands.look().await;
         changes.borrow_and_update();
         inner.place_all().await;
+        let placed_at = Instant::now();
         inner.tell();
         if let Err(error) = &looked {
             tracing::debug!(%error, "the slots of the cluster are not known");
@@ -220,7 +225,7 @@ async fn run(inner: Weak<Inner>, mut changes: watch::Receiver<u64>) {
         tokio::select! {
             () = inner.changed.notified(), if !has_failed => {}
             // The sender is the commands', which live as long.
-            _ = changes.changed() => {}
+            _ = changes.changed() => tokio::time::sleep_until(placed_at + PLACE_PAUSE).await,
             () = pausing => inner.commands.note_doubt(),
         }
     }

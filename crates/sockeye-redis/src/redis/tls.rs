@@ -44,12 +44,14 @@ impl fmt::Debug for Tls {
 
 /// Two features may bring a provider each, between which rustls does not choose.
 pub(super) fn ensure_provider() {
-    if CryptoProvider::get_default().is_some() {
-        return;
-    }
-    // Another thread may have been first, which is as good.
     #[cfg(feature = "aws-lc-rs")]
-    let _ = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let provider = Some(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
     #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
-    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    let provider = Some(tokio_rustls::rustls::crypto::ring::default_provider());
+    #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+    let provider = None::<CryptoProvider>;
+    if let Some(provider) = provider.filter(|_| CryptoProvider::get_default().is_none()) {
+        // Another thread may have been first, which is as good.
+        let _ = provider.install_default();
+    }
 }

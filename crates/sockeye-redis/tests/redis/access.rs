@@ -8,10 +8,13 @@ use serde_json::json;
 use sockeye::Server;
 use sockeye::cluster::ClusterBus;
 use sockeye_cluster_kit::{Client, until};
-use sockeye_redis::{ClassicBus, Redis, RedisEmitter, ShardedBus, StreamsBus, StreamsOptions, Tls};
+use sockeye_redis::{
+    ClassicBus, ClassicOptions, Redis, RedisEmitter, ShardedBus, ShardedOptions, StreamsBus,
+    StreamsOptions, Tls,
+};
 
 use crate::nodes::RedisCluster;
-use crate::server::{Directory, RedisServer, free_port, words};
+use crate::server::{Directory, RedisServer, free_port, rule, until_two, words};
 
 /// An authority, and what it has signed for 127.0.0.1, as files.
 struct Certificates {
@@ -78,12 +81,8 @@ fn is_deaf(io: &Server) -> bool {
 async fn check<B: ClusterBus>(buses: [B; 2]) {
     let nodes = buses.map(|bus| Server::builder().cluster(bus).build());
     until("both hear", || !nodes.iter().any(is_deaf)).await;
-    let mut counts = [0; 2];
-    while counts != [2, 2] {
-        for (count, io) in counts.iter_mut().zip(&nodes) {
-            *count = io.of("/").node_count().await.expect("it is counted");
-        }
-        tokio::task::yield_now().await;
+    for io in &nodes {
+        until_two(io).await;
     }
     let mut client = Client::join(&nodes[1]).await;
     nodes[0].emit("event", 1).expect("sent");
@@ -146,29 +145,41 @@ async fn tls_to_all_nodes_of_a_cluster() {
     .await;
 }
 
-#[tokio::test]
-async fn a_user_may_do_what_a_bus_needs_and_nothing_else() {
-    let server = RedisServer::start().await;
-    // As docs/scaling.md has it. A pattern that is subscribed to is allowed as it is.
-    let rule = "ACL SETUSER sockeye on >s3cret resetchannels &app* &app#/#* ~app* -@all \
-                +@connection +@pubsub +xadd +xread +xrevrange +xrange";
-    server.ask::<()>(&mut words(rule)).expect("it is a rule");
-    server.ask::<()>(&mut words("ACL SETUSER default off")).expect("it is a rule");
-    let redis = |login: &str| {
-        Redis::open(&format!("redis://{login}@{}/", server.address())).expect("a URL")
-    };
-    let right = || redis("sockeye:s3cret");
+/// All buses with the prefix `app`.
+async fn check_app(redis: impl Fn() -> Redis) {
     let key = || "app".to_owned();
-    let options = || sockeye_redis::ClassicOptions { key: key(), ..Default::default() };
-    check([(); 2].map(|()| ClassicBus::with_options(right(), options()))).await;
-    let options = || sockeye_redis::ShardedOptions { channel_prefix: key(), ..Default::default() };
-    check([(); 2].map(|()| ShardedBus::with_options(right(), options()))).await;
+    let options = || ClassicOptions { key: key(), ..ClassicOptions::default() };
+    check([(); 2].map(|()| ClassicBus::with_options(redis(), options()))).await;
+    let options = || ShardedOptions { channel_prefix: key(), ..ShardedOptions::default() };
+    check([(); 2].map(|()| ShardedBus::with_options(redis(), options()))).await;
     let options = || StreamsOptions {
         channel_prefix: key(),
         stream_name: key(),
         ..StreamsOptions::default()
     };
-    check([(); 2].map(|()| StreamsBus::with_options(right(), options()))).await;
+    check([(); 2].map(|()| StreamsBus::with_options(redis(), options()))).await;
+}
+
+#[tokio::test]
+async fn a_user_of_a_cluster_needs_no_more() {
+    let cluster = RedisCluster::start(3, false).await;
+    for node in &cluster.nodes {
+        node.ask::<()>(&mut rule("app")).expect("it is a rule");
+    }
+    let url = cluster.url_with("sockeye:s3cret@");
+    check_app(|| Redis::open(&url).expect("a URL")).await;
+}
+
+#[tokio::test]
+async fn a_user_may_do_what_a_bus_needs_and_nothing_else() {
+    let server = RedisServer::start().await;
+    server.ask::<()>(&mut rule("app")).expect("it is a rule");
+    server.ask::<()>(&mut words("ACL SETUSER default off")).expect("it is a rule");
+    let redis = |login: &str| {
+        Redis::open(&format!("redis://{login}@{}/", server.address())).expect("a URL")
+    };
+    let right = || redis("sockeye:s3cret");
+    check_app(right).await;
 
     for wrong in ["sockeye:wrong", "nobody:s3cret", ":s3cret"] {
         assert!(RedisEmitter::classic(redis(wrong), "app").emit("event", ()).await.is_err());

@@ -13,6 +13,7 @@ use sockeye_redis::{
 use tokio::process::Command;
 
 use crate::nodes::{RedisCluster, SLOTS};
+use crate::server::{RedisServer, until_two};
 
 /// Two servers, a client of each, and what they hear of each other.
 struct Pair {
@@ -93,21 +94,18 @@ impl Pair {
     async fn until_whole(&mut self) {
         for to in 0..2 {
             until("both hear", || !self.is_deaf(0) && !self.is_deaf(1)).await;
+            self.emit();
             let from = 1 - to;
-            loop {
+            let mut tries = 0;
+            while !self.heard[from].contains(&self.sent[from]) {
+                assert!(tries < 60, "nothing of {from} is heard any more");
+                tries += 1;
                 self.emit();
                 self.hear(to, Duration::from_secs(2)).await;
-                if self.heard[from].contains(&self.sent[from]) {
-                    break;
-                }
             }
         }
         for io in &self.servers {
-            let mut count = 0;
-            while count != 2 {
-                count = io.of("/").node_count().await.unwrap_or(0);
-                tokio::task::yield_now().await;
-            }
+            until_two(io).await;
         }
         // Nothing is on its way any more, twice or not.
         assert_eq!(self.servers[0].broadcast().fetch_sockets().await.expect("all answer").len(), 2);
@@ -290,33 +288,57 @@ async fn a_primary_hangs_under_the_streams_bus() {
     check_failover(streams, "socket.io", How::Stopped).await;
 }
 
-/// All nodes of Redis hang for as long as it takes to be noticed, and go on.
-async fn check_outage<B: ClusterBus>(make: impl Fn(&RedisCluster) -> [B; 2]) {
-    let cluster = RedisCluster::start(3, false).await;
+/// All nodes of Redis hang for as long as it takes to be noticed, and go on; or they end and are
+/// started again, with nothing on them.
+async fn check_outage<B: ClusterBus>(make: impl Fn(&RedisCluster) -> [B; 2], how: How) {
+    let mut cluster = RedisCluster::start(3, false).await;
     let mut pair = Pair::on(make(&cluster), Promise::Once).await;
-    cluster.nodes.iter().for_each(|node| node.stop());
+    match how {
+        How::Killed => cluster.nodes.iter_mut().for_each(RedisServer::kill),
+        _ => cluster.nodes.iter().for_each(RedisServer::stop),
+    }
     pair.until_deaf().await;
     let failed = |pair: &Pair| pair.servers[0].cluster_health().expect("it is there").failed;
     let before = failed(&pair);
     pair.servers[0].emit("local", ()).expect("what is local goes on");
     while pair.clients[0].next().await.expect("an event").list != json!(["local"]) {}
     until("what was not published is counted", || failed(&pair) > before).await;
-    cluster.nodes.iter().for_each(|node| node.resume());
+    for node in &mut cluster.nodes {
+        match how {
+            How::Killed => node.restart().await,
+            _ => node.resume(),
+        }
+    }
     cluster.until_ok().await;
     pair.until_whole().await;
 }
 
 #[tokio::test]
 async fn an_outage_of_all_nodes_is_survived_by_the_classic_bus() {
-    check_outage(classic).await;
+    check_outage(classic, How::Stopped).await;
 }
 
 #[tokio::test]
 async fn an_outage_of_all_nodes_is_survived_by_the_sharded_bus() {
-    check_outage(sharded).await;
+    check_outage(sharded, How::Stopped).await;
 }
 
 #[tokio::test]
 async fn an_outage_of_all_nodes_is_survived_by_the_streams_bus() {
-    check_outage(streams).await;
+    check_outage(streams, How::Stopped).await;
+}
+
+#[tokio::test]
+async fn a_restart_of_all_nodes_is_survived_by_the_classic_bus() {
+    check_outage(classic, How::Killed).await;
+}
+
+#[tokio::test]
+async fn a_restart_of_all_nodes_is_survived_by_the_sharded_bus() {
+    check_outage(sharded, How::Killed).await;
+}
+
+#[tokio::test]
+async fn a_restart_of_all_nodes_is_survived_by_the_streams_bus() {
+    check_outage(streams, How::Killed).await;
 }

@@ -8,7 +8,7 @@ use sockeye::cluster::ClusterBus;
 use sockeye_cluster_kit::{Client, until};
 use sockeye_redis::{ClassicBus, Redis, RedisEmitter, ShardedBus, StreamsBus};
 
-use crate::server::{Directory, RedisServer, free_port, words};
+use crate::server::{Directory, RedisServer, free_port, rule, until_two, words};
 
 /// A primary with a replica, and three sentinels that watch them as `main`.
 struct Watched {
@@ -24,11 +24,15 @@ impl Watched {
     async fn start() -> Self {
         let directory = Directory::new();
         let [primary, replica] = [free_port(), free_port()];
-        let login = ["--requirepass", PASSWORD, "--masterauth", PASSWORD];
+        let dir = directory.path("");
+        let login = ["--requirepass", PASSWORD, "--masterauth", PASSWORD, "--dir", &dir];
         let at = |port: u16| vec!["--port".to_owned(), port.to_string()];
         let of = vec!["--replicaof".to_owned(), format!("127.0.0.1 {primary}")];
         let primary = start(primary, &at(primary), &login).await;
         let replica = start(replica, &[at(replica), of].concat(), &login).await;
+        for server in [&primary, &replica] {
+            server.ask::<()>(&mut rule("socket.io")).expect("it is a rule");
+        }
         let follows = || replica.replication().contains("master_link_status:up");
         until("the replica to follow", follows).await;
         let mut sentinels = Vec::new();
@@ -65,7 +69,7 @@ impl Watched {
     fn url(&self) -> String {
         let hosts: Vec<_> =
             self.sentinels.iter().map(|sentinel| sentinel.address().to_string()).collect();
-        format!("redis-sentinel://:{PASSWORD}@127.0.0.1:1,{}/?service=main", hosts.join(","))
+        format!("redis-sentinel://sockeye:s3cret@127.0.0.1:1,{}/?service=main", hosts.join(","))
     }
 
     fn redis(&self) -> Redis {
@@ -86,19 +90,19 @@ async fn check_whole(nodes: &[Server; 2], clients: &mut [Client; 2], round: &str
     until("both hear", || !nodes.iter().any(is_deaf)).await;
     for (from, to) in [(0, 1), (1, 0)] {
         // What publishes may find the new primary a moment later than what hears.
-        let mut is_heard = false;
-        while !is_heard {
+        let expected = json!(["event", round, from]);
+        let mut tries = 0;
+        loop {
+            assert!(tries < 60, "nothing of {from} is heard any more");
+            tries += 1;
             nodes[from].emit("event", (round, from)).expect("sent");
             let next = tokio::time::timeout(Duration::from_secs(1), clients[to].next()).await;
-            let Ok(event) = next else { continue };
-            is_heard = event.expect("it stays connected").list == json!(["event", round, from]);
+            if next.is_ok_and(|event| event.expect("it stays connected").list == expected) {
+                break;
+            }
         }
     }
-    let mut count = 0;
-    while count != 2 {
-        count = nodes[0].of("/").node_count().await.unwrap_or(0);
-        tokio::task::yield_now().await;
-    }
+    until_two(&nodes[0]).await;
     assert_eq!(nodes[0].broadcast().fetch_sockets().await.expect("all answer").len(), 2);
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, RedisResult};
+use sockeye::Server;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
@@ -18,6 +19,7 @@ pub(crate) struct RedisServer {
     /// Where it listens without TLS.
     plain_port: u16,
     password: String,
+    arguments: Vec<String>,
 }
 
 impl RedisServer {
@@ -32,18 +34,27 @@ impl RedisServer {
 
     /// With arguments that have it listen on this port.
     pub(crate) async fn start_with(port: u16, arguments: &[&str]) -> Self {
+        let file = format!("{port}.rdb");
+        let common = ["--bind", "127.0.0.1", "--save", "", "--dbfilename", &file];
         // A file, where there is one, comes first.
-        let child = Command::new("redis-server")
-            .args(arguments)
-            .args(["--bind", "127.0.0.1", "--save", "", "--daemonize", "no"])
-            .args(["--loglevel", "warning"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed: apt-get install redis-server");
-        let server = Self { child, port, plain_port: port, password: String::new() };
+        let arguments = [arguments, &common, &["--daemonize", "no", "--loglevel", "warning"]];
+        let arguments: Vec<_> = arguments.concat().into_iter().map(str::to_owned).collect();
+        let (child, password) = (spawn(&arguments), String::new());
+        let server = Self { child, port, plain_port: port, password, arguments };
+        server.until_listening().await;
+        server
+    }
+
+    /// Again, after it was killed.
+    pub(crate) async fn restart(&mut self) {
+        self.child = spawn(&self.arguments);
+        self.until_listening().await;
+    }
+
+    async fn until_listening(&self) {
         for _ in 0..2000 {
-            if TcpStream::connect(server.address()).await.is_ok() {
-                return server;
+            if TcpStream::connect(self.address()).await.is_ok() {
+                return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -101,6 +112,23 @@ impl RedisServer {
     }
 }
 
+fn spawn(arguments: &[String]) -> Child {
+    let mut command = Command::new("redis-server");
+    let spawned = command.args(arguments).stdout(Stdio::null()).spawn();
+    spawned.expect("redis-server is installed: apt-get install redis-server")
+}
+
+/// Waits until a server counts two in the main namespace.
+pub(crate) async fn until_two(io: &Server) {
+    for _ in 0..6_000 {
+        if io.of("/").node_count().await.is_ok_and(|count| count == 2) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("two servers are never counted");
+}
+
 /// Nobody else listens on it now. It is none of those that the system gives to connections, one of
 /// which might take it the next moment.
 pub(crate) fn free_port() -> u16 {
@@ -118,6 +146,15 @@ pub(crate) fn words(words: &str) -> Cmd {
     let mut command = Cmd::new();
     command.arg(words.split_ascii_whitespace().collect::<Vec<_>>());
     command
+}
+
+/// The rule of a user `sockeye` with the password `s3cret`, as docs/scaling.md has it. A pattern
+/// that is subscribed to is allowed as it is.
+pub(crate) fn rule(prefix: &str) -> Cmd {
+    words(&format!(
+        "ACL SETUSER sockeye on >s3cret resetchannels &{prefix}* &{prefix}#/#* ~{prefix}* -@all \
+         +@connection +@pubsub +cluster|slots +role +xadd +xread +xrevrange +xrange"
+    ))
 }
 
 /// A directory of a test's own. It goes with the value.

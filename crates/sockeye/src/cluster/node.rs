@@ -175,22 +175,23 @@ impl ClusterNode {
     ///
     /// [`ClusterHealth::is_deaf`]: super::ClusterHealth::is_deaf
     pub fn set_deaf(&self, is_deaf: bool) {
-        self.note_deaf(is_deaf);
-        if let Some(server) = self.server()
+        if self.note_deaf(is_deaf)
+            && let Some(server) = self.server()
             && let Some(forwarding) = server.forwarding()
         {
             forwarding.set_deaf(is_deaf);
         }
     }
 
-    fn note_deaf(&self, is_deaf: bool) {
-        if self.0.is_deaf.swap(is_deaf, Ordering::AcqRel) != is_deaf {
-            if is_deaf {
-                tracing::warn!("this node hears nothing of the cluster any more");
-            } else {
-                tracing::info!("this node hears the cluster");
-            }
+    /// Whether that is new.
+    fn note_deaf(&self, is_deaf: bool) -> bool {
+        let is_new = self.0.is_deaf.swap(is_deaf, Ordering::AcqRel) != is_deaf;
+        match is_deaf {
+            true if is_new => tracing::warn!("this node hears nothing of the cluster any more"),
+            false if is_new => tracing::info!("this node hears the cluster"),
+            _ => {}
         }
+        is_new
     }
 
     pub(super) fn is_deaf(&self) -> bool {

@@ -17,7 +17,7 @@ mod scripts;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::redis::{ConnectionAddr, IntoConnectionInfo, Pipeline};
+use ::redis::Pipeline;
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -25,6 +25,7 @@ use sockeye::Namespace;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::link::{Job, Link};
+pub(crate) use self::place::check_url;
 use super::rows::{Message, Session, SignIn, User, json as to_json, read, readable};
 use crate::config::Config;
 use crate::rooms::Rooms;
@@ -76,14 +77,6 @@ impl Redis {
 
     pub(crate) fn is_well(&self) -> bool {
         self.link.is_hearing()
-    }
-
-    /// Whether the data are in one node of a cluster.
-    pub(crate) async fn is_in_cluster_mode(&self) -> Result<bool> {
-        let mut commands = Pipeline::new();
-        commands.cmd("INFO").arg("cluster");
-        let (info,): (String,) = self.link.query(&commands).await?;
-        Ok(info.contains("cluster_enabled:1"))
     }
 
     /// What all nodes sign access tokens with: the first one made it up.
@@ -236,15 +229,5 @@ impl Redis {
     /// As [`settle`](Self::settle), later; also after a time without Redis.
     pub(crate) fn settle_later(&self, room: &str, username: Option<&str>) {
         self.link.tell(Job::new(room, username));
-    }
-}
-
-/// Whether it is an address of Redis.
-pub(crate) fn check_url(text: &str) -> Result<String, String> {
-    let expected = || "expected redis://[user[:password]@]host[:port][/database]".to_owned();
-    let info = text.into_connection_info().map_err(|_| expected())?;
-    match info.addr() {
-        ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => Ok(text.to_owned()),
-        _ => Err(expected()),
     }
 }

@@ -1,37 +1,46 @@
-//! Where the data are: the Redis that the address names or, in a cluster, the one node of it that
-//! has the slot of all our names. Does not know what is kept there.
+//! Where the data are: the Redis that the address names or, in cluster mode, the one node that has
+//! the slot of all our names. Does not know what is kept there.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, RedisError, ServerErrorKind,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    ProtocolVersion, PushInfo, RedisError, ServerErrorKind,
 };
 
 /// Redirections that are followed: while a slot moves, the nodes need not agree on where it is.
 const REDIRECTIONS_MAX: usize = 5;
 
+/// What the addresses of clusters begin with.
+const CLUSTER: &str = "redis-cluster://";
+
 pub(super) struct Place {
-    client: Client,
+    /// One; of a cluster, some of its nodes.
+    clients: Vec<Client>,
+    is_cluster: bool,
     prefix: String,
     timeout: Duration,
 }
 
 impl Place {
     /// # Errors
-    /// It is no address of Redis.
+    /// It is no address of Redis; or one of a cluster, and the names would not be in one place.
     pub(super) fn new(url: &str, prefix: &str, timeout: Duration) -> Result<Self> {
-        let info = url.into_connection_info()?;
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(info.set_redis_settings(settings))?;
-        Ok(Self { client, prefix: prefix.to_owned(), timeout })
+        let is_cluster = url.starts_with(CLUSTER);
+        if is_cluster && !has_hash_tag(prefix) {
+            bail!("in cluster mode redis-prefix needs a hash tag, such as {{sockeye-chat}}:");
+        }
+        let clients = read(url)?.into_iter().map(Client::open).collect::<Result<_, _>>()?;
+        Ok(Self { clients, is_cluster, prefix: prefix.to_owned(), timeout })
     }
 
     /// Without the password.
     pub(super) fn name(&self) -> String {
-        format!("Redis at {}", self.client.get_connection_info().addr())
+        let address = |client: &Client| client.get_connection_info().addr().to_string();
+        let all: Vec<_> = self.clients.iter().map(address).collect();
+        format!("Redis at {}", all.join(", "))
     }
 
     /// A connection to where the data are; what Redis says by itself goes to `pushed`.
@@ -57,12 +66,22 @@ impl Place {
             .set_response_timeout(Some(self.timeout))
     }
 
-    /// Outside clusters the names need no hash tag, and nothing is asked.
     async fn find(&self) -> Result<Client> {
-        let mut client = self.client.clone();
-        if !has_hash_tag(&self.prefix) {
-            return Ok(client);
+        let mut failure = None;
+        for client in self.clients.iter().cloned() {
+            if !self.is_cluster {
+                return Ok(client);
+            }
+            match self.follow(client).await {
+                Ok(client) => return Ok(client),
+                Err(error) => failure = Some(error),
+            }
         }
+        Err(failure.context("there is no address")?)
+    }
+
+    /// From one node of a cluster to the one that has the data.
+    async fn follow(&self, mut client: Client) -> Result<Client> {
         for _ in 0..REDIRECTIONS_MAX {
             let config = self.config();
             let connecting = client.get_multiplexed_async_connection_with_config(&config);
@@ -74,18 +93,57 @@ impl Place {
         bail!("the nodes of the cluster do not agree on where our names are")
     }
 
-    /// Whether the data are here, and would all be, as names tell that there is nothing of.
+    /// Whether the data are here, as a name tells that there is nothing of.
     async fn probe(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-        let names = ["none", "nobody", "nowhere"].map(|name| format!("{}{name}", self.prefix));
-        redis::cmd("EXISTS").arg(&names).query_async(connection).await
+        redis::cmd("EXISTS").arg(format!("{}none", self.prefix)).query_async(connection).await
     }
 
     /// # Errors
-    /// The names are not all in one place.
+    /// It is in cluster mode, which the address does not say.
     pub(super) async fn check(&self, connection: &mut MultiplexedConnection) -> Result<()> {
-        let probed = self.probe(connection).await;
-        probed.context("in cluster mode the prefix needs a hash tag, such as {sockeye-chat}:")
+        let asked = redis::cmd("INFO").arg("cluster").query_async::<String>(connection).await;
+        // Who may not ask is not told.
+        if !self.is_cluster && asked.is_ok_and(|info| info.contains("cluster_enabled:1")) {
+            bail!("it is in cluster mode: its address begins with {CLUSTER}");
+        }
+        Ok(())
     }
+}
+
+/// What each address of a URL says, as if it stood there alone.
+///
+/// # Errors
+/// It is no address of Redis.
+fn read(url: &str) -> Result<Vec<ConnectionInfo>> {
+    let (login, hosts) = match url.strip_prefix(CLUSTER) {
+        Some(rest) => rest.rsplit_once('@').map_or(("", rest), |(login, hosts)| (login, hosts)),
+        None => return Ok(vec![with_resp3(url.into_connection_info()?)]),
+    };
+    let at = if login.is_empty() { "" } else { "@" };
+    let read = |host: &str| {
+        let info = format!("redis://{login}{at}{host}").into_connection_info()?;
+        ensure!(info.redis_settings().db() == 0, "a cluster has the database 0 alone");
+        Ok(with_resp3(info))
+    };
+    hosts.split(',').map(read).collect()
+}
+
+/// Connections push, which takes RESP3.
+fn with_resp3(info: ConnectionInfo) -> ConnectionInfo {
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    info.set_redis_settings(settings)
+}
+
+/// Whether it is an address of Redis.
+pub(crate) fn check_url(text: &str) -> Result<String, String> {
+    let is_ours = |info: &ConnectionInfo| {
+        matches!(info.addr(), ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_))
+    };
+    if read(text).is_ok_and(|all| all.iter().all(is_ours)) {
+        return Ok(text.to_owned());
+    }
+    let one = "redis://[user[:password]@]host[:port][/database]";
+    Err(format!("expected {one} or {CLUSTER}[user[:password]@]host[:port][,host[:port]...]"))
 }
 
 /// What is between the first `{` and the `}` behind it is all that a cluster looks at.
@@ -113,6 +171,29 @@ fn redirected(client: &Client, error: RedisError) -> Result<Client> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_names_one_server_or_some_of_a_cluster() {
+        let addresses = |url| {
+            let all = read(url).ok()?;
+            Some(all.iter().map(|info| info.addr().to_string()).collect::<Vec<_>>().join(" "))
+        };
+        for (url, expected) in [
+            ("redis://a:7/3", Some("a:7")),
+            ("redis-cluster://a:7", Some("a:7")),
+            ("redis-cluster://me:se%40cret@a:7,b,c:9", Some("a:7 b:6379 c:9")),
+            ("redis-cluster://a/1", None),
+            ("redis-cluster://", None),
+            ("a:7", None),
+        ] {
+            assert_eq!(addresses(url).as_deref(), expected, "{url}");
+            assert_eq!(check_url(url).is_ok(), expected.is_some(), "{url}");
+        }
+        for info in read("redis-cluster://me:se%40cret@a,b").expect("addresses") {
+            assert_eq!(info.redis_settings().username(), Some("me"));
+            assert_eq!(info.redis_settings().password(), Some("se@cret"));
+        }
+    }
 
     #[test]
     fn a_hash_tag_is_something_between_the_first_braces() {

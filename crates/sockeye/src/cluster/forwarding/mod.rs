@@ -120,7 +120,10 @@ impl Forwarding {
     /// Says that we are here, each interval, and notes who is not any more, until the queue is
     /// closed.
     pub(super) async fn keep_time(self: Arc<Self>) {
-        self.say(None, Said::Here { is_new: true });
+        // A bus that has not begun to hear says when it has.
+        if !self.node.is_deaf() {
+            self.say(None, Said::Here { is_new: true });
+        }
         while !self.queue.is_closed() {
             let rearmed = self.rearmed.notified();
             let next = self.state.lock().directory.poll_timeout();
