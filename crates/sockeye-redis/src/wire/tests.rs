@@ -73,6 +73,34 @@ fn older_requests_name_one_socket_and_one_room() {
 }
 
 #[test]
+fn null_is_an_answer() {
+    let ack = OwnedArgs::write(&serde_json::Value::Null).expect("JSON");
+    let request = RequestId::new("r");
+    let bodies = [
+        ClusterBody::BroadcastAck { request: request.clone(), socket: None, answer: ack.clone() },
+        ClusterBody::ServerSideEmitResponse { request, answer: ack },
+    ];
+    let channels = classic_channels();
+    for body in bodies {
+        let (written, writer) = (message(body), Writer::Adapter { specific: false });
+        let by_classic = classic::encode(&written, None, &channels, writer).expect("written");
+        let by_streams = streams::encode(&written, None, "socket.io").expect("written");
+        for read in [
+            classic::decode(&by_classic.channel, &by_classic.payload, &channels),
+            streams::decode(&by_streams.payload),
+        ] {
+            match read.expect("an answer").body {
+                ClusterBody::BroadcastAck { answer, .. }
+                | ClusterBody::ServerSideEmitResponse { answer, .. } => {
+                    assert_eq!(answer.raw(), "null");
+                }
+                other => panic!("{other:?} is no answer"),
+            }
+        }
+    }
+}
+
+#[test]
 fn requests_of_the_classic_adapter_that_we_do_not_make_are_understood() {
     let body = request(r#"{"uid":"u","requestId":"r","type":0,"rooms":["a",1]}"#);
     let ClusterBody::ListSockets { rooms, .. } = body.expect("a request").body else {
