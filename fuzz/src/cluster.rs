@@ -82,7 +82,8 @@ fn body(body: &ClusterBody) -> Value {
 fn options(options: &BroadcastOptions) -> Value {
     let BroadcastOptions { rooms, except, flags } = options;
     let BroadcastFlags { volatile, compress, timeout, conflate } = flags;
-    let timeout = timeout.map(|timeout| timeout.as_millis() as u64);
+    // On the wire it is a double; up to here that has every millisecond.
+    let timeout = timeout.map(|timeout| timeout.as_millis().min(1_000_000_000) as u64);
     json!([names(rooms), names(except), volatile, compress, timeout, conflate.as_deref()])
 }
 
@@ -106,9 +107,16 @@ fn socket(details: &SocketDetails) -> Value {
     json!([id.as_str(), value(handshake.get(), &[]), names(rooms), data])
 }
 
+/// Stands for JSON that is well-formed, and that nobody can read as a value: half a surrogate pair,
+/// a number without end, lists in lists without end.
+pub const UNREADABLE: &str = "(unreadable)";
+
 /// JSON with its binary data as Node's `JSON.stringify` writes it.
-pub fn value(json: &str, attachments: &[Bytes]) -> Value {
-    with_binary(serde_json::from_str(json).expect("valid JSON"), attachments)
+fn value(json: &str, attachments: &[Bytes]) -> Value {
+    match serde_json::from_str(json) {
+        Ok(value) => with_binary(value, attachments),
+        Err(_) => UNREADABLE.into(),
+    }
 }
 
 fn with_binary(value: Value, attachments: &[Bytes]) -> Value {
@@ -120,7 +128,10 @@ fn with_binary(value: Value, attachments: &[Bytes]) -> Value {
             let num = map.get("num").and_then(Value::as_u64).filter(|_| map.len() == 2);
             let num = num.filter(|_| map.get("_placeholder") == Some(&Value::Bool(true)));
             match num.and_then(|num| attachments.get(num as usize)) {
-                Some(data) => json!({ "type": "Buffer", "data": &data[..] }),
+                Some(data) => {
+                    let data: Vec<_> = data.iter().map(|byte| f64::from(*byte)).collect();
+                    json!({ "type": "Buffer", "data": data })
+                }
                 None => {
                     let entry = |(key, value)| (key, with_binary(value, attachments));
                     Value::Object(map.into_iter().map(entry).collect())

@@ -1,6 +1,8 @@
-//! What several fuzz targets need: inputs cut into reads, WebSocket frames by hand, memory counted.
+//! What several fuzz targets need: inputs cut into reads, WebSocket frames by hand, memory counted,
+//! messages of a cluster compared.
 //! Does not know what any of them asserts.
 
+pub mod cluster;
 pub mod frames;
 pub mod handshake;
 pub mod heap;

@@ -44,7 +44,7 @@ for (const [title, options] of Object.entries(ADAPTERS)) {
       await t.test("Node's emitter is heard by all", (t) => emitter(t, cluster));
     }
     if (["classic", "streams"].includes(options.adapter) && other.kind === "sockeye") {
-      await t.test("our emitter is heard by all", (t) => ourEmitter(t, one, other));
+      await t.test("our emitter is heard by all", (t) => ourEmitter(t, one, other, options));
     }
   });
 }
@@ -188,7 +188,7 @@ async function servers(actor, far) {
   assert.deepEqual(answers, { answers: expected, whole: true });
 }
 
-async function ourEmitter(t, one, other) {
+async function ourEmitter(t, one, other, { adapter }) {
   const sockets = await clients(t, one, other, { rooms: ["room"] });
   const bytes = Buffer.from([1, 2]);
   await act(other, { what: "emitter", event: "all" }, 1, { bytes });
@@ -197,6 +197,23 @@ async function ourEmitter(t, one, other) {
   for (const socket of sockets) await hears(socket, ["all", 1, { bytes }]);
   await hears(sockets[0], ["room"]);
   for (const socket of sockets) await hears(socket, ["end"]);
+
+  const emit = (event, more, ...args) => act(other, { what: "emitter", event, ...more }, ...args);
+  const members = async (room) => (await act(one, { what: "fetch", to: [room] })).length;
+  await emit("(join)", { to: ["room"], rooms: ["joined", "joined too"] });
+  await until("both to have joined", async () => (await members("joined too")) === 2);
+  await emit("(leave)", { to: [sockets[0].id], rooms: ["joined"] });
+  await until("one to have left", async () => (await members("joined")) === 1);
+  if (adapter === "classic") {
+    await emit("(server side)", {}, "from our emitter");
+    for (const node of [one, other]) {
+      await until("servers to hear", async () => {
+        return (await act(node, { what: "heard" })).some(([word]) => word === "from our emitter");
+      });
+    }
+  }
+  await emit("(disconnect)", { to: ["room"] });
+  for (const socket of sockets) await until("it to be gone", () => !socket.connected);
 }
 
 async function emitter(t, cluster) {
@@ -210,13 +227,20 @@ async function emitter(t, cluster) {
   const bytes = Buffer.from([1, 2]);
   emitter.emit("all", 1, bytes);
   emitter.to("room").except("nobody's").emit("room", { a: 1 });
+  emitter.to(["room", "nobody's"]).compress(false).emit("once");
   emitter.in("room").socketsJoin("joined");
+  emitter.in("room").socketsJoin("left");
+  emitter.in("joined").socketsLeave("left");
   for (const socket of sockets) {
     await hears(socket, ["all", 1, bytes]);
     await hears(socket, ["room", { a: 1 }]);
+    await hears(socket, ["once"]);
   }
   await until("both to have joined", async () => {
     return (await act(cluster.nodes[0], { what: "fetch", to: ["joined"] })).length === 2;
+  });
+  await until("both to have left", async () => {
+    return (await act(cluster.nodes[0], { what: "fetch", to: ["left"] })).length === 0;
   });
   emitter.serverSideEmit("hello", "from an emitter");
   for (const node of cluster.nodes) {

@@ -12,6 +12,8 @@ for (const specific of [false, true]) {
   test(`remoteJoin, remoteLeave, remoteDisconnect are answered (specific: ${specific})`, async (t) => {
     const cluster = await Cluster.start(t, ["sockeye"], { adapter: "classic", specific });
     const [publishing, subscribing] = [1, 2].map(() => createClient({ url: cluster.redis }));
+    // Redis may end before they do.
+    for (const made of [publishing, subscribing]) made.on("error", () => {});
     await Promise.all([publishing.connect(), subscribing.connect()]);
     const http = createServer();
     const adapter = createAdapter(publishing, subscribing, {

@@ -64,7 +64,8 @@ export class Stage {
   async end() {
     for (const { socket } of this.#actors) socket.disconnect();
     for (const { tap } of this.#taps) tap.resume();
-    await this.server.empty();
+    // A session whose goodbye was lost goes by its heartbeat, 45 s later.
+    await this.server.empty(60_000);
     const sections = new Map();
     for (const { name, seen } of this.#actors) sections.set(`${name} saw`, seen);
     for (const { name, tap, mark } of this.#taps) {

@@ -41,7 +41,7 @@ use std::future::Future;
 
 use sockeye::cluster::ClusterBus;
 
-pub use client::Client;
+pub use client::{Claim, Client};
 pub use cluster::{Cluster, until};
 
 /// Makes the buses of one cluster.
@@ -65,6 +65,25 @@ pub trait Buses: Send + 'static {
     fn settled(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
+}
+
+/// As [`conformance`], what every bus with a log must do beyond that: clients whose connection
+/// state is recovered on other nodes.
+#[macro_export]
+macro_rules! log_conformance {
+    ($make:expr) => {
+        $crate::conformance_each! { ($make);
+            recovery: a_client_goes_on_at_another_node,
+            recovery: it_works_before_the_first_event,
+            recovery: a_node_that_came_later_reads_what_it_has_not_heard,
+            recovery: events_of_rooms_are_those_of_the_time_in_them,
+            recovery: a_socket_is_taken_up_once,
+            recovery: what_is_not_kept_is_not_sent_again,
+            recovery: a_disconnection_comes_behind_what_was_emitted,
+            recovery: a_node_that_shuts_down_hands_its_clients_over,
+            recovery: clients_that_move_about_miss_nothing,
+        }
+    };
 }
 
 /// Makes a test of each check, for the buses that `$make`, a future, makes.

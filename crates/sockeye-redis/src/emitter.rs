@@ -183,6 +183,12 @@ impl EmitterBroadcast {
         self
     }
 
+    /// Whether servers may compress the event for clients that agreed to it. Default: true.
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.options.flags.compress = compress;
+        self
+    }
+
     /// Sends an event. It is encoded once.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The streams adapter's bus: what must be kept is an entry of a stream, questions and answers go
 //! through pub/sub. Does not know the bytes; `wire` does.
 
+mod log;
 mod reading;
 
 use std::collections::HashMap;
@@ -12,10 +13,11 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use redis::{Pipeline, Value};
 use sockeye::cluster::{
-    BusError, BusFuture, ClusterBody, ClusterBus, ClusterMessage, ClusterNode, Envelope, Nodes,
-    Offsets,
+    BusError, BusFuture, ClusterBody, ClusterBus, ClusterLog, ClusterMessage, ClusterNode,
+    Envelope, LogOffset, Nodes, Offsets,
 };
 
+use self::log::Log;
 use self::reading::Reader;
 use crate::asking::others;
 use crate::commands::Commands;
@@ -45,11 +47,9 @@ pub struct StreamsOptions {
     pub read_count: u64,
     /// How long one reading waits for entries. Default: 5 s.
     pub block_time: Duration,
-    /// Whether each event that is broadcast is delivered with its entry's id as its last argument,
-    /// for the official client to recover by: what Node does with `connectionStateRecovery`; the
-    /// same on all servers. Then an event is delivered to this server's own clients when Redis has
-    /// it. Default: false.
-    pub offsets: bool,
+    /// What the keys of the sessions of connection state recovery begin with; the same on all
+    /// servers. Default: `sio:session:`.
+    pub session_key_prefix: String,
 }
 
 impl Default for StreamsOptions {
@@ -62,7 +62,7 @@ impl Default for StreamsOptions {
             max_len: 10_000,
             read_count: 100,
             block_time: Duration::from_secs(5),
-            offsets: false,
+            session_key_prefix: "sio:session:".into(),
         }
     }
 }
@@ -82,7 +82,12 @@ impl Default for StreamsOptions {
 /// # }
 /// ```
 ///
+/// With connection state recovery on ([`ServerBuilder::connection_state_recovery`]), a client may
+/// go on at another server, Node's or ours, as `docs/recovery.md` in the repository says.
+///
 /// Clones are handles to the same one: it is one server's.
+///
+/// [`ServerBuilder::connection_state_recovery`]: sockeye::ServerBuilder::connection_state_recovery
 #[derive(Clone)]
 pub struct StreamsBus(Arc<Inner>);
 
@@ -150,6 +155,9 @@ impl StreamsBus {
     fn send(&self, envelope: &Envelope, commands: &mut Pipeline) -> Result<(), BusError> {
         let options = &self.0.options;
         let Envelope { to, message } = envelope;
+        if let ClusterBody::KeepSession(kept) = &message.body {
+            return log::add_session(kept, options, commands).map_err(BusError::new);
+        }
         if is_ephemeral(&message.body) {
             let publication = encode(message, to.as_ref(), &options.channel_prefix);
             let publication = publication.map_err(BusError::new)?;
@@ -195,8 +203,8 @@ impl ClusterBus for StreamsBus {
         let _ = self.0.running.set(Running { ears, subscriber, reader });
     }
 
-    fn has_log(&self) -> bool {
-        self.0.options.offsets
+    fn log(&self) -> Option<Arc<dyn ClusterLog>> {
+        Some(Arc::new(Log::of(self.clone())))
     }
 
     fn subscribe(&self, namespace: &Arc<str>) {
@@ -224,14 +232,12 @@ impl ClusterBus for StreamsBus {
                 self.send(envelope, &mut commands)?;
             }
             let answers = self.0.commands.run(&commands).await.map_err(BusError::new)?;
-            let offset = |(index, (envelope, answer)): (usize, (&Envelope, &Value))| match (
-                &envelope.message.body,
-                answer,
-            ) {
-                (ClusterBody::Broadcast { request: None, .. }, Value::BulkString(id)) => {
-                    Some((index, String::from_utf8_lossy(id).into()))
+            let offset = |(index, (envelope, answer)): (usize, (&Envelope, &Value))| {
+                let body = &envelope.message.body;
+                if is_ephemeral(body) || matches!(body, ClusterBody::KeepSession(_)) {
+                    return None;
                 }
-                _ => None,
+                Some((index, LogOffset::parse(text(answer)?)?))
             };
             Ok(batch.iter().zip(&answers).enumerate().filter_map(offset).collect())
         })
@@ -257,7 +263,7 @@ impl ClusterBus for StreamsBus {
 
 impl Ears {
     fn tell(&self) {
-        let is_reading = self.readers_away.load(Ordering::Acquire) == 0;
+        let is_reading = self.is_reading();
         self.node.set_deaf(!(is_reading && self.is_subscribed.load(Ordering::Acquire)));
     }
 
@@ -266,7 +272,12 @@ impl Ears {
             true => self.readers_away.fetch_sub(1, Ordering::AcqRel),
             false => self.readers_away.fetch_add(1, Ordering::AcqRel),
         };
+        self.node.set_reading_log(self.is_reading());
         self.tell();
+    }
+
+    fn is_reading(&self) -> bool {
+        self.readers_away.load(Ordering::Acquire) == 0
     }
 }
 
@@ -283,6 +294,21 @@ impl Listener for Ears {
     fn set_hearing(&self, is_hearing: bool) {
         self.is_subscribed.store(is_hearing, Ordering::Release);
         self.tell();
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(list) => list,
+        _ => &[],
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
     }
 }
 

@@ -373,7 +373,8 @@ impl ServerBuilder {
         if config.metrics {
             metrics::start();
         }
-        let link = bus.map(|Bus(bus)| Arc::new(Link::new(bus, config.cluster.clone())));
+        let wants_log = config.recovery.is_some();
+        let link = bus.map(|Bus(bus)| Arc::new(Link::new(bus, config.cluster.clone(), wants_log)));
         Server::new(Shared { config, state, on_error: RwLock::new(None), link })
     }
 }

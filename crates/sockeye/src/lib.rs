@@ -165,7 +165,7 @@ pub use reply::{AckTarget, IntoAdmission, IntoReply, IntoVerdict, Reply};
 pub use room_events::RoomEvent;
 pub use rooms::RoomName;
 pub use server::Server;
-pub use service::{NotFound, ResponseFuture, SocketIoLayer, SocketIoService};
+pub use service::{NotFound, ResponseFuture, Serve, SocketIoLayer, SocketIoService, serve};
 pub use socket::{Emitter, Socket};
 pub use sockeye_proto::SocketId;
 pub use sockeye_proto::engine::Transport;

@@ -369,9 +369,9 @@ mod tests {
                             except_ids: except_ids.into_iter().map(id).collect(),
                         };
                         let mut ids = rooms.ids(&selection);
-                        let anybody =
-                            Selection { rooms: selection.rooms.clone(), ..Selection::default() };
-                        let is_any = !model_ids(&model, &anybody).is_empty();
+                        let rooms_alone = selection.rooms.clone();
+                        let all = Selection { rooms: rooms_alone, ..Selection::default() };
+                        let is_any = !model_ids(&model, &all).is_empty();
                         prop_assert_eq!(rooms.has_any(&selection.rooms), is_any);
                         ids.sort();
                         prop_assert_eq!(ids, model_ids(&model, &selection));

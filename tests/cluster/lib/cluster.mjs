@@ -77,7 +77,7 @@ export class Cluster {
       child.once("exit", (code) => reject(new Error(`${name} ended with ${code}`)));
     });
     await within(`${name} to listen`, listening);
-    const node = { name, kind, url: `http://127.0.0.1:${port}` };
+    const node = { name, kind, child, url: `http://127.0.0.1:${port}` };
     node.control = await connect(node);
     this.nodes.push(node);
     return node;

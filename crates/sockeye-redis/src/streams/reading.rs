@@ -1,17 +1,20 @@
 //! Reads the streams, on a connection of its own: from their ends when it begins, and from where it
 //! was when Redis comes back, or a stream is at another node. Does not know what the entries mean.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use sockeye::cluster::LogOffset;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{Ears, StreamsOptions};
+use super::{Ears, StreamsOptions, list, text};
 use crate::commands::Commands;
 use crate::redis::{Place, Redis};
 use crate::subscriber::{RETRY_FIRST, RETRY_LAST, jittered};
@@ -25,7 +28,12 @@ pub(super) struct Reader {
     is_closed: watch::Sender<bool>,
     /// How many connections do not know yet from where on they read.
     unbegun: watch::Sender<usize>,
+    positions: Arc<Positions>,
 }
+
+/// Up to where each stream has been read: everything before has been handed on.
+#[derive(Default)]
+struct Positions(Mutex<HashMap<String, LogOffset>>);
 
 impl Reader {
     pub(super) fn start(
@@ -41,6 +49,7 @@ impl Reader {
         let is_closed = watch::channel(false).0;
         let unbegun = watch::channel(groups.len()).0;
         ears.readers_away.store(groups.len(), Ordering::Release);
+        let positions = Arc::<Positions>::default();
         for group in groups {
             let reading = Reading {
                 redis: redis.clone(),
@@ -52,6 +61,7 @@ impl Reader {
                 unbegun: Some(unbegun.clone()),
                 asked: None,
                 is_reading: false,
+                positions: positions.clone(),
             };
             let mut closed = is_closed.subscribe();
             tokio::spawn(async move {
@@ -62,13 +72,18 @@ impl Reader {
                 }
             });
         }
-        Self { is_closed, unbegun }
+        Self { is_closed, unbegun, positions }
     }
 
     /// Waits until it knows from where on it reads.
     pub(super) async fn begun(&self) {
         // The sender lives as long as this.
         let _ = self.unbegun.subscribe().wait_for(|unbegun| *unbegun == 0).await;
+    }
+
+    /// Up to where a stream has been read; `None` before it is known where reading begins.
+    pub(super) fn position(&self, stream: &str) -> Option<LogOffset> {
+        self.positions.0.lock().get(stream).copied()
     }
 
     pub(super) fn close(&self) {
@@ -89,6 +104,7 @@ struct Reading {
     /// The node that has the stream already, while its slot is on the way there.
     asked: Option<Arc<str>>,
     is_reading: bool,
+    positions: Arc<Positions>,
 }
 
 impl Reading {
@@ -131,10 +147,11 @@ impl Reading {
         let timeout = self.block + ANSWER_TIMEOUT;
         let connection = &mut self.redis.connect(&place, |_| {}, Some(timeout)).await?;
         self.find_ends(connection).await?;
+        self.look_for_gaps(connection).await?;
+        self.set_reading(true);
         if let Some(unbegun) = self.unbegun.take() {
             unbegun.send_modify(|unbegun| *unbegun -= 1);
         }
-        self.set_reading(true);
         *retry = RETRY_FIRST;
         loop {
             let mut command = Cmd::new();
@@ -145,7 +162,11 @@ impl Reading {
             let last = |(_, last): &(String, Option<String>)| last.clone().unwrap_or("0-0".into());
             command.arg(self.streams.iter().map(last).collect::<Vec<_>>());
             let answer = self.ask(connection, command).await?;
-            self.take(&answer);
+            self.take(&answer).await;
+            if self.is_full(&answer) {
+                // Others may write faster than this one reads.
+                self.look_for_gaps(connection).await?;
+            }
         }
     }
 
@@ -157,7 +178,31 @@ impl Reading {
             command.arg("XREVRANGE").arg(name).arg("+").arg("-").arg("COUNT").arg(1);
             let answer = self.ask(connection, command).await?;
             let entry = list(&answer).first().and_then(|entry| text(list(entry).first()?));
-            self.streams[index].1 = Some(entry.unwrap_or("0-0").to_owned());
+            let entry = entry.unwrap_or("0-0");
+            self.positions.set(&self.streams[index].0, entry);
+            self.streams[index].1 = Some(entry.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether there may have been more than an answer could hold.
+    fn is_full(&self, answer: &Value) -> bool {
+        let is_full = |entries: &Value| list(entries).len() as u64 >= self.count;
+        pairs(answer).iter().any(|(_, entries)| is_full(entries))
+    }
+
+    /// A stream keeps so many entries, and may have lost some before they were read.
+    async fn look_for_gaps(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        for (name, last) in &self.streams {
+            let answer = self.ask(connection, first_entry(name)).await?;
+            let last = last.as_deref().and_then(LogOffset::parse);
+            if let (Some(first), Some(last)) = (first_id(&answer), last)
+                && last != LogOffset::default()
+                && first > last
+            {
+                tracing::warn!(stream = name, "entries were lost before they were read");
+                self.ears.node.skip_log(first);
+            }
         }
         Ok(())
     }
@@ -176,34 +221,78 @@ impl Reading {
         answers.into_iter().next_back().unwrap_or(Value::Nil).extract_error()
     }
 
-    /// Hands on what a reading found: a map, or a list of pairs, of streams and their entries.
-    fn take(&mut self, answer: &Value) {
-        let pairs: Vec<(&Value, &Value)> = match answer {
-            Value::Map(map) => map.iter().map(|(name, entries)| (name, entries)).collect(),
-            answer => {
-                let pair = |pair| match list(pair) {
-                    [name, entries] => Some((name, entries)),
-                    _ => None,
-                };
-                list(answer).iter().filter_map(pair).collect()
-            }
-        };
-        for (name, entries) in pairs {
-            let stream = text(name).and_then(|name| {
-                self.streams.iter_mut().find(|(known, _)| known == name).map(|(_, last)| last)
-            });
-            let Some(last) = stream else { continue };
+    /// Hands on what a reading found.
+    async fn take(&mut self, answer: &Value) {
+        for (name, entries) in pairs(answer) {
+            let stream = text(name)
+                .and_then(|name| self.streams.iter_mut().find(|(known, _)| known == name));
+            let Some((name, last)) = stream else { continue };
             for entry in list(entries) {
                 let [id, fields] = list(entry) else { continue };
                 let Some(id) = text(id) else { continue };
                 *last = Some(id.to_owned());
-                take_entry(&self.ears, id, list(fields));
+                take_entry(&self.ears, id, list(fields)).await;
+                self.positions.set(name, id);
             }
         }
     }
 }
 
-fn take_entry(ears: &Ears, id: &str, fields: &[Value]) {
+impl Positions {
+    fn set(&self, stream: &str, id: &str) {
+        let Some(offset) = LogOffset::parse(id) else { return };
+        let mut positions = self.0.lock();
+        match positions.get_mut(stream) {
+            Some(position) => *position = offset,
+            None => drop(positions.insert(stream.to_owned(), offset)),
+        }
+    }
+}
+
+/// The streams of an answer, and their entries: a map, or a list of pairs.
+fn pairs(answer: &Value) -> Vec<(&Value, &Value)> {
+    if let Value::Map(map) = answer {
+        return map.iter().map(|(name, entries)| (name, entries)).collect();
+    }
+    let pair = |pair| match list(pair) {
+        [name, entries] => Some((name, entries)),
+        _ => None,
+    };
+    list(answer).iter().filter_map(pair).collect()
+}
+
+/// Asks for the first entry that a stream still has.
+pub(super) fn first_entry(stream: &str) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg("XRANGE").arg(stream).arg("-").arg("+").arg("COUNT").arg(1);
+    command
+}
+
+/// The id of the first entry of an answer.
+pub(super) fn first_id(answer: &Value) -> Option<LogOffset> {
+    LogOffset::parse(text(list(list(answer).first()?).first()?)?)
+}
+
+async fn take_entry(ears: &Ears, id: &str, fields: &[Value]) {
+    let entry = entry(fields);
+    // As Node does: not a cluster's.
+    if entry.nsp.is_empty() {
+        return;
+    }
+    let offset = LogOffset::parse(id);
+    if entry.uid == ears.node.id().as_str() {
+        if let Some(offset) = offset {
+            ears.node.deliver_logged(&entry.nsp, offset).await;
+        }
+        return;
+    }
+    match decode_entry(&entry) {
+        Ok(message) => ears.node.receive_logged(message, offset),
+        Err(error) => ears.node.reject(&error),
+    }
+}
+
+pub(super) fn entry(fields: &[Value]) -> Entry {
     let mut entry = Entry::default();
     for pair in fields.chunks_exact(2) {
         let (Some(name), Some(value)) = (text(&pair[0]), text(&pair[1])) else { continue };
@@ -215,27 +304,5 @@ fn take_entry(ears: &Ears, id: &str, fields: &[Value]) {
             _ => {}
         }
     }
-    // As Node does: not a cluster's.
-    if entry.nsp.is_empty() || entry.uid == ears.node.id().as_str() {
-        return;
-    }
-    match decode_entry(&entry) {
-        Ok(message) => ears.node.receive_logged(message, Some(id)),
-        Err(error) => ears.node.reject(&error),
-    }
-}
-
-fn list(value: &Value) -> &[Value] {
-    match value {
-        Value::Array(list) => list,
-        _ => &[],
-    }
-}
-
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    }
+    entry
 }

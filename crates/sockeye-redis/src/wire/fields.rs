@@ -54,6 +54,13 @@ pub(super) fn names(rooms: Vec<Room>) -> Vec<RoomName> {
     rooms.into_iter().map(|Room(name)| name).collect()
 }
 
+/// JSON that is there, be it `null`: `undefined` is what is left out.
+pub(super) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
 /// `opts`, as it comes. What is missing is empty.
 #[derive(Default, serde::Deserialize)]
 pub(super) struct OptionsRead {
@@ -75,6 +82,8 @@ pub(super) struct FlagsRead {
     timeout: Option<f64>,
     #[serde(default)]
     conflate: Option<String>,
+    #[serde(default)]
+    direct: Option<bool>,
 }
 
 impl From<OptionsRead> for BroadcastOptions {
@@ -89,6 +98,7 @@ impl From<OptionsRead> for BroadcastOptions {
                 compress: flags.compress.unwrap_or(true),
                 timeout,
                 conflate: flags.conflate.map(Arc::from),
+                direct: flags.direct.unwrap_or(false),
             },
         }
     }
@@ -131,7 +141,7 @@ pub(super) struct FlagsWritten<'a>(pub(super) &'a BroadcastFlags);
 
 impl Serialize for FlagsWritten<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let BroadcastFlags { volatile, compress, timeout, conflate } = self.0;
+        let BroadcastFlags { volatile, compress, timeout, conflate, direct } = self.0;
         let mut map = serializer.serialize_map(None)?;
         if *volatile {
             map.serialize_entry("volatile", &true)?;
@@ -145,6 +155,9 @@ impl Serialize for FlagsWritten<'_> {
         }
         if let Some(conflate) = conflate {
             map.serialize_entry("conflate", &**conflate)?;
+        }
+        if *direct {
+            map.serialize_entry("direct", &true)?;
         }
         map.end()
     }
@@ -166,7 +179,7 @@ pub(super) struct SocketRead<'a> {
     #[serde(borrow)]
     handshake: &'a RawValue,
     rooms: Vec<Room>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
 }
 

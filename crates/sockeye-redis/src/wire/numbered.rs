@@ -214,7 +214,7 @@ struct Read<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct DataRead<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "fields::present")]
     packet: Option<&'a RawValue>,
     #[serde(rename = "requestId", default)]
     request: Option<String>,

@@ -7,15 +7,15 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use sockeye_proto::SessionId;
-use sockeye_proto::engine::{RequestError, Revision};
+use sockeye_proto::engine::Revision;
 use sockeye_ws::deflate::Options as PerMessageDeflate;
 use sockeye_ws::handshake::{self, HttpVersion};
 
+use super::answering::Checked;
 use super::opening::Admitted;
 use super::refusal::Refused;
-use super::{Answer, Checked, plain};
-use crate::connection::{Command, Connection, Opening, Transport};
+use super::{Answer, plain};
+use crate::connection::{Command, Connection, Opening, Peer, Transport};
 use crate::outbox::Encoding;
 
 /// Opens a session over WebSocket.
@@ -41,8 +41,7 @@ pub(super) fn open(checked: &mut Checked, admitted: Admitted) -> Result<Answer, 
 }
 
 /// A session of long-polling wants to go on over WebSocket.
-pub(super) fn upgrade(checked: &mut Checked, id: &SessionId) -> Result<Answer, Refused> {
-    let peer = checked.server.session(id).ok_or(RequestError::SessionUnknown)?;
+pub(super) fn upgrade(checked: &mut Checked, peer: Arc<Peer>) -> Result<Answer, Refused> {
     let Switch { answer, upgrade, encoding } = switch(checked, peer.outbox().revision())?;
     let limits = checked.config().websocket_limits();
     let limit = checked.config().handshake_timeout;

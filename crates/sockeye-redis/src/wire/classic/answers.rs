@@ -128,9 +128,9 @@ struct ResponseRead<'a> {
     rooms: Option<Vec<Room>>,
     #[serde(rename = "clientCount", default)]
     client_count: Option<usize>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "fields::present")]
     data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "fields::present")]
     packet: Option<&'a RawValue>,
 }
 
