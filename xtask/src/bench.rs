@@ -1,5 +1,7 @@
 //! Measuring against peers: builds everything and lets `bench/bench.py` run the servers in turns.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::install::{npm_ci, redis};
@@ -84,26 +86,30 @@ fn build_socket_io() -> Result<Vec<String>> {
 fn build_cluster() -> Result<Vec<String>> {
     redis()?;
     npm_ci("bench/peers/node-cluster")?;
-    run(&mut command("cargo", &["build", "--release", "--package", "bench-server"]))?;
-    let server = target().join("release/bench-server");
+    let server = build_like_peers("bench-server")?;
     let node = |bus: &str| format!("sockeye-{bus}=env BUS={bus} {}", server.display());
     Ok(["classic", "sharded", "streams"].map(node).into())
 }
 
-/// Our server of WebSocket, optimized as the peers are, whose workspace has a profile of its own;
-/// also encoding a broadcast for each receiver, to show what is won by doing it once.
+/// Our server of WebSocket; also encoding a broadcast for each receiver, to show what is won by
+/// doing it once.
 fn build_websocket() -> Result<Vec<String>> {
     npm_ci("bench/peers/ws-node")?;
+    let server = build_like_peers("ws-bench-server")?;
+    Ok(vec![
+        format!("sockeye-ws={}", server.display()),
+        format!("sockeye-ws-each=env HUB=each {}", server.display()),
+    ])
+}
+
+/// A server of ours, optimized as the peers are, whose workspace has a profile of its own.
+fn build_like_peers(binary: &str) -> Result<PathBuf> {
     let folder = target().join("like-peers");
-    let args = ["build", "--release", "--package", "bench-server", "--bin", "ws-bench-server"];
+    let args = ["build", "--release", "--package", "bench-server", "--bin", binary];
     run(command("cargo", &args)
         .env("CARGO_TARGET_DIR", &folder)
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort"))?;
-    let server = folder.join("release/ws-bench-server");
-    Ok(vec![
-        format!("sockeye-ws={}", server.display()),
-        format!("sockeye-ws-each=env HUB=each {}", server.display()),
-    ])
+    Ok(folder.join("release").join(binary))
 }
