@@ -85,6 +85,13 @@ const LIVES = {
     peer.send('40/slow,{"room":"waiting","delay":50}', '40/admin,{"token":"letmein"}');
     peer.ws.terminate();
   },
+  "WebSocket, refused by middlewares": async () => {
+    const peer = await Peer.handshake(null, server);
+    peer.send('40/slow,{"room":"refused","delay":1,"refuse":"no"}', '40/admin,{"token":"none"}');
+    const refusals = [await peer.receive(), await peer.receive()];
+    assert(refusals.every((packet) => packet.startsWith("44/")), String(refusals));
+    peer.ws.terminate();
+  },
   "WebSocket, never joined, silent": () => Peer.handshake(null, server),
   "WebSocket, handshake dropped": async () => {
     const tcp = await Tcp.open(null, server);

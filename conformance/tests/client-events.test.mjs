@@ -105,6 +105,19 @@ for (const mode of Object.keys(MODES)) {
     assert.deepEqual(await askAll(socket, "echo", ...args), wanted);
   });
 
+  test(`${mode}: H32 of a view of a buffer its part is sent, and nothing else`, async (t) => {
+    const socket = await connect(t, server, mode);
+    const { buffer } = Uint8Array.from([1, 2, 3, 4, 5, 6, 7, 8]);
+    const views = [
+      new Uint8Array(buffer, 2, 3),
+      new Uint16Array(buffer, 2, 2),
+      new DataView(buffer, 5, 2),
+      Buffer.from(buffer, 1, 3),
+    ];
+    const wanted = [[3, 4, 5], [3, 4, 5, 6], [6, 7], [2, 3, 4]].map((bytes) => Buffer.from(bytes));
+    assert.deepEqual(await askAll(socket, "echo", ...views), wanted);
+  });
+
   test(`${mode}: ten attachments are allowed`, async (t) => {
     const socket = await connect(t, server, mode);
     const ten = Array.from({ length: 10 }, (_, i) => Buffer.from([i]));

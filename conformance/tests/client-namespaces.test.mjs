@@ -103,7 +103,7 @@ for (const mode of Object.keys(MODES)) {
     assert.deepEqual(me.auth, { token: "letmein", nested: { list: [1, "é"] } });
   });
 
-  test(`${mode}: the handshake's query is that of the first request`, async (t) => {
+  test(`${mode}: H69 the handshake's query is that of the first request`, async (t) => {
     const socket = await connect(t, server, mode, { query: { room: "a b&c=ü" } });
     assert.equal((await ask(socket, "whoami")).query.room, "a b&c=ü");
   });
@@ -142,7 +142,7 @@ for (const mode of Object.keys(MODES)) {
     assert.equal(await ask(root, "echo", "still"), "still");
   });
 
-  test(`${mode}: the server disconnects the whole connection`, async (t) => {
+  test(`${mode}: H61 the server disconnects the whole connection`, async (t) => {
     const root = await connect(t, server, mode, { auth: { mark: `closed ${mode}` } });
     const chat = await connectBeside(t, root, "/chat");
     const bye = next(root, "bye");

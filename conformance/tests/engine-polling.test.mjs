@@ -204,12 +204,12 @@ test("H15 a close without a parked GET is delivered on the next", async (t) => {
 });
 
 test("H25 a ping timeout needs no GET", async (t) => {
-  const own = await serverFor(t, { pingInterval: 200, pingTimeout: 300 });
+  const own = await serverFor(t, { pingInterval: 1_000, pingTimeout: 1_000 });
   const began = Date.now();
   await Polling.connect(null, own, { mark: "H25" });
   const { reason } = await own.logged("H25", "disconnect");
   assert.equal(reason, "ping timeout");
-  assert(Date.now() - began >= 500, "not before interval and timeout have passed");
+  assert(Date.now() - began >= 2_000, "not before interval and timeout have passed");
   await own.empty();
 });
 
@@ -226,8 +226,6 @@ test("H30 UTF-8 split at any byte, and the separator beside multi-byte character
   assert.equal((await within("ok", post.answer)).body, "ok");
   for (const text of texts) assert.equal(await session.receive(), event("echo", text));
 });
-
-test("H30 (v3 lengths in UTF-16 units)", { skip: "absent: Engine.IO 3" }, () => {});
 
 test("H31 base64 of an empty buffer is b and nothing, both ways", async (t) => {
   const session = await Polling.connect(t, server);

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { request } from "../lib/http.mjs";
-import { useServer } from "../lib/server.mjs";
+import { KIND, useServer } from "../lib/server.mjs";
 import { Peer } from "../lib/websocket.mjs";
 
 const server = await useServer({ allowEIO3: true, pingInterval: 25_000 });
@@ -142,6 +142,32 @@ test("A6 good packets before garbage are handled, then the session ends", async 
   const session = await Session.open();
   assert.equal((await session.post("")).status, 200);
   assert(await session.isGone());
+});
+
+test("malformed lengths, among them those of half characters, end their session only", async () => {
+  const other = await Session.open();
+  const texts = [
+    ":", ":4", "4", "-1:4", "1.5:4", "1e9:4", "NaN:4", "99999999999999999999:4", "2:4",
+    `${"9".repeat(5_000)}:4`, "1:😀", "1:1:1:1:",
+    // To Node the one is a number, and the other a packet of half a character.
+    ...(KIND === "sockeye" ? ["0x1:4", "2:4😀"] : []),
+  ];
+  for (const text of texts) {
+    const session = await Session.open();
+    assert.equal((await session.post(text)).status, 200, text.slice(0, 20));
+    assert(await session.isGone(), text.slice(0, 20));
+  }
+  const digits = Array(400).fill(9);
+  const binary = [[], [0], [0, 255], [0, 9, 9, 255, 52], [2, 1, 255, 52], [0, ...digits, 255, 52]];
+  for (const bytes of binary) {
+    const session = await Session.open();
+    const { status } = await session.post(Buffer.from(bytes), "application/octet-stream");
+    assert.equal(status, 200, String(bytes.slice(0, 9)));
+    // Node goes on with the next packet, if there is one.
+    if (KIND === "sockeye") assert(await session.isGone(), String(bytes.slice(0, 9)));
+  }
+  assert.equal((await other.post(join('42["echo","unharmed"]'))).status, 200);
+  assert.deepEqual(await other.packets(), ['42["echo","unharmed"]']);
 });
 
 test("A6 over WebSocket a binary message begins with its type", async (t) => {

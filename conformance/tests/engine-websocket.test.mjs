@@ -105,7 +105,7 @@ test("H23 traffic does not postpone pings", async (t) => {
 });
 
 test("H23 traffic without pongs does not keep a session for ever", async (t) => {
-  const own = await serverFor(t, { pingInterval: 200, pingTimeout: 600 });
+  const own = await serverFor(t, { pingInterval: 500, pingTimeout: 1_500 });
   const peer = await Peer.connect(t, own, { mark: "no pong" });
   assert.equal(await peer.receive(), "2");
   const pinged = Date.now();
@@ -113,7 +113,7 @@ test("H23 traffic without pongs does not keep a session for ever", async (t) => 
   t.after(() => clearInterval(busy));
   await peer.closeCode();
   // The first packet behind the ping may extend the deadline once, as Node does.
-  assert(Date.now() - pinged >= 500);
+  assert(Date.now() - pinged >= 1_400);
   assert.equal((await closed("no pong", own)).reason, "ping timeout");
 });
 
@@ -128,11 +128,11 @@ test("A7 the first ping comes after pingInterval, not at once", async (t) => {
 });
 
 test("A7 a silent peer is a ping timeout", async (t) => {
-  const own = await serverFor(t, { pingInterval: 200, pingTimeout: 300 });
+  const own = await serverFor(t, { pingInterval: 1_000, pingTimeout: 1_000 });
   const began = Date.now();
   const peer = await Peer.connect(t, own, { mark: "silent" });
   await peer.closeCode();
-  assert(Date.now() - began >= 500, "not before interval and timeout have passed");
+  assert(Date.now() - began >= 2_000, "not before interval and timeout have passed");
   assert.equal((await closed("silent", own)).reason, "ping timeout");
   await own.empty();
 });
@@ -148,8 +148,6 @@ test("H24 a ping from the client is fatal", async (t) => {
   assert.equal((await closed("H24 polling")).reason, "transport error");
   await until("the session to be gone", () => session.isGone());
 });
-
-test("H24 (v3 half)", { skip: "absent: Engine.IO 3" }, () => {});
 
 test("H26 garbage during the handshake neither crashes nor leaks the session", async (t) => {
   const own = await serverFor(t);

@@ -200,9 +200,6 @@ test("one byte at a time, from the request line to an event", async (t) => {
   await witness.check();
 });
 
-test("a decompression bomb", { skip: "absent: compression" }, () => {});
-test("EIO 3 malformed lengths", { skip: "absent: Engine.IO 3" }, () => {});
-
 /** A WebSocket over bare TCP that has joined `/`. */
 async function joined(t, where, mark) {
   const tcp = await Tcp.open(t, where);

@@ -179,5 +179,3 @@ test("H50 volatile is dropped for a peer that does not read, the rest follows", 
   tcp.socket.write(frame(OPCODE.text, '427["echo","normal"]'));
   await tcp.until('437["normal"]');
 });
-
-test("H52-H59, H67-H70, H72", { skip: "shown within the server, or later features" }, () => {});

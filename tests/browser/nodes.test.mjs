@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { nginx } from "../chat/lib/nginx.mjs";
+import { nginx } from "../chat/lib/balancer.mjs";
 import { Nodes } from "../chat/lib/server.mjs";
 import { areThereOnce, person, say, sees } from "./lib/window.mjs";
 

@@ -1,5 +1,5 @@
 // What operators begin with: the environment file has every setting, systemd takes the units, and
-// the chat works on two nodes behind nginx with each of its files.
+// the chat works on two nodes behind nginx and HAProxy with each of their files.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -10,7 +10,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { Client, until } from "./lib/client.mjs";
-import { nginx } from "./lib/nginx.mjs";
+import { haproxy, nginx } from "./lib/balancer.mjs";
+import { Persistent, insist, keepsAll } from "./lib/persistent.mjs";
 import { Nodes, Server, runToEnd, temporaryFolder } from "./lib/server.mjs";
 
 const DEPLOY = join(import.meta.dirname, "../../deploy");
@@ -83,16 +84,31 @@ async function talk(t, front, count, options) {
   return clients;
 }
 
-for (const [file, options] of [
-  ["ip-hash.conf", { transports: ["polling", "websocket"] }],
-  ["ip-hash.conf", { transports: ["polling"] }],
-  ["cookie.conf", { transports: ["polling", "websocket"], withCredentials: true }],
-  ["cookie.conf", { transports: ["polling"], withCredentials: true }],
-  ["websocket.conf", { transports: ["websocket"] }],
+const BOTH = { transports: ["polling", "websocket"] };
+const POLLING = { transports: ["polling"] };
+const COOKIES = { withCredentials: true };
+const FORWARD = ["--forward-requests"];
+
+for (const [balancer, file, options, flags = []] of [
+  [nginx, "ip-hash.conf", BOTH],
+  [nginx, "ip-hash.conf", POLLING],
+  [nginx, "cookie.conf", { ...BOTH, ...COOKIES }],
+  [nginx, "cookie.conf", { ...POLLING, ...COOKIES }],
+  [nginx, "round-robin.conf", BOTH, FORWARD],
+  [nginx, "round-robin.conf", POLLING, FORWARD],
+  [nginx, "websocket.conf", { transports: ["websocket"] }],
+  [haproxy, "source.cfg", BOTH],
+  [haproxy, "source.cfg", POLLING],
+  [haproxy, "cookie.cfg", { ...BOTH, ...COOKIES }],
+  [haproxy, "cookie.cfg", { ...POLLING, ...COOKIES }],
+  [haproxy, "round-robin.cfg", BOTH, FORWARD],
+  [haproxy, "round-robin.cfg", POLLING, FORWARD],
+  [haproxy, "websocket.cfg", { transports: ["websocket"] }],
 ]) {
-  test(`two nodes behind nginx, ${file}, over ${options.transports.join(" and ")}`, async (t) => {
-    const { nodes } = await Nodes.start(t, { count: 2, flags: FLAGS });
-    const front = await nginx(t, file, nodes);
+  const over = options.transports.join(" and ");
+  test(`two nodes behind ${balancer.name}, ${file}, over ${over}`, async (t) => {
+    const { nodes } = await Nodes.start(t, { count: 2, flags: [...FLAGS, ...flags] });
+    const front = await balancer(t, file, nodes);
     // As a browser says where its page is from.
     const extraHeaders = { origin: front.url };
     const clients = await talk(t, front, 8, { ...options, extraHeaders });
@@ -103,13 +119,17 @@ for (const [file, options] of [
     const [first, second] = await counts();
     assert.equal(first + second, 8);
     // An address is at one node; of connections, and of cookies in the long run, each has some.
-    if (file === "ip-hash.conf") assert.ok(first === 0 || second === 0, `${first}, ${second}`);
-    else
+    if (/ip-hash|source/.test(file)) assert.ok(first === 0 || second === 0, `${first}, ${second}`);
+    else {
+      let more = 0;
       await until(async () => {
         if (!(await counts()).includes(0)) return true;
+        // Where clients make two requests each, all begin at the same node.
+        if ((more += 1) % 2) await fetch(`${front.url}/healthz`);
         await Client.connect(t, front, "one more", { ...options, extraHeaders });
         return false;
       }, "both nodes have some");
+    }
   });
 }
 
@@ -137,10 +157,11 @@ test("a node behind nginx dies: its clients go on at the other, with their rooms
     await client.next("chat:message", (message) => message.id === id);
 });
 
-test("behind nginx an address's sign-in attempts are its own, and the cookie stays", async (t) => {
+const attempts = "an address's sign-in attempts are its own, and the cookie stays";
+const withCookies = async (t, balancer, file) => {
   const flags = [...FLAGS, "--sign-ins-per-minute", "3"];
   const { nodes } = await Nodes.start(t, { count: 2, flags });
-  const front = await nginx(t, "cookie.conf", nodes);
+  const front = await balancer(t, file, nodes);
   // From another address of this machine: the proxy's own is trusted.
   const post = async (path, body, headers = {}) => {
     const request = http.request(front.url + path, {
@@ -161,83 +182,43 @@ test("behind nginx an address's sign-in attempts are its own, and the cookie sta
   const again = await post("/api/refresh", {}, { cookie: cookies.join("; ") });
   assert.equal(again.status, 200);
   assert.ok(node && !again.cookies.some((line) => line.startsWith("sockeye_node")));
-  // nginx adds the real address, whatever the client made up.
+  // The balancer adds the real address, whatever the client made up.
   const statuses = [];
   for (let i = 0; i < 4; i += 1) {
     const headers = { "x-forwarded-for": `192.0.2.${i}` };
     statuses.push((await post("/api/login", { ...form, username: `b${i}` }, headers)).status);
   }
   assert.ok(statuses.includes(429), `${statuses}`);
-});
+};
+test(`behind nginx ${attempts}`, (t) => withCookies(t, nginx, "cookie.conf"));
+test(`behind HAProxy ${attempts}`, (t) => withCookies(t, haproxy, "cookie.cfg"));
 
-test("long-polling is refused where any node may answer", async (t) => {
-  const { nodes } = await Nodes.start(t, { count: 2, flags: FLAGS });
-  const front = await nginx(t, "websocket.conf", nodes);
-  const polling = await fetch(`${front.url}/socket.io/?EIO=4&transport=polling`);
-  assert.equal(polling.status, 400);
-  assert.equal((await fetch(`${front.url}/readyz`)).status, 200);
-});
-
-// A client that goes on: it comes back, restores its rooms, and sends again what was not
-// acknowledged, with the same key.
-async function persistent(t, front, username) {
-  const client = await Client.join(t, front, username, "rolling", {
-    transports: ["polling", "websocket"],
-    withCredentials: true,
-    reconnection: true,
-    reconnectionDelay: 50,
-    reconnectionDelayMax: 200,
+for (const [balancer, file] of [
+  [nginx, "websocket.conf"],
+  [haproxy, "websocket.cfg"],
+])
+  test(`${balancer.name} refuses long-polling where any node may answer`, async (t) => {
+    const { nodes } = await Nodes.start(t, { count: 2, flags: FLAGS });
+    const front = await balancer(t, file, nodes);
+    const polling = await fetch(`${front.url}/socket.io/?EIO=4&transport=polling`);
+    assert.equal(polling.status, 400);
+    assert.equal((await fetch(`${front.url}/readyz`)).status, 200);
   });
-  let isIn = true;
-  let { session } = client;
-  client.socket.on("disconnect", (reason) => {
-    isIn = false;
-    // The server's own word ends the reconnecting.
-    if (reason === "io server disconnect") client.socket.connect();
-  });
-  client.socket.on("session:created", async ({ sessionId }) => {
-    const earlier = session;
-    session = sessionId;
-    const ack = await client.socket.timeout(5000).emitWithAck("session:restore", earlier);
-    if (!ack.rooms?.includes("rolling"))
-      await client.socket.timeout(5000).emitWithAck("chat:join", "rolling");
-    isIn = true;
-  });
-  const acknowledged = [];
-  let isOver = false;
-  const talking = (async () => {
-    for (let i = 0; !isOver; i += 1) {
-      const text = `${username} ${i}`;
-      const sent = async () => {
-        if (!isIn) return undefined;
-        const ack = await client.socket
-          .timeout(3000)
-          .emitWithAck("chat:message", { room: "rolling", text, key: text })
-          .catch(() => null);
-        return ack?.status === "ok" ? ack.id : undefined;
-      };
-      acknowledged.push({ id: await until(sent, `"${text}" is acknowledged`), text });
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  })();
-  const stop = () => {
-    isOver = true;
-    return talking;
-  };
-  return { client, acknowledged, stop };
-}
 
 test("a rolling restart behind nginx: every acknowledged message is in the history once", async (t) => {
   const flags = [...FLAGS, "--messages-per-second", "1000", "--history-messages", "1000"];
   const { nodes } = await Nodes.start(t, { count: 2, flags });
   const front = await nginx(t, "cookie.conf", nodes);
   const all = [];
-  for (const name of ["ann", "ben", "carl", "dora"]) all.push(await persistent(t, front, name));
-  const more = async (count) => {
+  for (const name of ["ann", "ben", "carl", "dora"]) {
+    all.push(await Persistent.connect(t, front, name, { ...BOTH, ...COOKIES }));
+    await all.at(-1).enter("rolling");
+    all.at(-1).talk(20);
+  }
+  const more = (count) => {
     const before = all.map(({ acknowledged }) => acknowledged.length);
-    await until(
-      () => all.every(({ acknowledged }, i) => acknowledged.length >= before[i] + count),
-      `everybody says ${count} more`,
+    return insist(`everybody says ${count} more`, () =>
+      all.every(({ acknowledged }, i) => acknowledged.length >= before[i] + count),
     );
   };
   for (const node of nodes) {
@@ -245,17 +226,9 @@ test("a rolling restart behind nginx: every acknowledged message is in the histo
     await node.restart("SIGTERM");
   }
   await more(10);
-  await Promise.all(all.map(({ stop }) => stop()));
+  await Promise.all(all.map((one) => one.rest()));
   const reader = await Client.join(t, nodes[0], "reader", "elsewhere");
   const { history, members } = await reader.joins("rolling");
-  assert.ok(history.length < 1000, "the history is whole");
   assert.deepEqual(members, ["ann", "ben", "carl", "dora", "reader"]);
-  for (const { id, text } of all.flatMap(({ acknowledged }) => acknowledged)) {
-    const kept = history.filter((message) => message.text === text);
-    assert.deepEqual(
-      kept.map((message) => message.id),
-      [id],
-      text,
-    );
-  }
+  keepsAll(history, all, "a reader");
 });

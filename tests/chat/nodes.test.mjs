@@ -6,8 +6,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { Client, until } from "./lib/client.mjs";
-import { Redis, freePort } from "./lib/redis.mjs";
-import { Nodes, PASSWORD, SECRET, Server, runToEnd, temporaryFolder } from "./lib/server.mjs";
+import { freePort } from "./lib/ports.mjs";
+import { Redis } from "./lib/redis.mjs";
+import { Nodes, PASSWORD, SECRET, Server, runToEnd, temporaryFolder, token } from "./lib/server.mjs";
 
 const start = (t, flags = [], more = {}) => Nodes.start(t, { count: 2, flags, ...more });
 const ids = (messages) => messages.map((message) => message.id);
@@ -64,6 +65,37 @@ test("a user with windows on both nodes is there once, and has left when the las
   await ann.caughtUp();
   assert.deepEqual(ann.all("chat:userLeft"), []);
   assert.deepEqual((await ann.joins("room")).members, ["ann"]);
+});
+
+test("where nodes forward requests, a session is reached through any, and all is heard once", async (t) => {
+  const { nodes } = await start(t, ["--forward-requests"]);
+  const ann = await Client.join(t, nodes[0], "ann", "room");
+  const ben = await Client.join(t, nodes[1], "ben", "room");
+  await ann.says("room", "hello");
+  ben.socket.emit("chat:typing", "room");
+  await ann.next("chat:typing");
+  assert.equal((await ben.ask("chat:leave", "room")).status, "ok");
+  await ann.next("chat:userLeft");
+  for (const client of [ann, ben]) await client.caughtUp();
+  assert.equal(ben.all("chat:message").length, 1);
+  assert.equal(ann.all("chat:message").length, 1);
+  assert.equal(ann.all("chat:userJoined", ({ room }) => room === "room").length, 1);
+  for (const event of ["chat:typing", "chat:userLeft"]) assert.deepEqual(ann.all(event), [], event);
+  const polling = "/socket.io/?EIO=4&transport=polling";
+  const handshake = await (await fetch(nodes[0].url + polling)).text();
+  const { sid } = JSON.parse(handshake.slice(1));
+  const through = async (node, options) => {
+    const answer = await fetch(`${node.url}${polling}&sid=${sid}`, options);
+    return { status: answer.status, body: await answer.text() };
+  };
+  const connect = `40${JSON.stringify({ token: token("carl") })}`;
+  assert.deepEqual(await through(nodes[1], { method: "POST", body: connect }), {
+    status: 200,
+    body: "ok",
+  });
+  assert.match((await through(nodes[1])).body, /^40\{"sid"/);
+  assert.deepEqual((await through(nodes[0], { method: "POST", body: "1" })).status, 200);
+  for (const node of nodes) assert.equal((await through(node)).status, 400, "it has ended");
 });
 
 // Everybody talks at once until `stop`; what was acknowledged.
@@ -215,6 +247,7 @@ test("a node that hangs for longer than its lease: its users leave, come back, a
   nodes[1].child.kill("SIGCONT");
   assert.deepEqual(await ann.next("chat:userJoined"), { username: "ben", room: "room" });
   await ben.until(() => ben.all("chat:message").length >= said.length, "what was said meanwhile");
+  await until(async () => (await ready(nodes[1])) === 200, "the node is well");
   said.push(await ben.says("room", "back again"));
   assert.deepEqual(ids(ben.all("chat:message")), said);
   // Its connection lived, and so does its session.

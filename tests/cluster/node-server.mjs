@@ -4,13 +4,23 @@ import { createServer } from "node:http";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
 import Redis from "ioredis";
-import { createClient } from "redis";
+import { createClient, createCluster } from "redis";
 import { Server } from "socket.io";
 
-const { name, port, redis, adapter, specific, client = "redis" } = JSON.parse(process.env.NODE);
+const { name, port, redis, adapter, specific, recovery, client = "redis" } = JSON.parse(process.env.NODE);
+
+function make() {
+  const [scheme, hosts] = redis.split("://");
+  if (scheme !== "redis-cluster") {
+    return client === "redis" ? createClient({ url: redis }) : new Redis(redis);
+  }
+  const urls = hosts.split(",").map((host) => `redis://${host}`);
+  if (client !== "redis") return new Redis.Cluster(urls);
+  return createCluster({ rootNodes: urls.map((url) => ({ url })), RESP: 2 });
+}
 
 async function connect() {
-  const made = client === "redis" ? createClient({ url: redis }) : new Redis(redis);
+  const made = make();
   made.on("error", (error) => console.error(error.message));
   if (client === "redis") await made.connect();
   return made;
@@ -27,14 +37,15 @@ async function chosen() {
 }
 
 const http = createServer();
-const io = new Server(http, { adapter: await chosen() });
+const connectionStateRecovery = recovery ? { maxDisconnectionDuration: 120_000 } : undefined;
+const io = new Server(http, { adapter: await chosen(), connectionStateRecovery });
 const heard = [];
 
 for (const namespace of [io.of("/"), io.of("/other")]) {
   namespace.on("connection", (socket) => {
     const { rooms = [], data } = socket.handshake.auth;
-    socket.join(rooms);
-    if (data) Object.assign(socket.data, data);
+    if (!socket.recovered) socket.join(rooms);
+    if (data && !socket.recovered) Object.assign(socket.data, data);
     socket.on("act", async (act, ...args) => {
       const ack = args.pop();
       ack(await perform(act, args));
@@ -60,6 +71,9 @@ async function perform(act, args) {
           resolve({ answers, whole: !error });
         });
       });
+    case "direct":
+      namespace.sockets.get(act.id).emit(event, ...args);
+      return null;
     case "join":
       chosen.socketsJoin(rooms);
       return null;

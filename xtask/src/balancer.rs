@@ -2,14 +2,14 @@
 
 use anyhow::Result;
 
-use crate::install::{npm_ci, redis_and_nginx};
+use crate::install::{npm_ci, redis_and_balancers};
 use crate::run::{command, root, run, target};
 
 const FOLDER: &str = "tests/balancer";
 
 /// Builds a node and lets clients speak with two of them through nginx.
 pub fn run_balanced() -> Result<()> {
-    redis_and_nginx()?;
+    redis_and_balancers()?;
     npm_ci(FOLDER)?;
     let example = ["build", "--package", "sockeye-redis", "--example", "balanced-node"];
     run(&mut command("cargo", &example))?;

@@ -1,7 +1,5 @@
 //! Measuring against peers: builds everything and lets `bench/bench.py` run the servers in turns.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 
 use crate::install::{npm_ci, redis};
@@ -78,16 +76,15 @@ fn values(args: &[String]) -> impl Iterator<Item = &str> {
 /// Our server of Socket.IO, as an argument of the runner.
 fn build_socket_io() -> Result<Vec<String>> {
     npm_ci("bench/peers/node-socketio")?;
-    run(&mut command("cargo", &["build", "--release", "--package", "bench-server"]))?;
-    Ok(vec![format!("sockeye={}", target().join("release/bench-server").display())])
+    Ok(vec![format!("sockeye={}", build_ours("bench-server")?)])
 }
 
 /// Our server as a node of clusters: an argument for each bus.
 fn build_cluster() -> Result<Vec<String>> {
     redis()?;
     npm_ci("bench/peers/node-cluster")?;
-    let server = build_like_peers("bench-server")?;
-    let node = |bus: &str| format!("sockeye-{bus}=env BUS={bus} {}", server.display());
+    let server = build_ours("bench-server")?;
+    let node = |bus: &str| format!("sockeye-{bus}=env BUS={bus} {server}");
     Ok(["classic", "sharded", "streams"].map(node).into())
 }
 
@@ -95,21 +92,13 @@ fn build_cluster() -> Result<Vec<String>> {
 /// doing it once.
 fn build_websocket() -> Result<Vec<String>> {
     npm_ci("bench/peers/ws-node")?;
-    let server = build_like_peers("ws-bench-server")?;
-    Ok(vec![
-        format!("sockeye-ws={}", server.display()),
-        format!("sockeye-ws-each=env HUB=each {}", server.display()),
-    ])
+    let server = build_ours("ws-bench-server")?;
+    Ok(vec![format!("sockeye-ws={server}"), format!("sockeye-ws-each=env HUB=each {server}")])
 }
 
 /// A server of ours, optimized as the peers are, whose workspace has a profile of its own.
-fn build_like_peers(binary: &str) -> Result<PathBuf> {
-    let folder = target().join("like-peers");
-    let args = ["build", "--release", "--package", "bench-server", "--bin", binary];
-    run(command("cargo", &args)
-        .env("CARGO_TARGET_DIR", &folder)
-        .env("CARGO_PROFILE_RELEASE_LTO", "fat")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
-        .env("CARGO_PROFILE_RELEASE_PANIC", "abort"))?;
-    Ok(folder.join("release").join(binary))
+fn build_ours(binary: &str) -> Result<String> {
+    let args = ["build", "--profile", "measured", "--package", "bench-server", "--bin", binary];
+    run(&mut command("cargo", &args))?;
+    Ok(target().join("measured").join(binary).display().to_string())
 }

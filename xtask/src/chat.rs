@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::install::{chromium, npm_ci, redis_and_nginx};
+use crate::install::{chromium, npm_ci, redis_and_balancers};
 use crate::run::{command, root, run, target};
 
 const WEB: &str = "crates/sockeye-chat/web";
@@ -34,7 +34,7 @@ pub fn fetch_client() -> Result<()> {
 /// The official client and plain HTTP against the real server, and then against nodes of it that
 /// share a Redis.
 pub fn run_tests() -> Result<()> {
-    redis_and_nginx()?;
+    redis_and_balancers()?;
     npm_ci("tests/chat")?;
     run_npm_tests("tests/chat", "test", &[])?;
     run_npm_tests("tests/chat", "test:nodes", &[("CHAT_NODES", "2")])
@@ -42,12 +42,22 @@ pub fn run_tests() -> Result<()> {
 
 /// Windows of a real browser against the real server.
 pub fn run_browser_tests() -> Result<()> {
-    redis_and_nginx()?;
+    redis_and_balancers()?;
     let browser = chromium()?;
     npm_ci("tests/browser")?;
     // The server and its other clients are theirs.
     npm_ci("tests/chat")?;
     run_npm_tests("tests/browser", "test", &[("CHROMIUM", browser)])
+}
+
+/// Three nodes behind each balancer, with clients and windows, while nodes and Redis fail.
+pub fn run_node_tests() -> Result<()> {
+    redis_and_balancers()?;
+    let browser = chromium()?;
+    // It has no packages of its own: clients and windows are those of the other two.
+    npm_ci("tests/chat")?;
+    npm_ci("tests/browser")?;
+    run_npm_tests("tests/nodes", "test", &[("CHROMIUM", browser)])
 }
 
 fn run_npm_tests(folder: &str, script: &str, environment: &[(&str, &str)]) -> Result<()> {

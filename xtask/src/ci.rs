@@ -27,10 +27,13 @@ pub fn run_ci() -> Result<()> {
     Ok(())
 }
 
-/// The WebSocket crate with few features: the tests have nearly all of them.
+/// Crates with few features: their tests have nearly all of them.
 fn features_alone() -> Result<()> {
-    for features in ["", "tokio", "hyper", "rustls", "ring", "tokio,tracing"] {
-        let args = ["clippy", "--package", "sockeye-ws", "--features", features];
+    let redis = ["", "rustls", "ring"].map(|features| ("sockeye-redis", features));
+    let ws = ["", "tokio", "hyper", "rustls", "ring", "tokio,tracing"];
+    for (package, features) in ws.map(|features| ("sockeye-ws", features)).into_iter().chain(redis)
+    {
+        let args = ["clippy", "--package", package, "--features", features];
         run(command("cargo", &args).args(["--", "--deny", "warnings"]))?;
     }
     Ok(())

@@ -14,9 +14,9 @@ pub fn node() -> Result<()> {
     apt(&["nodejs", "npm"]).context("Node.js 20 or newer with npm is needed; please install it")
 }
 
-/// Redis 7, for the tests of clusters.
+/// Redis 7, for the tests of clusters: its server, which is a sentinel as well, and `redis-cli`.
 pub fn redis() -> Result<()> {
-    if works("redis-server", &["--version"]) {
+    if works("redis-server", &["--version"]) && works("redis-cli", &["--version"]) {
         return Ok(());
     }
     apt(&["redis-server"]).context("redis-server (7 or newer) is needed; please install it")
@@ -42,12 +42,23 @@ pub fn chromium() -> Result<&'static str> {
 }
 
 /// What nodes share, and what may stand in front of them.
-pub fn redis_and_nginx() -> Result<()> {
+pub fn redis_and_balancers() -> Result<()> {
     redis()?;
     if !works("nginx", &["-v"]) && !works("/usr/sbin/nginx", &["-v"]) {
         apt(&["nginx-light"]).context("nginx is needed; please install it")?;
     }
+    if !works("haproxy", &["-v"]) && !works("/usr/sbin/haproxy", &["-v"]) {
+        apt(&["haproxy"]).context("HAProxy (2.4 or newer) is needed; please install it")?;
+    }
     Ok(())
+}
+
+/// Counts instructions.
+pub fn valgrind() -> Result<()> {
+    if works("valgrind", &["--version"]) {
+        return Ok(());
+    }
+    apt(&["valgrind"]).context("valgrind is needed; please install it")
 }
 
 /// A cargo subcommand from crates.io, kept with what the repository builds; its path.

@@ -6,9 +6,11 @@ mod chat;
 mod ci;
 mod cluster;
 mod conformance;
+mod evidence;
 mod examples;
 mod fuzz;
 mod install;
+mod instructions;
 mod interop;
 mod python;
 mod run;
@@ -41,6 +43,9 @@ The repository's commands. Each prints what it runs and ends with a verdict.
   cargo xtask bench [ARGS]   measures against peers and prints ratios; ARGS go to bench/bench.py
                              (`--help` tells; default: --servers limit,oxide,node --suite core);
                              `heap` alone counts the heap of idle WebSocket connections
+  cargo xtask instructions [--accept]
+                             counts what the main ways of a message cost, by valgrind, and fails if
+                             one costs more than was accepted
   cargo xtask help           this
 ";
 
@@ -67,6 +72,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "ci" => ci::run_ci(),
         "tidy" => tidy::run(),
         "soak" => soak::run_soak(rest),
+        "instructions" => instructions::run_instructions(rest),
         "bench" => bench::run_bench(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

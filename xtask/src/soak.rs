@@ -9,7 +9,7 @@ const SHORT: [&str; 10] = [
     "--clients",
     "200",
     "--seconds",
-    "20",
+    "15",
     "--tick-ms",
     "500",
     "--emit-ms",

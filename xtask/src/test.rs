@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::run::{self, command, works};
-use crate::{balancer, chat, cluster, conformance, examples, install, interop, soak};
+use crate::{balancer, chat, cluster, conformance, examples, install, instructions, interop, soak};
 
 /// The Rust tests and the examples in the documentation.
 fn run_rust() -> Result<()> {
@@ -28,8 +28,10 @@ pub fn run() -> Result<()> {
     examples::run_examples()?;
     soak::run_short()?;
     balancer::run_balanced()?;
+    instructions::run_instructions(&[])?;
     chat::run_tests()?;
     chat::run_browser_tests()?;
+    chat::run_node_tests()?;
     eprintln!("\ntest: passed");
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::evidence;
 use crate::run::{command, root};
 
 /// The floor of each crate (ARCHITECTURE.md); an edge must point to a lower one.
@@ -46,7 +47,9 @@ pub fn run() -> Result<()> {
         let manifest = std::fs::read_to_string(&path).context("a crate has no manifest")?;
         problems.extend(edges_up(name, &manifest)?);
     }
-    for file in tracked_files()? {
+    let files = tracked_files()?;
+    problems.extend(evidence::check(&files)?);
+    for file in files {
         let Ok(text) = std::fs::read_to_string(root().join(&file)) else { continue };
         problems.extend(secrets(&file, &text));
         if file.extension().is_some_and(|extension| extension == "rs") {

@@ -49,17 +49,23 @@ export class Stage {
 
   /** Cuts somebody's network, where the server notices it. */
   async cut(actor) {
+    await this.settled(actor);
+    await actor.cut();
+  }
+
+  /** Waits until the server holds a connection over which it could tell somebody that it ends. */
+  async settled(actor) {
     await actor.tap.settled();
     // What was on the way to the server has come: a GET that is cut before it is read is none.
     await this.server.stats();
-    await actor.cut();
   }
 
   /** Everybody leaves; then the sections, by their titles. */
   async end() {
     for (const { socket } of this.#actors) socket.disconnect();
     for (const { tap } of this.#taps) tap.resume();
-    await this.server.empty();
+    // A session whose goodbye was lost goes by its heartbeat, 45 s later.
+    await this.server.empty(60_000);
     const sections = new Map();
     for (const { name, seen } of this.#actors) sections.set(`${name} saw`, seen);
     for (const { name, tap, mark } of this.#taps) {

@@ -50,7 +50,7 @@ async fn serve() -> Result {
     );
     let port = std::env::var("PORT").unwrap_or_else(|_| "3000".into());
     let listener = sockeye::listen(format!("0.0.0.0:{port}")).await?;
-    Ok(axum::serve(listener, axum::Router::new().layer(io.layer())).await?)
+    Ok(sockeye::serve(listener, io.service()).await?)
 }
 
 fn with_bus(builder: ServerBuilder) -> Result<ServerBuilder> {

@@ -5,17 +5,17 @@
 //! be found.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use sockeye_ws::CloseCode;
-use sockeye_ws::net::{AnyStream, Client, Message, WebSocket};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::line::{Incoming, Line, Way};
 use crate::random::Random;
 use crate::server::PING;
 
@@ -30,6 +30,9 @@ const HISTORY_MAX: usize = 5;
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) connections: AtomicU64,
+    /// Of these, those that began with long-polling.
+    pub(crate) polling: AtomicU64,
+    pub(crate) upgrades: AtomicU64,
     pub(crate) recovered: AtomicU64,
     pub(crate) acknowledged: AtomicU64,
     pub(crate) ticks: AtomicU64,
@@ -50,7 +53,8 @@ pub(crate) enum Phase {
 
 pub(crate) struct Counting {
     pub(crate) number: u64,
-    pub(crate) url: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) way: Way,
     pub(crate) emit_interval: Duration,
     pub(crate) tally: Arc<Tally>,
     pub(crate) phase: watch::Receiver<Phase>,
@@ -95,9 +99,7 @@ impl Counting {
 
     /// One connection. An error is the network's.
     async fn connect(&mut self) -> Result<()> {
-        let client = Client::new(&self.url).handshake_timeout(PATIENCE);
-        let mut websocket = client.connect().await?;
-        let open = timeout(PATIENCE, next(&mut websocket)).await??;
+        let (mut line, open) = Line::open(self.address, self.way, PATIENCE).await?;
         if !open.starts_with("0{") {
             self.violation(&format!("the handshake was {open}"));
         }
@@ -107,44 +109,61 @@ impl Counting {
             // As the official client: without an event there is no offset.
             auth.insert("offset".into(), json!(self.state.offset));
         }
-        websocket.send(format!("40{auth}")).await?;
+        line.send(format!("40{auth}")).await?;
         let joined = async {
             loop {
-                let packet = next(&mut websocket).await?;
-                if let Heard::Joined = self.hear(&packet, &mut websocket).await? {
+                if let Incoming::Packet(packet) = line.next().await?
+                    && let Heard::Joined = self.hear(&packet, &mut line).await?
+                {
                     return Ok::<_, anyhow::Error>(());
                 }
             }
         };
         timeout(PATIENCE, joined).await??;
         self.tally.connections.fetch_add(1, Ordering::Relaxed);
+        let is_polling = u64::from(self.way != Way::WebSocket);
+        self.tally.polling.fetch_add(is_polling, Ordering::Relaxed);
         self.tally.connected.fetch_add(1, Ordering::Relaxed);
-        let ended = self.talk(&mut websocket).await;
+        let ended = self.talk(&mut line).await;
         self.tally.connected.fetch_sub(1, Ordering::Relaxed);
         ended?;
         // Done.
-        websocket.send("41").await?;
-        timeout(PATIENCE, websocket.close(CloseCode::NORMAL, "")).await??;
-        Ok(())
+        line.send("41".into()).await?;
+        line.close(PATIENCE).await
     }
 
     /// Sends again what nobody has acknowledged, and goes on until it is done.
-    async fn talk(&mut self, websocket: &mut WebSocket<AnyStream>) -> Result<()> {
+    async fn talk(&mut self, line: &mut Line) -> Result<()> {
         for number in self.state.unanswered.clone() {
-            websocket.send(count(number)).await?;
+            line.send(count(number)).await?;
         }
+        // The official client does it at once; here it comes at any time among the packets.
+        let mut upgrade = (self.way == Way::Upgrade)
+            .then(|| Instant::now() + self.random.around(self.emit_interval / 2));
         let mut next_emit = Instant::now() + self.random.around(self.emit_interval);
         let mut silence = Instant::now() + 2 * PING;
         let mut phase = self.phase.clone();
         while !self.is_done() {
             tokio::select! {
-                packet = next(websocket) => {
+                incoming = line.next() => {
                     silence = Instant::now() + 2 * PING;
-                    self.hear(&packet?, websocket).await?;
+                    match incoming? {
+                        Incoming::Packet(packet) => {
+                            self.hear(&packet, line).await?;
+                        }
+                        Incoming::Ready(websocket) => {
+                            line.switch(websocket).await?;
+                            self.tally.upgrades.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+                () = sleep_until(upgrade.unwrap_or(silence)), if upgrade.is_some() => {
+                    upgrade = None;
+                    line.upgrade(PATIENCE);
                 }
                 () = sleep_until(next_emit) => {
                     next_emit = Instant::now() + self.random.around(self.emit_interval);
-                    self.emit(websocket).await?;
+                    self.emit(line).await?;
                 }
                 () = sleep_until(silence) => bail!("the server is silent"),
                 changed = phase.changed() => changed?,
@@ -153,19 +172,19 @@ impl Counting {
         Ok(())
     }
 
-    async fn emit(&mut self, websocket: &mut WebSocket<AnyStream>) -> Result<()> {
+    async fn emit(&mut self, line: &mut Line) -> Result<()> {
         let is_load = matches!(*self.phase.borrow(), Phase::Load);
         if is_load && self.state.unanswered.len() < UNANSWERED_MAX {
             self.state.sent += 1;
             self.state.unanswered.push_back(self.state.sent);
-            websocket.send(count(self.state.sent)).await?;
+            line.send(count(self.state.sent)).await?;
         }
         Ok(())
     }
 
-    async fn hear(&mut self, packet: &str, websocket: &mut WebSocket<AnyStream>) -> Result<Heard> {
+    async fn hear(&mut self, packet: &str, line: &mut Line) -> Result<Heard> {
         if packet == "2" {
-            websocket.send("3").await?;
+            line.send("3".into()).await?;
         } else if let Some(event) = packet.strip_prefix("42") {
             self.hear_event(serde_json::from_str(event).context("an event is a list")?);
         } else if let Some(answer) = packet.strip_prefix("43") {
@@ -255,16 +274,6 @@ fn count(number: u64) -> String {
     format!("42{number}[\"count\",{number}]")
 }
 
-async fn next(websocket: &mut WebSocket<AnyStream>) -> Result<String> {
-    loop {
-        match websocket.next().await.context("the connection has ended")?? {
-            Message::Text(text) => return Ok(text.as_str().to_owned()),
-            Message::Close(_) => bail!("the server closed the connection"),
-            _ => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,7 +282,8 @@ mod tests {
         let (_, phase) = watch::channel(Phase::Load);
         Counting {
             number: 7,
-            url: String::new(),
+            address: ([127, 0, 0, 1], 0).into(),
+            way: Way::WebSocket,
             emit_interval: Duration::from_secs(1),
             tally: Arc::default(),
             phase,

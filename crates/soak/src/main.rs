@@ -3,6 +3,8 @@
 #![expect(clippy::print_stdout, reason = "a program whose report is read")]
 
 mod client;
+mod line;
+mod overflow;
 mod proxy;
 mod random;
 mod run;

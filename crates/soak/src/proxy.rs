@@ -97,7 +97,11 @@ async fn carry(client: TcpStream, network: Arc<Network>, number: u64) {
         5..7 => Fate::Silence,
         _ => Fate::Slow,
     };
-    let due = Instant::now() + random.around(network.calm_time);
+    let due = match random.below(20) {
+        // From the beginning, for requests that are over soon.
+        0 => Instant::now(),
+        _ => Instant::now() + random.around(network.calm_time),
+    };
     // Half of the connections are far away.
     let delay_max_ms = if random.below(2) == 0 { DELAY_MAX_MS } else { 0 };
     let (client_read, client_write) = client.into_split();
@@ -119,6 +123,7 @@ async fn carry(client: TcpStream, network: Arc<Network>, number: u64) {
         failed = up.pump(&mut client.0, &mut server.1) => failed,
     };
     match fate {
+        Fate::Slow if Instant::now() < due => {}
         Fate::Slow => drop(faults.slow.fetch_add(1, Ordering::Relaxed)),
         _ if !failed => {}
         Fate::Cut { reset: false } => drop(faults.cuts.fetch_add(1, Ordering::Relaxed)),

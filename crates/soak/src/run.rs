@@ -6,6 +6,7 @@
 //! * What a room is sent reaches each member once and in order, from its joining on and across the
 //!   connections over which its socket is recovered.
 //! * When the network does well again, everyone is up to date and every answer has come.
+//! * A reader that stops gets what the policy of its full outbox promises, and nobody else notices.
 //! * Memory does not grow while the load stays the same; when all have gone, every counter is zero.
 
 use std::collections::HashMap;
@@ -25,6 +26,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::Load;
 use crate::client::{Counting, Phase, State, Tally};
+use crate::line::Way;
+use crate::overflow;
 use crate::proxy::Proxy;
 use crate::random::Random;
 
@@ -44,6 +47,7 @@ struct Server {
 
 pub(crate) async fn run(load: &Load) -> Result<()> {
     check_descriptors(load.clients)?;
+    overflow::run().await?;
     let mut server = Server::start(load).await?;
     let calm_time = Duration::from_millis(load.calm_ms);
     let proxy = Proxy::start(server.address, calm_time, load.seed).await?;
@@ -53,7 +57,8 @@ pub(crate) async fn run(load: &Load) -> Result<()> {
     for number in 0..load.clients as u64 {
         let client = Counting {
             number,
-            url: format!("ws://{}/socket.io/?EIO=4&transport=websocket", proxy.address),
+            address: proxy.address,
+            way: Way::of(number),
             emit_interval: Duration::from_millis(load.emit_ms),
             tally: tally.clone(),
             phase: receiver.clone(),
@@ -115,9 +120,11 @@ fn numbers(proxy: &Proxy, tally: &Tally) -> String {
     let load = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
     let faults = &proxy.faults;
     format!(
-        "{} connections ({} recovered), {} events received, {} acknowledged; {} cuts, {} resets, \
-         {} silent deaths, {} slow readers",
+        "{} connections ({} by long-polling, {} upgraded; {} recovered), {} events received, \
+         {} acknowledged; {} cuts, {} resets, {} silent deaths, {} slow readers",
         load(&tally.connections),
+        load(&tally.polling),
+        load(&tally.upgrades),
         load(&tally.recovered),
         load(&tally.ticks),
         load(&tally.acknowledged),
@@ -158,8 +165,15 @@ fn check(lived: &[(u64, (u64, u64))], audit: &Value, tally: &Tally) -> Result<()
         ensure!(acknowledged == sent, "client {client} is not done: {acknowledged} of {sent}");
         ensure!(have == *sent, "client {client} sent {sent}, and the server has {have}");
     }
-    ensure!(tally.ticks.load(Ordering::Relaxed) > 0, "nothing was received");
-    ensure!(tally.acknowledged.load(Ordering::Relaxed) > 0, "nothing was acknowledged");
+    for (what, count) in [
+        ("received", &tally.ticks),
+        ("acknowledged", &tally.acknowledged),
+        ("sent over long-polling", &tally.polling),
+        ("upgraded", &tally.upgrades),
+        ("recovered", &tally.recovered),
+    ] {
+        ensure!(count.load(Ordering::Relaxed) > 0, "nothing was {what}");
+    }
     Ok(())
 }
 
@@ -216,12 +230,14 @@ impl Server {
     }
 }
 
-/// Each client takes three: its own, and two of the network.
+/// Each connection takes three: the client's own, and two of the network; and some clients have
+/// more than one.
 fn check_descriptors(clients: usize) -> Result<()> {
     let limits = std::fs::read_to_string("/proc/self/limits")?;
     let line = limits.lines().find(|line| line.starts_with("Max open files"));
     let max = line.and_then(|line| line.split_whitespace().nth(3)).and_then(|max| max.parse().ok());
-    let (max, wanted): (usize, usize) = (max.unwrap_or(usize::MAX), 3 * clients + 200);
+    let (max, wanted): (usize, usize) =
+        (max.unwrap_or(usize::MAX), 3 * clients + clients / 2 + 200);
     // Those whose connection is dead keep two more until it is over.
     ensure!(wanted <= max, "{clients} clients want {wanted} open files; `ulimit -n` allows {max}");
     Ok(())

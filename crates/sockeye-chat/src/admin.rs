@@ -43,7 +43,7 @@ impl Metrics {
 /// `/metrics`, and the health that the public address tells too.
 pub fn router(app: &App, io: &Server, metrics: Metrics) -> Router {
     let metrics = Router::new().route("/metrics", get(render)).with_state((io.clone(), metrics));
-    app.health().merge(metrics)
+    app.health(io).merge(metrics)
 }
 
 async fn render(State((io, metrics)): State<(Server, Metrics)>) -> impl IntoResponse {

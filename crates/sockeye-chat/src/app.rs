@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use sockeye::{Cors, Server};
+use sockeye_redis::{ShardedBus, ShardedOptions, SubscriptionMode};
 
 use crate::accounts::{self, Accounts};
 use crate::chat;
@@ -37,6 +38,8 @@ pub struct Parts {
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) messages: Limiter,
     pub(crate) events: Limiter,
+    /// What requests are forwarded over. Nothing else is: what happens in rooms the store tells.
+    bus: Option<ShardedBus>,
     is_draining: AtomicBool,
 }
 
@@ -58,6 +61,7 @@ impl App {
             Some(url) => open_redis(url, &config).await?,
             None => open_folder(&config)?,
         };
+        let bus = config.forward_requests.then(|| open_bus(&config)).transpose()?;
         let limiter = |what, rate: u32| Limiter::new(what, f64::from(rate), f64::from(rate) * 5.0);
         Ok(Self(Arc::new(Parts {
             tokens,
@@ -66,6 +70,7 @@ impl App {
             rooms: Arc::new(Rooms::new(config.history_messages)),
             messages: limiter("messages", config.messages_per_second),
             events: limiter("events", config.events_per_second),
+            bus,
             is_draining: AtomicBool::new(false),
             config,
         })))
@@ -74,7 +79,11 @@ impl App {
     /// The Socket.IO server with the chat's events. With Redis, it is to be called once and within
     /// a tokio runtime.
     pub fn server(&self) -> Server {
-        let io = Server::builder()
+        let mut builder = Server::builder();
+        if let Some(bus) = &self.bus {
+            builder = builder.cluster(bus.clone()).forward_requests(true);
+        }
+        let io = builder
             .cors(Cors::origins(&self.config.cors_origins).credentials(true))
             .rooms_max(self.config.rooms_max)
             .metrics(self.config.admin_listen.is_some())
@@ -93,16 +102,16 @@ impl App {
             .merge(accounts::routes())
             .fallback(web::page)
             .with_state(self.clone())
-            .merge(self.health())
+            .merge(self.health(io))
             .layer(io.layer())
     }
 
     /// Whether the process lives, and whether it is ready for work.
-    pub(crate) fn health(&self) -> Router {
+    pub(crate) fn health(&self, io: &Server) -> Router {
         Router::new()
             .route("/healthz", get(async || "ok"))
             .route("/readyz", get(readyz))
-            .with_state(self.clone())
+            .with_state((self.clone(), io.clone()))
     }
 
     /// Removes what has expired, once a minute for ever.
@@ -126,6 +135,9 @@ impl App {
     pub async fn until_ready(&self) {
         if let Store::Redis(redis) = &self.store {
             redis.until_well().await;
+        }
+        if let Some(bus) = &self.bus {
+            bus.settled().await;
         }
     }
 
@@ -166,9 +178,21 @@ async fn open_redis(url: &str, config: &Config) -> Result<(Store, Tokens)> {
     Ok((Store::Redis(Arc::new(redis)), tokens))
 }
 
-async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
+/// Static: rooms need no channels of their own, since no broadcast passes here.
+fn open_bus(config: &Config) -> Result<ShardedBus> {
+    let url = config.redis.as_deref().context("requests are forwarded by way of Redis")?;
+    let options = ShardedOptions {
+        channel_prefix: format!("{}requests", config.redis_prefix),
+        subscription_mode: SubscriptionMode::Static,
+    };
+    Ok(ShardedBus::with_options(sockeye_redis::Redis::open(url)?, options))
+}
+
+async fn readyz(State((app, io)): State<(App, Server)>) -> (StatusCode, &'static str) {
     if app.is_draining.load(Ordering::Acquire) {
         (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else if io.cluster_health().is_some_and(|link| link.is_deaf) {
+        (StatusCode::SERVICE_UNAVAILABLE, "the other nodes are not heard")
     } else if app.store.is_well() {
         (StatusCode::OK, "ready")
     } else {

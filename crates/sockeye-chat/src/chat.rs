@@ -221,7 +221,7 @@ async fn typing(
     check_member(&app, &me, &room)?;
     admit(&app, &app.events, &me).await?;
     let typing = json!({ "username": me.username(), "room": room });
-    socket.to(&room).volatile().emit("chat:typing", &typing)?;
+    socket.to(&room).local().volatile().emit("chat:typing", &typing)?;
     if let Store::Redis(redis) = &app.store {
         redis.tell_typing(&room, me.username()).await.map_err(Refusal::internal)?;
     }

@@ -101,11 +101,13 @@ pub struct Config {
     pub shutdown_seconds: u64,
     /// Redis that many processes share, as redis://user:password@host:port/database, of which all
     /// but the host may be left out (none by default): they are one chat then, all data are there,
-    /// and the data folder is not used
+    /// and the data folder is not used. In cluster mode: redis-cluster:// and some of its nodes,
+    /// separated by commas
     #[arg(long, env = "SOCKEYE_CHAT_REDIS", hide_env_values = true, value_name = "URL",
           value_parser = crate::store::check_url)]
     pub redis: Option<String>,
-    /// Beginning of the names of all keys and channels in Redis: another one is another chat
+    /// Beginning of the names of all keys and channels in Redis: another one is another chat. For
+    /// a Redis in cluster mode it needs a hash tag, such as {sockeye-chat}:
     #[arg(long, env = "SOCKEYE_CHAT_REDIS_PREFIX", value_name = "TEXT",
           default_value = "sockeye-chat:", value_parser = prefix)]
     pub redis_prefix: String,
@@ -113,10 +115,21 @@ pub struct Config {
     #[arg(long, env = "SOCKEYE_CHAT_REDIS_LEASE_SECONDS", value_name = "SECONDS",
           default_value_t = 15, value_parser = whole::<u64>(1, 3600))]
     pub redis_lease_seconds: u64,
+    /// Time that Redis may take to be connected, and to answer, in seconds: after it, what needed
+    /// Redis is refused, and nothing is asked until Redis answers anew
+    #[arg(long, env = "SOCKEYE_CHAT_REDIS_TIMEOUT_SECONDS", value_name = "SECONDS",
+          default_value_t = 3, value_parser = whole::<u64>(1, 60))]
+    pub redis_timeout_seconds: u64,
     /// Messages that Redis keeps of each room, and a few more; older ones are gone
     #[arg(long, env = "SOCKEYE_CHAT_REDIS_ROOM_MESSAGES_MAX", value_name = "COUNT",
           default_value_t = 10_000, value_parser = whole::<u64>(1000, 1_000_000_000))]
     pub redis_room_messages_max: u64,
+    /// Hand requests of long-polling on to the process that has their session (true or false), by
+    /// way of Redis: clients may come to any process with each. The same on all of them
+    #[arg(long, env = "SOCKEYE_CHAT_FORWARD_REQUESTS", value_name = "BOOLEAN",
+          default_value = "false", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = ArgAction::Set, value_parser = boolean)]
+    pub forward_requests: bool,
     /// Secret of the access tokens, at least 32 bytes; without one it is made and kept in the
     /// data folder, or in Redis. Other users of the machine can see flags: prefer the environment
     #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
@@ -146,7 +159,11 @@ impl Config {
             }
             Err(anyhow::Error::from(error))
         })?;
-        Ok(Self::from_arg_matches(&matches)?)
+        let config = Self::from_arg_matches(&matches)?;
+        if config.forward_requests && config.redis.is_none() {
+            bail!("forward-requests is for many processes: it needs redis as well");
+        }
+        Ok(config)
     }
 }
 
@@ -291,6 +308,14 @@ mod tests {
     }
 
     #[test]
+    fn requests_are_forwarded_by_way_of_redis_alone() {
+        let error = load(&["--forward-requests"]).expect_err("nowhere to forward to").to_string();
+        assert!(error.contains("needs redis"), "{error}");
+        let config = load(&["--forward-requests", "--redis=redis://localhost"]).expect("settings");
+        assert!(config.forward_requests);
+    }
+
+    #[test]
     fn lists_are_lists_everywhere() {
         assert_eq!(load(&[]).expect("settings").cors_origins, [] as [String; 0]);
         let two = ["https://a.example", "http://b.example:8080"];
@@ -312,6 +337,7 @@ mod tests {
             ("--trusted-proxies", "proxy", "an IP address, such as 127.0.0.1"),
             ("--redis", "localhost", "redis://[user[:password]@]host[:port][/database]"),
             ("--redis-prefix", "\n", "some characters, such as sockeye-chat:"),
+            ("--redis-timeout-seconds", "0", "a whole number from 1 to 60"),
             ("--cors-origins", "*", "an origin without a path, such as https://example.com"),
         ] {
             let error = load(&[flag, value]).expect_err(flag).to_string();

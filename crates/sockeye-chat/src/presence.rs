@@ -249,13 +249,14 @@ pub(crate) fn deliver(namespace: &Namespace, room: &str, here: &mut Room) {
     here.deliver(|event| tell(namespace, room, event));
 }
 
-/// Tells those who are in a room here.
+/// Tells those who are in a room here. The other nodes tell their own.
 pub(crate) fn tell(namespace: &Namespace, room: &str, event: &Event) {
     let change = |username| json!({ "username": username, "room": room });
+    let here = namespace.to(room).local();
     let told = match event {
-        Event::Message(message) => namespace.to(room).emit("chat:message", message),
-        Event::Joined(username) => namespace.to(room).emit("chat:userJoined", change(username)),
-        Event::Left(username) => namespace.to(room).emit("chat:userLeft", change(username)),
+        Event::Message(message) => here.emit("chat:message", message),
+        Event::Joined(username) => here.emit("chat:userJoined", change(username)),
+        Event::Left(username) => here.emit("chat:userLeft", change(username)),
     };
     told.unwrap_or_else(|error| tracing::error!(%error, room, "an event was not told"));
 }

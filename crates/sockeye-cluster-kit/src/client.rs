@@ -12,6 +12,8 @@ use sockeye::{Server, SocketId};
 use sockeye_ws::net::{Client as Opening, Message, WebSocket};
 use tokio::io::DuplexStream;
 
+use crate::cluster::{LOOK_INTERVAL, LOOKS_MAX};
+
 const STREAM_BYTES: usize = 64 * 1024;
 
 /// One client in one namespace.
@@ -19,7 +21,17 @@ pub struct Client {
     socket: WebSocket<DuplexStream>,
     namespace: String,
     id: SocketId,
+    claim: Claim,
     waiting: VecDeque<Event>,
+}
+
+/// What a client says of the socket that it had, to go on with it.
+#[derive(Clone, Debug, Default)]
+pub struct Claim {
+    /// The private id; `None` where there is no connection state recovery.
+    pub pid: Option<String>,
+    /// The last argument of the last event, if that was text.
+    pub offset: Option<String>,
 }
 
 /// An event that came.
@@ -33,10 +45,40 @@ pub struct Event {
     pub id: Option<u64>,
 }
 
+impl Claim {
+    /// Goes on at a server, as soon as that has the socket.
+    ///
+    /// # Panics
+    /// That never comes.
+    pub async fn come_back(&self, io: &Server) -> Client {
+        for _ in 0..LOOKS_MAX {
+            let (client, is_recovered) = Client::take_up(io, self).await;
+            if is_recovered {
+                return client;
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        panic!("the socket is nowhere to be had");
+    }
+}
+
 impl Client {
     /// Connects to `/`.
     pub async fn join(io: &Server) -> Self {
         Self::join_namespace(io, "/", "null").await
+    }
+
+    /// Connects to `/` and claims the socket that a client had. Returns whether it has it.
+    pub async fn take_up(io: &Server, claim: &Claim) -> (Self, bool) {
+        let mut auth = serde_json::Map::new();
+        for (name, value) in [("pid", &claim.pid), ("offset", &claim.offset)] {
+            auth.extend(value.as_ref().map(|value| (name.to_owned(), value.as_str().into())));
+        }
+        let auth = Value::Object(auth).to_string();
+        let mut client = Self::join_namespace(io, "/", &auth).await;
+        let is_recovered = client.claim.pid.is_some() && client.claim.pid == claim.pid;
+        client.claim.offset = claim.offset.clone();
+        (client, is_recovered)
     }
 
     /// Connects to a namespace, with this JSON as `auth`.
@@ -62,12 +104,23 @@ impl Client {
         let json = connect.strip_prefix(&format!("40{prefix}")).expect("it is accepted");
         let json: Value = serde_json::from_str(json).expect("an object");
         let id = json["sid"].as_str().and_then(SocketId::parse).expect("an id");
-        Self { socket, namespace: prefix, id, waiting: VecDeque::new() }
+        let claim = Claim { pid: json["pid"].as_str().map(str::to_owned), offset: None };
+        Self { socket, namespace: prefix, id, claim, waiting: VecDeque::new() }
     }
 
     /// Its public id.
     pub fn id(&self) -> SocketId {
         self.id
+    }
+
+    /// Loses its connection, and whatever of it has not been read.
+    pub fn lose(self) -> Claim {
+        self.claim
+    }
+
+    /// What it would say to go on with its socket.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
     }
 
     /// Sends an event: the JSON of its list.
@@ -106,7 +159,13 @@ impl Client {
             if text.starts_with("41") {
                 return None;
             }
-            return Some(self.read(&text).await);
+            let event = self.read(&text).await;
+            if self.claim.pid.is_some() && event.id.is_none() {
+                // As the official client does, whatever the text means.
+                let last = event.list.as_array().and_then(|list| list.last()?.as_str());
+                self.claim.offset = last.map(str::to_owned).or(self.claim.offset.take());
+            }
+            return Some(event);
         }
     }
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use sockeye::{Server, ServerBuilder};
+use sockeye::{ConnectionStateRecovery, Server, ServerBuilder};
 
 use crate::{Buses, Client};
 
 /// How often a condition is looked at, and how often in all: a bus over a network takes its time.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-const LOOKS_MAX: usize = 6_000;
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+pub(crate) const LOOKS_MAX: usize = 6_000;
 
 /// Servers that know of each other.
 pub struct Cluster<B> {
@@ -33,6 +33,23 @@ impl<B: Buses> Cluster<B> {
         }
         cluster.until_complete().await;
         cluster
+    }
+
+    /// So many servers with connection state recovery, which hear each other.
+    pub async fn recovering(buses: B, count: usize) -> Self {
+        let mut cluster = Self { buses, nodes: Vec::new(), namespaces: Vec::new() };
+        for _ in 0..count {
+            cluster.add_recovering().await;
+        }
+        cluster.until_complete().await;
+        cluster.settled().await;
+        cluster
+    }
+
+    /// One more server with connection state recovery.
+    pub async fn add_recovering(&mut self) -> Server {
+        let recovery = ConnectionStateRecovery::default();
+        self.add_with(Server::builder().connection_state_recovery(recovery)).await
     }
 
     /// One more server.

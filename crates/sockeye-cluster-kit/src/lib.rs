@@ -41,7 +41,7 @@ use std::future::Future;
 
 use sockeye::cluster::ClusterBus;
 
-pub use client::Client;
+pub use client::{Claim, Client};
 pub use cluster::{Cluster, until};
 
 /// Makes the buses of one cluster.
@@ -67,11 +67,78 @@ pub trait Buses: Send + 'static {
     }
 }
 
+/// As [`conformance`], what every bus with a log must do beyond that: clients whose connection
+/// state is recovered on other nodes.
+#[macro_export]
+macro_rules! log_conformance {
+    ($make:expr) => {
+        $crate::conformance_each! { ($make);
+            recovery: a_client_goes_on_at_another_node,
+            recovery: it_works_before_the_first_event,
+            recovery: a_node_that_came_later_reads_what_it_has_not_heard,
+            recovery: events_of_rooms_are_those_of_the_time_in_them,
+            recovery: a_socket_is_taken_up_once,
+            recovery: what_is_not_kept_is_not_sent_again,
+            recovery: a_disconnection_comes_behind_what_was_emitted,
+            recovery: a_node_that_shuts_down_hands_its_clients_over,
+            recovery: clients_that_move_about_miss_nothing,
+        }
+    };
+}
+
 /// Makes a test of each check, for the buses that `$make`, a future, makes.
 #[macro_export]
 macro_rules! conformance {
     ($make:expr) => {
-        $crate::conformance! { @tests $make;
+        $crate::with_each_check! { conformance_each; $make }
+    };
+}
+
+/// Makes one test of all checks in turn, where what the buses share takes long to be set up.
+/// `$make` makes a future of the buses from what `$shared`, a future, makes once, and a number that
+/// is another for each check.
+#[macro_export]
+macro_rules! conformance_in_turn {
+    ($name:ident, $shared:expr, $make:expr) => {
+        $crate::with_each_check! { conformance_all; $name, $shared, $make }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_each {
+    (($make:expr); $($module:ident: $check:ident,)*) => {
+        $(#[tokio::test]
+        async fn $check() {
+            $crate::checks::$module::$check($make.await).await;
+        })*
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_all {
+    (($name:ident, $shared:expr, $make:expr); $($module:ident: $check:ident,)*) => {
+        #[tokio::test]
+        async fn $name() {
+            let shared = $shared.await;
+            let mut number = 0_usize;
+            $(
+                number += 1;
+                // What fails is shown with what was printed last.
+                println!("{}", stringify!($check));
+                $crate::checks::$module::$check($make(&shared, number).await).await;
+            )*
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! with_each_check {
+    ($then:ident; $($given:tt)*) => {
+        $crate::$then! {
+            ($($given)*);
             broadcasts: everyone_hears_a_broadcast,
             broadcasts: rooms_are_a_union_and_each_member_hears_once,
             broadcasts: who_is_excepted_hears_nothing,
@@ -90,7 +157,7 @@ macro_rules! conformance {
             acks: nobody_there_is_no_wait,
             sockets: remote_sockets_join_and_leave,
             sockets: remote_sockets_are_disconnected,
-            sockets: local_acts_stay,
+            sockets: h68_local_acts_stay,
             sockets: sockets_of_all_nodes_are_fetched,
             sockets: a_fetched_socket_can_be_used,
             servers: servers_hear_each_other,
@@ -102,11 +169,5 @@ macro_rules! conformance {
             failures: a_node_that_shuts_down_is_not_waited_for,
             failures: a_node_that_dies_is_not_waited_for,
         }
-    };
-    (@tests $make:expr; $($module:ident: $check:ident,)*) => {
-        $(#[tokio::test]
-        async fn $check() {
-            $crate::checks::$module::$check($make.await).await;
-        })*
     };
 }

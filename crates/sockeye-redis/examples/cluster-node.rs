@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sockeye::cluster::ServerSideEmitError;
 use sockeye::{
-    Broadcast, Data, HandlerError, Namespace, OwnedArgs, RawArgs, Server, ServerBuilder,
-    ServerSideEvent, Socket,
+    Broadcast, ConnectionStateRecovery, Data, HandlerError, Namespace, OwnedArgs, RawArgs, Server,
+    ServerBuilder, ServerSideEvent, Socket, SocketId,
 };
 use sockeye_redis::{
     ClassicBus, ClassicOptions, EmitterError, Redis, RedisEmitter, ShardedBus, ShardedOptions,
@@ -25,6 +25,8 @@ struct Config {
     adapter: String,
     #[serde(default)]
     specific: bool,
+    #[serde(default)]
+    recovery: bool,
 }
 
 /// What a node is asked to do: `["act", act, …arguments]`.
@@ -43,6 +45,8 @@ struct Act {
     volatile: bool,
     #[serde(default)]
     event: String,
+    #[serde(default)]
+    id: String,
     #[serde(default)]
     rooms: Vec<String>,
     #[serde(default)]
@@ -68,7 +72,11 @@ struct Node {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config: Config = serde_json::from_str(&std::env::var("NODE")?)?;
-    let io = with_bus(Server::builder(), &config)?.build();
+    let mut builder = Server::builder();
+    if config.recovery {
+        builder = builder.connection_state_recovery(ConnectionStateRecovery::default());
+    }
+    let io = with_bus(builder, &config)?.build();
     let redis = Redis::open(&config.redis)?;
     let emitter = match config.adapter.as_str() {
         "streams" => RedisEmitter::streams(redis, StreamsOptions::default()),
@@ -125,6 +133,9 @@ async fn say(io: &Server) {
 
 fn serve(node: &Node, namespace: &Namespace) {
     namespace.on_connection(async |socket: Socket| {
+        if socket.recovered() {
+            return;
+        }
         let auth: Value = socket.auth().unwrap_or_default();
         let rooms: Vec<String> = serde_json::from_value(auth["rooms"].clone()).unwrap_or_default();
         socket.join(&rooms);
@@ -166,6 +177,11 @@ impl Node {
         }
         match act.what.as_str() {
             "emit" => to.emit(&act.event, args)?,
+            "direct" => {
+                let id = SocketId::parse(&act.id);
+                let socket = id.and_then(|id| namespace.socket(&id));
+                socket.ok_or_else(|| failed("it is not here"))?.emit(&act.event, args)?;
+            }
             "ask" => {
                 let asked = to.timeout(Duration::from_millis(act.timeout));
                 let all = asked.emit_with_ack::<Value>(&act.event, args)?.collect().await;

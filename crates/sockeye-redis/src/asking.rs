@@ -4,7 +4,8 @@
 use redis::{Pipeline, Value};
 use sockeye::cluster::{BusError, Nodes};
 
-use crate::redis::Commands;
+use crate::commands::Commands;
+use crate::slots::slot;
 use crate::wire::{Publication, UnwritableError};
 
 /// All of them as `verb`s, `PUBLISH` or `SPUBLISH`, for one round trip.
@@ -20,21 +21,34 @@ pub(crate) fn publications(
     Ok(commands)
 }
 
-/// The nodes that hear a channel beside this one, which is among them while it hears. Asks with
-/// `PUBSUB`'s `NUMSUB` or `SHARDNUMSUB`.
+/// The nodes that hear a channel beside this one, which is among them while it hears; the channel
+/// is one of sharded pub/sub or not.
 pub(crate) async fn others(
     commands: &Commands,
-    kind: &str,
+    is_sharded: bool,
     channel: &str,
 ) -> Result<Nodes, BusError> {
-    let count = count(commands, kind, channel).await?;
+    let count = count(commands, is_sharded, channel).await?;
     Ok(Nodes::Count(count.saturating_sub(1)))
 }
 
-async fn count(commands: &Commands, kind: &str, channel: &str) -> Result<usize, BusError> {
+async fn count(commands: &Commands, is_sharded: bool, channel: &str) -> Result<usize, BusError> {
+    let kind = if is_sharded { "SHARDNUMSUB" } else { "NUMSUB" };
     let mut pipeline = Pipeline::new();
     pipeline.cmd("PUBSUB").arg(kind).arg(channel);
-    let answers = commands.run(&pipeline).await.map_err(BusError::new)?;
+    let slot = is_sharded.then(|| slot(channel.as_bytes()));
+    let Some(nodes) = commands.hearers(slot).await.map_err(BusError::new)? else {
+        return read(&commands.run(&pipeline).await.map_err(BusError::new)?);
+    };
+    // In a cluster each counts its own connections. One that is away has none.
+    let answers = commands.ask_each(nodes, &pipeline).await;
+    if answers.is_empty() {
+        return Err(BusError::new("no node of Redis tells a number"));
+    }
+    answers.iter().map(|answers| read(answers)).sum()
+}
+
+fn read(answers: &[Value]) -> Result<usize, BusError> {
     let count = answers.first().and_then(|answer| match answer {
         // RESP3 may tell it as a map.
         Value::Map(entries) => entries.first().map(|(_, count)| count),

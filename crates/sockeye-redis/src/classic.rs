@@ -9,8 +9,9 @@ use parking_lot::RwLock;
 use sockeye::cluster::{BusError, BusFuture, ClusterBus, ClusterNode, Envelope, Nodes, Offsets};
 
 use crate::asking::{others, publications};
-use crate::redis::{Commands, Redis};
-use crate::subscriber::{Incoming, Listener, Subscriber, Subscription};
+use crate::commands::Commands;
+use crate::redis::Redis;
+use crate::subscriber::{Incoming, Listener, Probe, Subscriber, Subscription};
 use crate::wire::WireError;
 use crate::wire::classic::{Channels, Writer, decode_wanted, encode};
 
@@ -64,7 +65,7 @@ struct Running {
 /// What hears: the channels of each namespace, by what is subscribed to for it.
 struct Ears {
     node: ClusterNode,
-    channels: RwLock<HashMap<String, Arc<Channels>>>,
+    channels: RwLock<HashMap<Arc<str>, Arc<Channels>>>,
 }
 
 impl ClassicBus {
@@ -98,10 +99,10 @@ impl ClassicBus {
 /// What a namespace's channels are subscribed to as.
 fn subscriptions(channels: &Channels, node: &ClusterNode) -> [Subscription; 4] {
     [
-        Subscription::Pattern(channels.pattern()),
-        Subscription::Channel(channels.request().to_owned()),
-        Subscription::Channel(channels.response().to_owned()),
-        Subscription::Channel(channels.response_to(node.id())),
+        Subscription::pattern(&channels.pattern()),
+        Subscription::channel(channels.request()),
+        Subscription::channel(channels.response()),
+        Subscription::channel(&channels.response_to(node.id())),
     ]
 }
 
@@ -109,7 +110,9 @@ impl ClusterBus for ClassicBus {
     fn start(&self, node: ClusterNode) {
         let ears = Arc::new(Ears { node: node.clone(), channels: RwLock::default() });
         let (redis, commands) = (self.0.redis.clone(), self.0.commands.clone());
-        let subscriber = Subscriber::start(redis, commands, node.id().as_str(), ears.clone());
+        let name = format!("{}-probe#{}", self.0.options.key, node.id());
+        let probe = Probe { name, is_sharded: false };
+        let subscriber = Subscriber::start(redis, commands, probe, ears.clone());
         // A bus is given to one server.
         let _ = self.0.running.set(Running { node, ears, subscriber });
     }
@@ -120,7 +123,7 @@ impl ClusterBus for ClassicBus {
         let subscriptions = subscriptions(&channels, &running.node);
         let mut known = running.ears.channels.write();
         for subscription in subscriptions {
-            known.insert(subscription.name().to_owned(), channels.clone());
+            known.insert(subscription.name.clone(), channels.clone());
             running.subscriber.want(subscription);
         }
     }
@@ -129,7 +132,7 @@ impl ClusterBus for ClassicBus {
         let Some(running) = self.0.running.get() else { return };
         let mut known = running.ears.channels.write();
         for subscription in subscriptions(&self.channels(namespace), &running.node) {
-            known.remove(subscription.name());
+            known.remove(&subscription.name);
             running.subscriber.unwant(&subscription);
         }
     }
@@ -150,7 +153,7 @@ impl ClusterBus for ClassicBus {
     fn nodes<'a>(&'a self, namespace: &'a Arc<str>) -> BusFuture<'a, Result<Nodes, BusError>> {
         Box::pin(async move {
             let channels = self.channels(namespace);
-            others(&self.0.commands, "NUMSUB", channels.request()).await
+            others(&self.0.commands, false, channels.request()).await
         })
     }
 
@@ -166,7 +169,7 @@ impl ClusterBus for ClassicBus {
 
 impl Listener for Ears {
     fn handle(&self, incoming: Incoming<'_>) {
-        let Some(channels) = self.channels.read().get(incoming.subscription.name()).cloned() else {
+        let Some(channels) = self.channels.read().get(incoming.subscription).cloned() else {
             return;
         };
         let namespace = channels.namespace();

@@ -8,7 +8,8 @@ use sockeye::cluster::{BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessa
 use sockeye::{EmitArgs, EncodeError, IntoRooms, OwnedArgs, RoomName, ToName};
 use sockeye_proto::socket::{ArgsWriter, Name};
 
-use crate::redis::{Commands, Redis};
+use crate::commands::Commands;
+use crate::redis::Redis;
 use crate::streams::{StreamsOptions, add_entry};
 use crate::wire::UnwritableError;
 use crate::wire::classic::{Channels, Writer, encode};

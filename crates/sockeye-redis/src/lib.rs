@@ -13,14 +13,26 @@
 //! that is wanted is subscribed to anew, and the node counts as hearing only when a message to
 //! itself has come back through Redis, as it does every five seconds from then on.
 //!
+//! Redis may be one server, a cluster, or what sentinels watch, with TLS by the features
+//! `aws-lc-rs` and `ring`: [`Redis`] tells the URLs. A slot that moves and a primary that fails are
+//! followed.
+//!
 //! [`ServerBuilder::cluster`]: sockeye::ServerBuilder::cluster
 //! [`Server::cluster_health`]: sockeye::Server::cluster_health
 
+/// The examples of the document for who comes from Node's server.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/migrating-from-node.md")]
+mod migrating_from_node {}
+
 mod asking;
 mod classic;
+mod commands;
 mod emitter;
+mod line;
 mod redis;
 mod sharded;
+mod slots;
 mod streams;
 mod subscriber;
 pub mod wire;
@@ -28,5 +40,7 @@ pub mod wire;
 pub use self::classic::{ClassicBus, ClassicOptions};
 pub use self::emitter::{EmitterBroadcast, EmitterError, RedisEmitter};
 pub use self::redis::Redis;
+#[cfg(feature = "rustls")]
+pub use self::redis::Tls;
 pub use self::sharded::{ShardedBus, ShardedOptions, SubscriptionMode};
 pub use self::streams::{StreamsBus, StreamsOptions};

@@ -1,41 +1,144 @@
-//! Where Redis is, and connections to it: one that asks and publishes, made again when it is
-//! needed. Does not know what is published.
+//! Where Redis is: one server, a cluster, or what sentinels watch; and connections to it.
+//! Does not know what is asked.
+
+#[cfg(feature = "rustls")]
+mod tls;
+mod url;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, IntoConnectionInfo, Pipeline, ProtocolVersion, PushInfo,
-    PushKind, RedisError, RedisResult, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, ProtocolVersion,
+    PushInfo, RedisError, RedisResult, TlsMode,
 };
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
-/// How long Redis may take to be connected, and to answer.
+#[cfg(feature = "rustls")]
+pub use self::tls::Tls;
+use self::url::{SentinelTarget, Target};
+
+/// How long Redis may take to be connected.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where Redis is and how to get in. Nothing is connected yet; a clone is a handle to the same.
+///
+/// | URL | what is there |
+/// |---|---|
+/// | `redis://[user[:password]@]host[:port][/database]` | one server |
+/// | `unix://path` | one server |
+/// | `redis-cluster://[user[:password]@]host[:port][,host[:port]…]` | a Redis Cluster |
+/// | `redis-sentinel://[user[:password]@]host[:port][,…][/database]?service=name` | by sentinels |
+///
+/// The ports of sentinels are 26379 where none is said; the user and the password are the
+/// servers', those of the sentinels are `sentinel_username` and `sentinel_password` behind the
+/// `?`.
+///
+/// Redis 7 is needed, and its protocol RESP3 is used, whatever the URL says. With a feature for
+/// TLS (`aws-lc-rs`, `ring`, or `rustls` with a provider of one's own) `rediss://`,
+/// `rediss-cluster://` and `rediss-sentinel://` are encrypted, to sentinels as well.
+///
+/// A primary that fails is followed to its replica, by what the cluster or the sentinels say. So is
+/// a slot that moves to another node.
 #[derive(Clone)]
-pub struct Redis(Client);
+pub struct Redis(Arc<Kind>);
+
+enum Kind {
+    Server(Client),
+    Cluster {
+        /// How to get into every node; the address is the first's.
+        info: Box<ConnectionInfo>,
+        seeds: Vec<Arc<str>>,
+    },
+    Sentinel {
+        client: Mutex<SentinelClient>,
+        service: String,
+    },
+}
+
+/// What a connection leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// The one server that takes everything.
+    Only,
+    /// A node of a cluster, at `host:port`.
+    Node(Arc<str>),
+}
 
 impl Redis {
-    /// Takes a URL: `redis://[user[:password]@]host[:port][/database]`, or `unix://path`. Redis 7
-    /// is needed (its protocol RESP3 is used, whatever the URL says).
+    /// Takes a URL.
     ///
     /// # Errors
-    /// It is no such URL.
+    /// It is no such URL, or asks for TLS without a feature for it.
     pub fn open(url: &str) -> Result<Self, RedisError> {
-        let info = url.into_connection_info()?;
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        Ok(Self(Client::open(info.set_redis_settings(settings))?))
+        #[cfg(feature = "rustls")]
+        if url.starts_with("rediss") {
+            tls::ensure_provider();
+        }
+        Self::with(url::read(url)?)
+    }
+
+    /// Takes a URL of those with TLS, and whom to trust.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use sockeye_redis::{Redis, Tls};
+    ///
+    /// let tls = Tls { ca_certificates: Some(std::fs::read("ca.pem")?), ..Tls::default() };
+    /// let redis = Redis::open_with_tls("rediss-cluster://a.example:6379,b.example:6379", tls)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// It is no such URL, or a certificate or key cannot be read.
+    #[cfg(feature = "rustls")]
+    pub fn open_with_tls(url: &str, tls: Tls) -> Result<Self, RedisError> {
+        tls::ensure_provider();
+        let mut target = url::read(url)?;
+        match &mut target {
+            Target::Server(info) => tls.add_to(info)?,
+            Target::Cluster(infos) => infos.iter_mut().try_for_each(|info| tls.add_to(info))?,
+            Target::Sentinel(target) => {
+                target.sentinels.iter_mut().try_for_each(|info| tls.add_to(info))?;
+                target.tls = Some(tls);
+            }
+        }
+        Self::with(target)
+    }
+
+    fn with(target: Target) -> Result<Self, RedisError> {
+        let kind = match target {
+            Target::Server(info) => Kind::Server(Client::open(info)?),
+            Target::Cluster(infos) => {
+                let seeds = infos.iter().map(|info| info.addr().to_string().into()).collect();
+                let info = infos.into_iter().next();
+                Kind::Cluster { info: Box::new(info.expect("a list has a first")), seeds }
+            }
+            Target::Sentinel(target) => {
+                let service = target.service.clone();
+                Kind::Sentinel { client: Mutex::new(sentinel_client(target)?), service }
+            }
+        };
+        Ok(Self(Arc::new(kind)))
+    }
+
+    /// The nodes of a cluster that the URL names.
+    pub(crate) fn seeds(&self) -> Option<&[Arc<str>]> {
+        match &*self.0 {
+            Kind::Cluster { seeds, .. } => Some(seeds),
+            Kind::Server(_) | Kind::Sentinel { .. } => None,
+        }
     }
 
     /// A connection; what the server says by itself goes to `pushed`.
     pub(crate) async fn connect(
         &self,
+        place: &Place,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
         answer_timeout: Option<Duration>,
     ) -> RedisResult<MultiplexedConnection> {
@@ -47,76 +150,82 @@ impl Redis {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(answer_timeout)
             .set_push_sender(pushed);
-        self.0.get_multiplexed_async_connection_with_config(&config).await
+        let client = self.client(place).await?;
+        client.get_multiplexed_async_connection_with_config(&config).await
     }
+
+    async fn client(&self, place: &Place) -> RedisResult<Client> {
+        match (&*self.0, place) {
+            (Kind::Server(client), _) => Ok(client.clone()),
+            (Kind::Cluster { info, .. }, Place::Node(address)) => {
+                let address = at(info.addr(), address)?;
+                Client::open(info.as_ref().clone().set_addr(address))
+            }
+            (Kind::Cluster { .. }, Place::Only) => unreachable!("a cluster's places are its nodes"),
+            // It asks each time: that is how a failover is followed.
+            (Kind::Sentinel { client, .. }, _) => {
+                let asking = async { client.lock().await.async_get_client().await };
+                let late = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+                timeout(CONNECT_TIMEOUT, asking).await.map_err(late)?
+            }
+        }
+    }
+}
+
+/// An address of the same sort.
+fn at(sort: &ConnectionAddr, address: &str) -> RedisResult<ConnectionAddr> {
+    let wrong = || RedisError::from((ErrorKind::InvalidClientConfig, "no node's address"));
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let (host, port) = (host.to_owned(), port.parse().map_err(|_| wrong())?);
+    match sort {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            let (insecure, tls_params) = (*insecure, tls_params.clone());
+            Ok(ConnectionAddr::TcpTls { host, port, insecure, tls_params })
+        }
+        _ => Ok(ConnectionAddr::Tcp(host, port)),
+    }
+}
+
+fn sentinel_client(target: SentinelTarget) -> RedisResult<SentinelClient> {
+    let settings = target.sentinels[0].redis_settings().clone();
+    let is_tls = matches!(target.sentinels[0].addr(), ConnectionAddr::TcpTls { .. });
+    let addresses = target.sentinels.iter().map(|info| info.addr().clone());
+    let master = SentinelServerType::Master;
+    let mut builder = SentinelClientBuilder::new(addresses, target.service, master)?
+        .set_client_to_redis_db(settings.db())
+        .set_client_to_redis_protocol(ProtocolVersion::RESP3);
+    if let Some(username) = settings.username() {
+        builder = builder.set_client_to_redis_username(username);
+    }
+    if let Some(password) = settings.password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if let Some(username) = target.username {
+        builder = builder.set_client_to_sentinel_username(username);
+    }
+    if let Some(password) = target.password {
+        builder = builder.set_client_to_sentinel_password(password);
+    }
+    if is_tls {
+        builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+    }
+    #[cfg(feature = "rustls")]
+    if let Some(tls) = target.tls {
+        builder = builder.set_client_to_redis_certificates(tls.certificates());
+    }
+    builder.build()
 }
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The rest may hold a password.
-        f.debug_tuple("Redis").field(&self.0.get_connection_info().addr().to_string()).finish()
-    }
-}
-
-impl fmt::Debug for Commands {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Commands").field(&self.redis).finish()
-    }
-}
-
-/// A connection that asks and publishes.
-pub(crate) struct Commands {
-    redis: Redis,
-    live: Mutex<Option<Live>>,
-}
-
-struct Live {
-    connection: MultiplexedConnection,
-    is_lost: Arc<AtomicBool>,
-}
-
-impl Commands {
-    pub(crate) fn new(redis: Redis) -> Self {
-        Self { redis, live: Mutex::new(None) }
-    }
-
-    /// Runs commands in one round trip; the answer to each. They are not sent again where that
-    /// fails: they may have been run.
-    ///
-    /// # Cancel safety
-    /// The commands may or may not be run.
-    pub(crate) async fn run(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
-        let mut connection = self.connection().await?;
-        let count = commands.cmd_iter().count();
-        let answers = connection.req_packed_commands(commands, 0, count).await;
-        if let Err(error) = &answers
-            && (error.is_unrecoverable_error() || error.is_timeout())
-        {
-            *self.live.lock().await = None;
-        }
-        answers
-    }
-
-    async fn connection(&self) -> RedisResult<MultiplexedConnection> {
-        let mut live = self.live.lock().await;
-        if let Some(live) = live.as_ref().filter(|live| !live.is_lost.load(Ordering::Acquire)) {
-            return Ok(live.connection.clone());
-        }
-        // What was lost is known before anything is sent into nowhere.
-        let is_lost = Arc::new(AtomicBool::new(false));
-        let lost = is_lost.clone();
-        let pushed = move |info: PushInfo| {
-            if info.kind == PushKind::Disconnection {
-                lost.store(true, Ordering::Release);
+        match &*self.0 {
+            Kind::Server(client) => {
+                let address = client.get_connection_info().addr().to_string();
+                f.debug_tuple("Redis").field(&address).finish()
             }
-        };
-        let connection = self.redis.connect(pushed, Some(ANSWER_TIMEOUT)).await?;
-        *live = Some(Live { connection: connection.clone(), is_lost });
-        Ok(connection)
-    }
-
-    /// The connection is not needed any more.
-    pub(crate) async fn close(&self) {
-        *self.live.lock().await = None;
+            Kind::Cluster { seeds, .. } => f.debug_tuple("Redis").field(seeds).finish(),
+            Kind::Sentinel { service, .. } => f.debug_tuple("Redis").field(service).finish(),
+        }
     }
 }

@@ -12,8 +12,9 @@ use sockeye::cluster::{
 };
 
 use crate::asking::{others, publications};
-use crate::redis::{Commands, Redis};
-use crate::subscriber::{Incoming, Listener, Subscriber, Subscription};
+use crate::commands::Commands;
+use crate::redis::Redis;
+use crate::subscriber::{Incoming, Listener, Probe, Subscriber, Subscription};
 pub use crate::wire::sharded::SubscriptionMode;
 use crate::wire::sharded::{Channels, decode_wanted, encode};
 
@@ -66,10 +67,16 @@ struct Running {
     subscriber: Subscriber,
 }
 
-/// What hears: the namespace of each channel that is subscribed to, and how often it is.
+/// What hears, by the channels that are subscribed to.
 struct Ears {
     node: ClusterNode,
-    namespaces: RwLock<HashMap<String, (Arc<str>, usize)>>,
+    channels: RwLock<HashMap<Arc<str>, Heard>>,
+}
+
+/// A channel's namespace, and how often it is wanted.
+struct Heard {
+    namespace: Arc<str>,
+    count: usize,
 }
 
 impl ShardedBus {
@@ -103,25 +110,27 @@ impl ShardedBus {
     fn want(&self, namespace: &Arc<str>, channels: impl IntoIterator<Item = String>) {
         let Some(running) = self.0.running.get() else { return };
         for channel in channels {
-            let mut known = running.ears.namespaces.write();
-            known.entry(channel.clone()).or_insert_with(|| (namespace.clone(), 0)).1 += 1;
+            let subscription = Subscription::shard(&channel);
+            let mut known = running.ears.channels.write();
+            let new = || Heard { namespace: namespace.clone(), count: 0 };
+            known.entry(subscription.name.clone()).or_insert_with(new).count += 1;
             drop(known);
-            running.subscriber.want(Subscription::Shard(channel));
+            running.subscriber.want(subscription);
         }
     }
 
     fn unwant(&self, channels: impl IntoIterator<Item = String>) {
         let Some(running) = self.0.running.get() else { return };
         for channel in channels {
-            let mut known = running.ears.namespaces.write();
-            if let Some((_, count)) = known.get_mut(&channel) {
-                *count -= 1;
-                if *count == 0 {
-                    known.remove(&channel);
+            let mut known = running.ears.channels.write();
+            if let Some(heard) = known.get_mut(&*channel) {
+                heard.count -= 1;
+                if heard.count == 0 {
+                    known.remove(&*channel);
                 }
             }
             drop(known);
-            running.subscriber.unwant(&Subscription::Shard(channel));
+            running.subscriber.unwant(&Subscription::shard(&channel));
         }
     }
 
@@ -135,9 +144,11 @@ impl ShardedBus {
 
 impl ClusterBus for ShardedBus {
     fn start(&self, node: ClusterNode) {
-        let ears = Arc::new(Ears { node: node.clone(), namespaces: RwLock::default() });
+        let ears = Arc::new(Ears { node: node.clone(), channels: RwLock::default() });
         let (redis, commands) = (self.0.redis.clone(), self.0.commands.clone());
-        let subscriber = Subscriber::start(redis, commands, node.id().as_str(), ears.clone());
+        let name = format!("{}-probe#{}", self.0.options.channel_prefix, node.id());
+        let probe = Probe { name, is_sharded: true };
+        let subscriber = Subscriber::start(redis, commands, probe, ears.clone());
         // A bus is given to one server.
         let _ = self.0.running.set(Running { node, ears, subscriber });
     }
@@ -180,7 +191,7 @@ impl ClusterBus for ShardedBus {
     fn nodes<'a>(&'a self, namespace: &'a Arc<str>) -> BusFuture<'a, Result<Nodes, BusError>> {
         Box::pin(async move {
             let channels = self.channels(namespace);
-            others(&self.0.commands, "SHARDNUMSUB", channels.common()).await
+            others(&self.0.commands, true, channels.common()).await
         })
     }
 
@@ -196,8 +207,10 @@ impl ClusterBus for ShardedBus {
 
 impl Listener for Ears {
     fn handle(&self, incoming: Incoming<'_>) {
-        let known = self.namespaces.read().get(incoming.channel).map(|(name, _)| name.clone());
-        let Some(namespace) = known else { return };
+        let heard = self.channels.read();
+        let namespace = heard.get(incoming.channel).map(|heard| heard.namespace.clone());
+        drop(heard);
+        let Some(namespace) = namespace else { return };
         let wants =
             |sender: &str, rooms: &[_]| self.node.wants_broadcast(sender, &namespace, rooms);
         match decode_wanted(incoming.payload, &namespace, wants) {

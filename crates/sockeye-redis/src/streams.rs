@@ -1,25 +1,28 @@
 //! The streams adapter's bus: what must be kept is an entry of a stream, questions and answers go
 //! through pub/sub. Does not know the bytes; `wire` does.
 
+mod log;
 mod reading;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
 use redis::{Pipeline, Value};
 use sockeye::cluster::{
-    BusError, BusFuture, ClusterBody, ClusterBus, ClusterMessage, ClusterNode, Envelope, Nodes,
-    Offsets,
+    BusError, BusFuture, ClusterBody, ClusterBus, ClusterLog, ClusterMessage, ClusterNode,
+    Envelope, LogOffset, Nodes, Offsets,
 };
 
+use self::log::Log;
 use self::reading::Reader;
 use crate::asking::others;
-use crate::redis::{Commands, Redis};
-use crate::subscriber::{Incoming, Listener, Subscriber, Subscription};
+use crate::commands::Commands;
+use crate::redis::Redis;
+use crate::subscriber::{Incoming, Listener, Probe, Subscriber, Subscription};
 use crate::wire::UnwritableError;
 use crate::wire::streams::{
     Entry, common_channel, decode, encode, encode_entry, is_ephemeral, stream_of,
@@ -44,11 +47,9 @@ pub struct StreamsOptions {
     pub read_count: u64,
     /// How long one reading waits for entries. Default: 5 s.
     pub block_time: Duration,
-    /// Whether each event that is broadcast is delivered with its entry's id as its last argument,
-    /// for the official client to recover by: what Node does with `connectionStateRecovery`; the
-    /// same on all servers. Then an event is delivered to this server's own clients when Redis has
-    /// it. Default: false.
-    pub offsets: bool,
+    /// What the keys of the sessions of connection state recovery begin with; the same on all
+    /// servers. Default: `sio:session:`.
+    pub session_key_prefix: String,
 }
 
 impl Default for StreamsOptions {
@@ -61,7 +62,7 @@ impl Default for StreamsOptions {
             max_len: 10_000,
             read_count: 100,
             block_time: Duration::from_secs(5),
-            offsets: false,
+            session_key_prefix: "sio:session:".into(),
         }
     }
 }
@@ -81,7 +82,12 @@ impl Default for StreamsOptions {
 /// # }
 /// ```
 ///
+/// With connection state recovery on ([`ServerBuilder::connection_state_recovery`]), a client may
+/// go on at another server, Node's or ours, as `docs/recovery.md` in the repository says.
+///
 /// Clones are handles to the same one: it is one server's.
+///
+/// [`ServerBuilder::connection_state_recovery`]: sockeye::ServerBuilder::connection_state_recovery
 #[derive(Clone)]
 pub struct StreamsBus(Arc<Inner>);
 
@@ -102,9 +108,10 @@ struct Running {
 struct Ears {
     node: ClusterNode,
     /// The channels that are subscribed to.
-    channels: RwLock<HashMap<String, Arc<str>>>,
+    channels: RwLock<HashMap<Arc<str>, Arc<str>>>,
     is_subscribed: AtomicBool,
-    is_reading: AtomicBool,
+    /// How many readers are needed beyond those that read.
+    readers_away: AtomicUsize,
 }
 
 impl StreamsBus {
@@ -139,8 +146,8 @@ impl StreamsBus {
         let common = self.common(namespace);
         let own = format!("{common}{}#", node.id());
         [common, own].map(|channel| match self.0.options.use_sharded_pub_sub {
-            true => Subscription::Shard(channel),
-            false => Subscription::Channel(channel),
+            true => Subscription::shard(&channel),
+            false => Subscription::channel(&channel),
         })
     }
 
@@ -148,6 +155,9 @@ impl StreamsBus {
     fn send(&self, envelope: &Envelope, commands: &mut Pipeline) -> Result<(), BusError> {
         let options = &self.0.options;
         let Envelope { to, message } = envelope;
+        if let ClusterBody::KeepSession(kept) = &message.body {
+            return log::add_session(kept, options, commands).map_err(BusError::new);
+        }
         if is_ephemeral(&message.body) {
             let publication = encode(message, to.as_ref(), &options.channel_prefix);
             let publication = publication.map_err(BusError::new)?;
@@ -178,29 +188,30 @@ pub(crate) fn add_entry(
 
 impl ClusterBus for StreamsBus {
     fn start(&self, node: ClusterNode) {
-        let name = node.id().clone();
+        let name = format!("{}-probe#{}", self.0.options.channel_prefix, node.id());
+        let probe = Probe { name, is_sharded: self.0.options.use_sharded_pub_sub };
         let ears = Arc::new(Ears {
             node,
             channels: RwLock::default(),
             is_subscribed: AtomicBool::new(false),
-            is_reading: AtomicBool::new(false),
+            readers_away: AtomicUsize::new(1),
         });
         let (redis, commands) = (self.0.redis.clone(), self.0.commands.clone());
-        let subscriber = Subscriber::start(redis, commands, name.as_str(), ears.clone());
-        let reader = Reader::start(self.0.redis.clone(), &self.0.options, ears.clone());
+        let subscriber = Subscriber::start(redis.clone(), commands.clone(), probe, ears.clone());
+        let reader = Reader::start(redis, &commands, &self.0.options, &ears);
         // A bus is given to one server.
         let _ = self.0.running.set(Running { ears, subscriber, reader });
     }
 
-    fn has_log(&self) -> bool {
-        self.0.options.offsets
+    fn log(&self) -> Option<Arc<dyn ClusterLog>> {
+        Some(Arc::new(Log::of(self.clone())))
     }
 
     fn subscribe(&self, namespace: &Arc<str>) {
         let Some(running) = self.0.running.get() else { return };
         for subscription in self.subscriptions(namespace, &running.ears.node) {
             let mut channels = running.ears.channels.write();
-            channels.insert(subscription.name().to_owned(), namespace.clone());
+            channels.insert(subscription.name.clone(), namespace.clone());
             drop(channels);
             running.subscriber.want(subscription);
         }
@@ -209,7 +220,7 @@ impl ClusterBus for StreamsBus {
     fn unsubscribe(&self, namespace: &Arc<str>) {
         let Some(running) = self.0.running.get() else { return };
         for subscription in self.subscriptions(namespace, &running.ears.node) {
-            running.ears.channels.write().remove(subscription.name());
+            running.ears.channels.write().remove(&subscription.name);
             running.subscriber.unwant(&subscription);
         }
     }
@@ -221,14 +232,12 @@ impl ClusterBus for StreamsBus {
                 self.send(envelope, &mut commands)?;
             }
             let answers = self.0.commands.run(&commands).await.map_err(BusError::new)?;
-            let offset = |(index, (envelope, answer)): (usize, (&Envelope, &Value))| match (
-                &envelope.message.body,
-                answer,
-            ) {
-                (ClusterBody::Broadcast { request: None, .. }, Value::BulkString(id)) => {
-                    Some((index, String::from_utf8_lossy(id).into()))
+            let offset = |(index, (envelope, answer)): (usize, (&Envelope, &Value))| {
+                let body = &envelope.message.body;
+                if is_ephemeral(body) || matches!(body, ClusterBody::KeepSession(_)) {
+                    return None;
                 }
-                _ => None,
+                Some((index, LogOffset::parse(text(answer)?)?))
             };
             Ok(batch.iter().zip(&answers).enumerate().filter_map(offset).collect())
         })
@@ -237,8 +246,7 @@ impl ClusterBus for StreamsBus {
     fn nodes<'a>(&'a self, namespace: &'a Arc<str>) -> BusFuture<'a, Result<Nodes, BusError>> {
         Box::pin(async move {
             let sharded = self.0.options.use_sharded_pub_sub;
-            let kind = if sharded { "SHARDNUMSUB" } else { "NUMSUB" };
-            others(&self.0.commands, kind, &self.common(namespace)).await
+            others(&self.0.commands, sharded, &self.common(namespace)).await
         })
     }
 
@@ -255,13 +263,21 @@ impl ClusterBus for StreamsBus {
 
 impl Ears {
     fn tell(&self) {
-        let hears = |way: &AtomicBool| way.load(Ordering::Acquire);
-        self.node.set_deaf(!(hears(&self.is_subscribed) && hears(&self.is_reading)));
+        let is_reading = self.is_reading();
+        self.node.set_deaf(!(is_reading && self.is_subscribed.load(Ordering::Acquire)));
     }
 
     fn set_reading(&self, is_reading: bool) {
-        self.is_reading.store(is_reading, Ordering::Release);
+        match is_reading {
+            true => self.readers_away.fetch_sub(1, Ordering::AcqRel),
+            false => self.readers_away.fetch_add(1, Ordering::AcqRel),
+        };
+        self.node.set_reading_log(self.is_reading());
         self.tell();
+    }
+
+    fn is_reading(&self) -> bool {
+        self.readers_away.load(Ordering::Acquire) == 0
     }
 }
 
@@ -278,6 +294,21 @@ impl Listener for Ears {
     fn set_hearing(&self, is_hearing: bool) {
         self.is_subscribed.store(is_hearing, Ordering::Release);
         self.tell();
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(list) => list,
+        _ => &[],
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
     }
 }
 

@@ -1,49 +1,52 @@
-//! Keeps subscriptions: what is wanted is subscribed to on each connection anew, and a message to
-//! itself, which must come back through Redis, proves that it hears. Does not know what comes.
-//!
-//! ```text
-//!                 connected                  the probe came back
-//!  Connecting ────────────────► Subscribing ──────────────────────► Hearing ──┐ something else
-//!      ▲                            │                                 │   ▲───┘ is wanted
-//!      └────────────────────────────┴─────────────────────────────────┘
-//!        the connection is lost, or a probe does not come back in time
-//! ```
+//! Keeps subscriptions, on the one server or on the nodes of a cluster: each is wanted of the link
+//! to where it belongs, and of another when that changes. Does not know what comes.
+
+mod link;
+mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Pipeline, PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::Instant;
 
-use crate::redis::{Commands, Redis};
+use self::link::Link;
+use crate::commands::{Commands, other_primary};
+use crate::redis::{Place, Redis};
+use crate::slots::{SlotMap, slot};
 
-/// How often it is proven that messages come.
-const PROBE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a probe, and the answer to subscriptions, may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between attempts to connect: it doubles from the first to the last, and a random part
 /// of it is waited, so that many nodes do not come back at once.
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
 pub(crate) const RETRY_LAST: Duration = Duration::from_secs(2);
-/// How many are subscribed to in one round trip.
-const BATCH: usize = 500;
+/// How often the slots of a cluster are looked at when nothing seems to be wrong.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The least time between two looks at where everything belongs, while many slots move.
+const PLACE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Something to hear.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Subscription {
-    Channel(String),
-    Pattern(String),
-    /// A channel of sharded pub/sub.
-    Shard(String),
+pub(crate) struct Subscription {
+    pub(crate) kind: Kind,
+    pub(crate) name: Arc<str>,
 }
 
-/// What came: by which subscription, on which channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Channel,
+    Pattern,
+    /// A channel of sharded pub/sub.
+    Shard,
+}
+
+/// What came: by the subscription of this name, on this channel.
 pub(crate) struct Incoming<'a> {
-    pub(crate) subscription: &'a Subscription,
+    pub(crate) subscription: &'a str,
     pub(crate) channel: &'a str,
     pub(crate) payload: &'a [u8],
 }
@@ -57,94 +60,140 @@ pub(crate) trait Listener: Send + Sync + 'static {
     fn set_hearing(&self, is_hearing: bool);
 }
 
+/// Messages to itself. They go the way of all that is published, sharded or not.
+pub(crate) struct Probe {
+    /// What the names of its channels begin with.
+    pub(crate) name: String,
+    pub(crate) is_sharded: bool,
+}
+
 pub(crate) struct Subscriber(Arc<Inner>);
 
 struct Inner {
     redis: Redis,
-    wanted: Mutex<Wanted>,
-    /// Something has changed: what is wanted, the connection, or the last probe that came back.
-    changed: Notify,
+    commands: Arc<Commands>,
+    probe: Arc<Probe>,
+    listener: Arc<dyn Listener>,
     state: Mutex<State>,
-    /// The version of what is wanted that is heard; it stays when nothing is heard any more.
-    heard: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct Wanted {
-    /// By how many.
-    subscriptions: BTreeMap<Subscription, usize>,
-    /// How often it has changed.
-    version: u64,
+    /// Something is to be placed, or a link has been lost.
+    changed: Notify,
+    has_failed: AtomicBool,
+    /// What the listener was told last, and whether it ever was that it hears.
+    told: Mutex<(bool, bool)>,
+    /// What may be settled now.
+    progress: watch::Sender<()>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Which connection it is: a last word of an earlier one counts no more.
-    connection: u64,
-    is_lost: bool,
-    proven: u64,
+    wanted: BTreeMap<Subscription, Wanted>,
+    links: BTreeMap<Place, Link>,
+    /// What has no link, since it is new.
+    new: BTreeSet<Subscription>,
+    /// What has no link any more, since it belongs elsewhere now.
+    moving: BTreeSet<Subscription>,
+    /// The node for what is not sharded.
+    home: Option<Arc<str>>,
     is_closed: bool,
 }
 
+struct Wanted {
+    /// By how many.
+    count: usize,
+    place: Option<Place>,
+}
+
 impl Subscriber {
-    /// Begins to connect. `name` makes the probe's channel one's own, `commands` publishes to it.
+    /// Begins to connect. `commands` publishes what is a probe.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub(crate) fn start(
         redis: Redis,
         commands: Arc<Commands>,
-        name: &str,
+        probe: Probe,
         listener: Arc<dyn Listener>,
     ) -> Self {
+        listener.set_hearing(false);
         let inner = Arc::new(Inner {
             redis,
-            wanted: Mutex::default(),
-            changed: Notify::new(),
+            commands,
+            probe: Arc::new(probe),
+            listener,
             state: Mutex::default(),
-            heard: watch::channel(0).0,
+            changed: Notify::new(),
+            has_failed: AtomicBool::new(false),
+            told: Mutex::default(),
+            progress: watch::channel(()).0,
         });
-        let probe = format!("sockeye-probe#{name}");
-        listener.set_hearing(false);
-        tokio::spawn(run(Arc::downgrade(&inner), commands, probe, listener));
+        match inner.commands.changes() {
+            None => drop(inner.state.lock().link(&inner, Place::Only)),
+            Some(changes) => drop(tokio::spawn(run(Arc::downgrade(&inner), changes))),
+        }
         Self(inner)
     }
 
     /// It is heard from now on, as soon as that can be.
     pub(crate) fn want(&self, subscription: Subscription) {
-        let mut wanted = self.0.wanted.lock();
-        let count = wanted.subscriptions.entry(subscription).or_default();
-        *count += 1;
-        if *count == 1 {
-            wanted.version += 1;
-            self.0.changed.notify_one();
+        let mut state = self.0.state.lock();
+        if let Some(wanted) = state.wanted.get_mut(&subscription) {
+            wanted.count += 1;
+            return;
         }
+        let place =
+            self.0.place(&subscription, &state).filter(|place| state.links.contains_key(place));
+        match &place {
+            Some(place) => state.links[place].want([subscription.clone()], false),
+            None => {
+                state.new.insert(subscription.clone());
+                self.0.changed.notify_one();
+            }
+        }
+        state.wanted.insert(subscription, Wanted { count: 1, place });
     }
 
     /// It need not be heard any more, unless others want it.
     pub(crate) fn unwant(&self, subscription: &Subscription) {
-        let mut wanted = self.0.wanted.lock();
-        let Some(count) = wanted.subscriptions.get_mut(subscription) else { return };
-        *count -= 1;
-        if *count == 0 {
-            wanted.subscriptions.remove(subscription);
-            wanted.version += 1;
-            self.0.changed.notify_one();
+        let mut state = self.0.state.lock();
+        let Some(wanted) = state.wanted.get_mut(subscription) else { return };
+        wanted.count -= 1;
+        if wanted.count > 0 {
+            return;
         }
+        let place = state.wanted.remove(subscription).and_then(|wanted| wanted.place);
+        if let Some(link) = place.and_then(|place| state.links.get(&place)) {
+            link.unwant(subscription);
+        }
+        state.new.remove(subscription);
+        state.moving.remove(subscription);
     }
 
     /// Waits until all that is wanted now is subscribed to.
     pub(crate) async fn settled(&self) {
-        let version = self.0.wanted.lock().version;
-        let mut heard = self.0.heard.subscribe();
+        let goals: BTreeMap<Place, u64> = {
+            let state = self.0.state.lock();
+            state.links.iter().map(|(place, link)| (place.clone(), link.version())).collect()
+        };
+        let is_settled = |(): &()| {
+            let state = self.0.state.lock();
+            let is_heard = |(place, link): (&Place, &Link)| {
+                link.heard() >= goals.get(place).copied().unwrap_or_else(|| link.version())
+            };
+            state.new.is_empty() && state.moving.is_empty() && state.links.iter().all(is_heard)
+        };
         // The sender lives as long as this.
-        let _ = heard.wait_for(|heard| *heard >= version).await;
+        let _ = self.0.progress.subscribe().wait_for(is_settled).await;
     }
 
     /// Nothing is heard any more.
     pub(crate) fn close(&self) {
-        self.0.state.lock().is_closed = true;
+        let mut state = self.0.state.lock();
+        state.is_closed = true;
+        let links = std::mem::take(&mut state.links);
+        drop(state);
+        drop(links);
         self.0.changed.notify_one();
+        self.0.tell();
     }
 }
 
@@ -154,214 +203,164 @@ impl Drop for Subscriber {
     }
 }
 
-async fn run(
-    inner: Weak<Inner>,
-    commands: Arc<Commands>,
-    probe: String,
-    listener: Arc<dyn Listener>,
-) {
+/// Keeps everything where it belongs in a cluster.
+async fn run(inner: Weak<Inner>, mut changes: watch::Receiver<u64>) {
     let mut retry = RETRY_FIRST;
     while let Some(inner) = inner.upgrade().filter(|inner| !inner.state.lock().is_closed) {
-        let session = Session { inner: &inner, commands: &commands, probe: &probe, probes: 0 };
-        let was_hearing = session.hear(&listener).await;
-        listener.set_hearing(false);
-        if inner.state.lock().is_closed {
-            break;
+        let looked = inner.commands.look().await;
+        changes.borrow_and_update();
+        inner.place_all().await;
+        let placed_at = Instant::now();
+        inner.tell();
+        if let Err(error) = &looked {
+            tracing::debug!(%error, "the slots of the cluster are not known");
         }
-        retry = if was_hearing { RETRY_FIRST } else { (retry * 2).min(RETRY_LAST) };
-        tokio::time::sleep(jittered(retry)).await;
+        let has_failed = looked.is_err() | inner.has_failed.swap(false, Ordering::AcqRel);
+        let pause = if has_failed { retry } else { LOOK_INTERVAL };
+        retry = if has_failed { (retry * 2).min(RETRY_LAST) } else { RETRY_FIRST };
+        let pausing = tokio::time::sleep(jittered(match looked {
+            Ok(true) => pause.min(RETRY_LAST),
+            _ => pause,
+        }));
+        tokio::select! {
+            () = inner.changed.notified(), if !has_failed => {}
+            // The sender is the commands', which live as long.
+            _ = changes.changed() => tokio::time::sleep_until(placed_at + PLACE_PAUSE).await,
+            () = pausing => inner.commands.note_doubt(),
+        }
     }
-    listener.set_hearing(false);
 }
 
-/// One connection's life.
-struct Session<'a> {
-    inner: &'a Arc<Inner>,
-    commands: &'a Commands,
-    probe: &'a str,
-    probes: u64,
-}
-
-impl Session<'_> {
-    /// Returns when nothing is heard any more; whether anything was.
-    async fn hear(mut self, listener: &Arc<dyn Listener>) -> bool {
-        let mut was_hearing = false;
-        if let Err(why) = self.keep_hearing(listener, &mut was_hearing).await {
-            tracing::debug!(why, "the subscriptions are lost");
+impl Inner {
+    /// Where something belongs, as far as is known.
+    fn place(&self, subscription: &Subscription, state: &State) -> Option<Place> {
+        match self.commands.known() {
+            None => Some(Place::Only),
+            Some(map) => place(subscription, &map, state.home.as_ref()),
         }
-        was_hearing
     }
 
-    async fn keep_hearing(
-        &mut self,
-        listener: &Arc<dyn Listener>,
-        was_hearing: &mut bool,
-    ) -> Result<(), String> {
-        let connection = {
-            let mut state = self.inner.state.lock();
-            let connection = state.connection + 1;
-            *state = State { connection, is_closed: state.is_closed, ..State::default() };
-            connection
-        };
-        let weak = Arc::downgrade(self.inner);
-        let pushed = receiver(weak, connection, self.probe, listener.clone());
-        let connecting = self.inner.redis.connect(pushed, Some(PROBE_TIMEOUT));
-        let mut connection = connecting.await.map_err(|error| error.to_string())?;
-        let own = Subscription::Channel(self.probe.to_owned());
-        let mut active = BTreeSet::new();
-        loop {
-            let (mut wanted, version) = {
-                let wanted = self.inner.wanted.lock();
-                (wanted.subscriptions.keys().cloned().collect::<BTreeSet<_>>(), wanted.version)
+    async fn place_all(self: &Arc<Self>) {
+        let Some(map) = self.commands.known() else { return };
+        // What moves is given up before it is asked for elsewhere: nothing comes twice.
+        let left = self.state.lock().take_back(&map);
+        join_all(left.iter().map(Link::release)).await;
+        self.state.lock().place_rest(self, &map);
+    }
+
+    /// Tells the listener what has changed for it.
+    fn tell(&self) {
+        let mut told = self.told.lock();
+        let is_hearing = self.state.lock().is_hearing(told.1);
+        if is_hearing != told.0 {
+            *told = (is_hearing, told.1 || is_hearing);
+            self.listener.set_hearing(is_hearing);
+        }
+        drop(told);
+        self.progress.send_replace(());
+    }
+}
+
+impl State {
+    fn link(&mut self, inner: &Arc<Inner>, place: Place) -> &Link {
+        let new = || {
+            let weak = Arc::downgrade(inner);
+            let owner = move |is_lost: bool| {
+                let Some(inner) = weak.upgrade() else { return };
+                if is_lost {
+                    inner.has_failed.store(true, Ordering::Release);
+                    inner.commands.note_doubt();
+                    inner.changed.notify_one();
+                }
+                inner.tell();
             };
-            wanted.insert(own.clone());
-            let reconciled = reconcile(&mut connection, &mut active, wanted).await;
-            reconciled.map_err(|error| error.to_string())?;
-            if !*was_hearing {
-                self.prove().await?;
-                *was_hearing = true;
-                listener.set_hearing(true);
-            }
-            self.inner.heard.send_replace(version);
-            // What changes during this is seen at once: it leaves a permit.
-            let is_idle = timeout(PROBE_INTERVAL, self.inner.changed.notified()).await.is_err();
-            if self.is_closed() {
-                return Ok(());
-            }
-            if self.inner.state.lock().is_lost {
-                return Err("the connection was lost".into());
-            }
-            if is_idle {
-                self.prove().await?;
-            }
+            let Inner { redis, commands, probe, listener, .. } = &**inner;
+            let (redis, commands) = (redis.clone(), commands.clone());
+            Link::start(redis, place.clone(), commands, probe.clone(), listener.clone(), owner)
+        };
+        self.links.entry(place.clone()).or_insert_with(new)
+    }
+
+    /// Takes what belongs elsewhere now from its links, which are returned.
+    fn take_back(&mut self, map: &SlotMap) -> Vec<Link> {
+        let home = self.home.as_ref();
+        let is_fine = home.is_some_and(|home| {
+            let link = self.links.get(&Place::Node(home.clone()));
+            map.primaries().any(|known| known == home) && link.is_none_or(|link| !link.is_failing())
+        });
+        if !is_fine {
+            self.home = other_primary(map, home);
         }
+        let mut left = BTreeSet::new();
+        for (subscription, wanted) in &mut self.wanted {
+            let Some(old) = &wanted.place else { continue };
+            let new = place(subscription, map, self.home.as_ref());
+            // Where nobody serves it for a while, it stays.
+            if new.is_none() || new.as_ref() == Some(old) {
+                continue;
+            }
+            self.links[old].unwant(subscription);
+            left.insert(old.clone());
+            wanted.place = None;
+            self.moving.insert(subscription.clone());
+        }
+        left.iter().map(|place| self.links[place].clone()).collect()
     }
 
-    fn is_closed(&self) -> bool {
-        self.inner.state.lock().is_closed
-    }
-
-    /// Publishes something to itself, by the way of all that is published, and waits for it.
-    async fn prove(&mut self) -> Result<(), String> {
-        self.probes += 1;
-        let number = self.probes;
-        let mut publish = Pipeline::new();
-        publish.cmd("PUBLISH").arg(self.probe).arg(number);
-        let coming = async {
-            self.commands.run(&publish).await.map_err(|error| error.to_string())?;
-            loop {
-                let changed = self.inner.changed.notified();
-                {
-                    let state = self.inner.state.lock();
-                    if state.is_lost || state.is_closed {
-                        return Err("the connection was lost".to_owned());
-                    }
-                    if state.proven >= number {
-                        // What else has changed meanwhile is looked at next.
-                        self.inner.changed.notify_one();
-                        return Ok(());
+    /// Gives what has no link to one, and ends links with nothing on them.
+    fn place_rest(&mut self, inner: &Arc<Inner>, map: &SlotMap) {
+        if self.is_closed {
+            return;
+        }
+        for is_moved in [true, false] {
+            let waiting = std::mem::take(if is_moved { &mut self.moving } else { &mut self.new });
+            let mut by_place: BTreeMap<Place, Vec<Subscription>> = BTreeMap::new();
+            for subscription in waiting {
+                match place(&subscription, map, self.home.as_ref()) {
+                    Some(place) => by_place.entry(place).or_default().push(subscription),
+                    None if is_moved => drop(self.moving.insert(subscription)),
+                    None => drop(self.new.insert(subscription)),
+                }
+            }
+            for (place, subscriptions) in by_place {
+                for subscription in &subscriptions {
+                    if let Some(wanted) = self.wanted.get_mut(subscription) {
+                        wanted.place = Some(place.clone());
                     }
                 }
-                changed.await;
+                self.link(inner, place).want(subscriptions, is_moved);
             }
-        };
-        timeout(PROBE_TIMEOUT, coming).await.map_err(|_| "a probe did not come back")?
+        }
+        self.links.retain(|_, link| !link.is_idle());
+    }
+
+    fn is_hearing(&self, was_hearing: bool) -> bool {
+        let hears = |link: &Link| link.is_hearing() || (was_hearing && link.is_fresh());
+        let is_whole = self.moving.is_empty() && (was_hearing || self.new.is_empty());
+        !self.is_closed && !self.links.is_empty() && is_whole && self.links.values().all(hears)
     }
 }
 
-/// What a connection calls with all that comes.
-fn receiver(
-    inner: Weak<Inner>,
-    connection: u64,
-    probe: &str,
-    listener: Arc<dyn Listener>,
-) -> impl Fn(PushInfo) + Send + Sync + use<> {
-    let probe = probe.to_owned();
-    move |info| {
-        let Some(inner) = inner.upgrade() else { return };
-        let text = |value: &Value| match value {
-            Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().map(str::to_owned),
-            Value::SimpleString(text) => Some(text.clone()),
-            _ => None,
-        };
-        let (subscription, channel, payload) = match (&info.kind, &info.data[..]) {
-            (PushKind::Disconnection, _) => {
-                let mut state = inner.state.lock();
-                state.is_lost |= state.connection == connection;
-                drop(state);
-                return inner.changed.notify_one();
-            }
-            (PushKind::Message, [channel, payload]) => {
-                let Some(channel) = text(channel) else { return };
-                (Subscription::Channel(channel.clone()), channel, payload)
-            }
-            (PushKind::SMessage, [channel, payload]) => {
-                let Some(channel) = text(channel) else { return };
-                (Subscription::Shard(channel.clone()), channel, payload)
-            }
-            (PushKind::PMessage, [pattern, channel, payload]) => {
-                let (Some(pattern), Some(channel)) = (text(pattern), text(channel)) else { return };
-                (Subscription::Pattern(pattern), channel, payload)
-            }
-            _ => return,
-        };
-        let Value::BulkString(payload) = payload else { return };
-        if channel == probe {
-            let number = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
-            let mut state = inner.state.lock();
-            if state.connection == connection {
-                state.proven = state.proven.max(number.unwrap_or(0));
-            }
-            drop(state);
-            return inner.changed.notify_one();
-        }
-        let incoming = Incoming { subscription: &subscription, channel: &channel, payload };
-        listener.handle(incoming);
-    }
-}
-
-/// Subscribes to what is wanted and gives up the rest.
-async fn reconcile(
-    connection: &mut MultiplexedConnection,
-    active: &mut BTreeSet<Subscription>,
-    wanted: BTreeSet<Subscription>,
-) -> RedisResult<()> {
-    let gone = active.difference(&wanted).map(|gone| (gone.unsubscribe(), gone.name()));
-    let new = wanted.difference(active).map(|new| (new.subscribe(), new.name()));
-    let commands: Vec<_> = gone.chain(new).collect();
-    for batch in commands.chunks(BATCH) {
-        let mut pipeline = Pipeline::new();
-        for (command, name) in batch {
-            // One channel each: in a cluster each may have another slot.
-            pipeline.cmd(command).arg(name);
-        }
-        connection.req_packed_commands(&pipeline, 0, batch.len()).await?;
-    }
-    *active = wanted;
-    Ok(())
+fn place(subscription: &Subscription, map: &SlotMap, home: Option<&Arc<str>>) -> Option<Place> {
+    let address = match subscription.kind {
+        Kind::Shard => map.owner(slot(subscription.name.as_bytes())),
+        // Redis brings what is published anywhere to all nodes.
+        Kind::Channel | Kind::Pattern => home,
+    };
+    address.cloned().map(Place::Node)
 }
 
 impl Subscription {
-    pub(crate) fn name(&self) -> &str {
-        match self {
-            Self::Channel(name) | Self::Pattern(name) | Self::Shard(name) => name,
-        }
+    pub(crate) fn channel(name: &str) -> Self {
+        Self { kind: Kind::Channel, name: name.into() }
     }
 
-    fn subscribe(&self) -> &'static str {
-        match self {
-            Self::Channel(_) => "SUBSCRIBE",
-            Self::Pattern(_) => "PSUBSCRIBE",
-            Self::Shard(_) => "SSUBSCRIBE",
-        }
+    pub(crate) fn pattern(name: &str) -> Self {
+        Self { kind: Kind::Pattern, name: name.into() }
     }
 
-    fn unsubscribe(&self) -> &'static str {
-        match self {
-            Self::Channel(_) => "UNSUBSCRIBE",
-            Self::Pattern(_) => "PUNSUBSCRIBE",
-            Self::Shard(_) => "SUNSUBSCRIBE",
-        }
+    pub(crate) fn shard(name: &str) -> Self {
+        Self { kind: Kind::Shard, name: name.into() }
     }
 }
 

@@ -203,6 +203,51 @@ impl Start {
     }
 }
 
+/// A message of one frame without extensions, all of it here, with a length of 16 bits at most: as
+/// nearly all are. For what it is not, [`Start`] has the steps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Single {
+    pub(crate) opcode: Opcode,
+    /// All zero for a frame that is not masked.
+    pub(crate) key: MaskingKey,
+    pub(crate) header_len: usize,
+    pub(crate) payload_len: usize,
+}
+
+impl Single {
+    /// Reads what `bytes` begin with, which must be masked or must not.
+    #[inline(always)]
+    pub(crate) fn decode(bytes: &[u8], masked: bool) -> Option<Self> {
+        const TEXT: u8 = FIN | Opcode::Text as u8;
+        const BINARY: u8 = FIN | Opcode::Binary as u8;
+
+        let &[first, second, ref rest @ ..] = bytes else { return None };
+        let opcode = match first {
+            TEXT => Opcode::Text,
+            BINARY => Opcode::Binary,
+            _ => return None,
+        };
+        if (second & MASKED != 0) != masked {
+            return None;
+        }
+        let (payload_len, rest) = match (second & !MASKED, rest) {
+            (LENGTH_64, _) => return None,
+            (LENGTH_16, &[high, low, ref rest @ ..]) => {
+                (u16::from_be_bytes([high, low]).into(), rest)
+            }
+            (LENGTH_16, _) => return None,
+            (length, rest) => (usize::from(length), rest),
+        };
+        let (key, rest) = match masked {
+            true => rest.split_first_chunk()?,
+            false => (&[0; 4], rest),
+        };
+        let header_len = bytes.len() - rest.len();
+        let is_whole = rest.len() >= payload_len;
+        is_whole.then_some(Self { opcode, key: *key, header_len, payload_len })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

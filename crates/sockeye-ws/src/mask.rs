@@ -5,8 +5,8 @@
 /// and new for every frame.
 pub type MaskingKey = [u8; 4];
 
-/// How many bytes are combined at once: two 16-byte registers, which every target of today has.
-const CHUNK: usize = 32;
+/// How many bytes are combined in a turn: four registers of those that every target of today has.
+const TURN: usize = 64;
 
 /// Masks or unmasks `payload` in place; both are the same operation.
 ///
@@ -21,19 +21,21 @@ pub fn apply(key: MaskingKey, phase: usize, payload: &mut [u8]) {
     let word = u32::from_le_bytes(key).rotate_right(8 * (phase % 4) as u32);
     let key = word.to_le_bytes();
 
-    let pattern: [u8; CHUNK] = std::array::from_fn(|index| key[index % 4]);
-    let (chunks, tail) = payload.as_chunks_mut::<CHUNK>();
-    for chunk in chunks {
-        for (byte, mask) in chunk.iter_mut().zip(pattern) {
-            *byte ^= mask;
-        }
+    let (turns, tail) = payload.as_chunks_mut::<TURN>();
+    for turn in turns {
+        combine(word, turn.as_chunks_mut().0);
     }
-    let (words, tail) = tail.as_chunks_mut::<4>();
-    for bytes in words {
-        *bytes = (u32::from_le_bytes(*bytes) ^ word).to_le_bytes();
-    }
+    let (words, tail) = tail.as_chunks_mut();
+    combine(word, words);
     for (byte, mask) in tail.iter_mut().zip(key) {
         *byte ^= mask;
+    }
+}
+
+#[inline]
+fn combine(word: u32, words: &mut [[u8; 4]]) {
+    for bytes in words {
+        *bytes = (u32::from_le_bytes(*bytes) ^ word).to_le_bytes();
     }
 }
 

@@ -6,6 +6,7 @@ mod engine;
 mod listening;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -71,16 +72,29 @@ async fn main() -> std::io::Result<()> {
         .route("/log", get(records))
         .with_state((io.clone(), log))
         .route("/refusals", get(refused))
-        .with_state(refusals)
-        .layer(io.layer());
+        .with_state(refusals);
     let port = std::env::var("PORT").expect("PORT is set");
     let listener = sockeye::listen(format!("127.0.0.1:{port}")).await?;
     say(&format!("listening on {port}"));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let (told, is_told) = tokio::sync::oneshot::channel();
+    let serving = sockeye::serve(listener, io.wrap(app)).with_graceful_shutdown(async move {
+        terminate.recv().await;
+        let _ = told.send(());
+    });
+    let mut serving = pin!(serving.into_future());
+    let mut ending = pin!(async {
+        let _ = is_told.await;
+        io.shutdown(Duration::from_secs(3)).await;
+    });
     tokio::select! {
-        served = async { axum::serve(listener, app).await } => served,
-        _ = terminate.recv() => {
-            io.shutdown(Duration::from_secs(3)).await;
+        served = &mut serving => {
+            ending.await;
+            served
+        }
+        // The sessions have ended. Their last answers leave, unless a peer takes none.
+        () = &mut ending => {
+            let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
             Ok(())
         }
     }

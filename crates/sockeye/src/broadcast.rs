@@ -10,7 +10,7 @@ use sockeye_proto::SocketId;
 use sockeye_proto::socket::{EmitArgs, EncodeError, EncodedPacket, Name, ToName, UnfinishedEvent};
 
 use crate::acks::Acks;
-use crate::cluster::{Incomplete, RemoteSocket};
+use crate::cluster::{Incomplete, LogOffset, RemoteSocket};
 use crate::conflation::Key;
 use crate::error::EmitError;
 use crate::gather;
@@ -168,19 +168,51 @@ impl Broadcast {
 
     /// Sends an event to this node's members; `offset` is where it stands in the cluster's log.
     /// A node that keeps what its own clients miss has offsets of its own.
-    pub(crate) fn deliver(&self, packet: &EncodedPacket, offset: Option<&str>) {
-        if let Some(recovery) = self.namespace.recovery() {
-            if let Err(error) = self.record(recovery, UnfinishedEvent::again(packet)) {
-                tracing::error!(%error, "an event cannot be written");
+    pub(crate) fn deliver(&self, packet: &EncodedPacket, offset: Option<LogOffset>) {
+        let Some(recovery) = self.namespace.recovery() else {
+            if let Some(packet) = self.for_clients(packet) {
+                self.push(&packet);
             }
             return;
+        };
+        let event = UnfinishedEvent::again(packet);
+        let sent = if recovery.is_shared() {
+            self.record_shared(recovery, event, offset)
+        } else {
+            self.record(recovery, event)
+        };
+        if let Err(error) = sent {
+            tracing::error!(%error, "an event cannot be written");
         }
-        // One that a newer one may replace would bring that one's offset to its own place.
-        let logged = offset.filter(|_| matches!(self.way, Way::Always));
-        let logged = logged.map(|offset| packet.event_behind(self.namespace.name(), offset));
-        if let Some(packet) = self.for_clients(logged.as_ref().unwrap_or(packet)) {
-            self.push(&packet);
+    }
+
+    /// As [`record`](Self::record), where the cluster's log gives the offsets.
+    fn record_shared(
+        &self,
+        recovery: &Recovery,
+        event: UnfinishedEvent,
+        offset: Option<LogOffset>,
+    ) -> Result<(), EncodeError> {
+        let parser = &self.namespace.config().parser;
+        match offset.filter(|_| matches!(self.way, Way::Always)) {
+            Some(offset) => {
+                let reach = Reach::Selection(self.selection.clone());
+                recovery.record_at(offset, reach, |offset| {
+                    let packet = parser.encode(event.finish_with_offset(offset))?;
+                    self.push(&packet);
+                    Ok::<_, EncodeError>(packet)
+                })?;
+            }
+            None => {
+                let packet = parser.encode(event.finish_without_offset())?;
+                if matches!(self.way, Way::Always) && !self.is_local {
+                    recovery.pass_unlogged(|| self.push(&packet));
+                } else {
+                    recovery.pass(offset, || self.push(&packet));
+                }
+            }
         }
+        Ok(())
     }
 
     fn push(&self, packet: &EncodedPacket) {

@@ -174,11 +174,10 @@ impl ServerBuilder {
         allow_upgrades: bool => allow_upgrades;
         /// Whether clients of Engine.IO 3 and Socket.IO 2 (`socket.io-client` 2.x) are served, too;
         /// otherwise they are refused with code 5. They are in `/` without asking, send the pings
-        /// themselves, get no compressed WebSocket messages, and learn of a refusal by its data,
-        /// or its message. The only id that they know is the session's: it is the id of their
-        /// socket in `/`, so **who is told that id can act as the client** while it is on
-        /// long-polling. (In other namespaces the id is fresh, where Node's is `/name#` and the
-        /// session's.) Default: false.
+        /// themselves, and learn of a refusal by its data, or its message. The only id that they
+        /// know is the session's: it is the id of their socket in `/`, so **who is told that id
+        /// can act as the client** while it is on long-polling. (In other namespaces the id is
+        /// fresh, where Node's is `/name#` and the session's.) Default: false.
         allow_eio3: bool => allow_eio3;
         /// Which other origins may connect; see [`Cors`]. Default: none.
         cors: Cors => cors;
@@ -374,7 +373,8 @@ impl ServerBuilder {
         if config.metrics {
             metrics::start();
         }
-        let link = bus.map(|Bus(bus)| Arc::new(Link::new(bus, config.cluster.clone())));
+        let wants_log = config.recovery.is_some();
+        let link = bus.map(|Bus(bus)| Arc::new(Link::new(bus, config.cluster.clone(), wants_log)));
         Server::new(Shared { config, state, on_error: RwLock::new(None), link })
     }
 }

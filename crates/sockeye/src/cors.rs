@@ -147,8 +147,18 @@ impl Cors {
         self
     }
 
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Verdict {
-        let Some(origin) = headers.get(header::ORIGIN) else { return Verdict::SameOrigin };
+    #[cfg(test)]
+    fn check(&self, headers: &HeaderMap) -> Verdict {
+        self.judge(headers.get(header::ORIGIN), headers)
+    }
+
+    /// `origin` is what the headers say of it.
+    #[inline]
+    pub(crate) fn judge(&self, origin: Option<&HeaderValue>, headers: &HeaderMap) -> Verdict {
+        origin.map_or(Verdict::SameOrigin, |origin| self.judge_page(origin, headers))
+    }
+
+    fn judge_page(&self, origin: &HeaderValue, headers: &HeaderMap) -> Verdict {
         let Ok(text) = origin.to_str() else { return Verdict::Denied };
         if is_same_origin(text, headers.get(header::HOST)) {
             return Verdict::SameOrigin;

@@ -31,6 +31,13 @@ pub(crate) struct Hooks {
     pub(crate) upgrade: Option<OnUpgrade>,
 }
 
+impl Hooks {
+    /// Whether any may want to see a request of a session that is open already.
+    pub(crate) fn see_requests(&self) -> bool {
+        self.headers.is_some() || self.connection_error.is_some()
+    }
+}
+
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hooks")

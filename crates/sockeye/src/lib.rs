@@ -87,6 +87,16 @@
 //! on with the socket that it had: a new [`Socket`] with the same id, rooms and data, which
 //! [`recovered`](Socket::recovered) tells.
 
+/// The examples of the documents that stand outside this crate.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
+
+    #[doc = include_str!("../../../docs/recovery.md")]
+    mod recovery {}
+}
+
 mod acks;
 mod address;
 mod admission;
@@ -155,7 +165,7 @@ pub use reply::{AckTarget, IntoAdmission, IntoReply, IntoVerdict, Reply};
 pub use room_events::RoomEvent;
 pub use rooms::RoomName;
 pub use server::Server;
-pub use service::{NotFound, ResponseFuture, SocketIoLayer, SocketIoService};
+pub use service::{NotFound, ResponseFuture, Serve, SocketIoLayer, SocketIoService, serve};
 pub use socket::{Emitter, Socket};
 pub use sockeye_proto::SocketId;
 pub use sockeye_proto::engine::Transport;

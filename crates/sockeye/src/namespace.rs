@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use sockeye_proto::SocketId;
-use sockeye_proto::socket::{EmitArgs, ToName};
+use sockeye_proto::socket::{EmitArgs, EncodedPacket, ToName, UnfinishedEvent};
 
 use crate::acks::AckTable;
 use crate::broadcast::{Broadcast, IntoRooms};
 use crate::cluster::server_side::ServerSide;
-use crate::cluster::{BusError, Link, RoomInterest, incoming};
+use crate::cluster::{BusError, Link, LogOffset, RoomInterest, incoming};
 use crate::config::Config;
 use crate::erased::{Admitting, Erased, Hooking, Listener, Middleware};
 use crate::error::{ConnectError, EmitError, HandlerError};
@@ -25,8 +25,9 @@ use crate::handler::Handler;
 use crate::handlers::{Handlers, Hook, Lists};
 use crate::listening::Listens;
 use crate::metrics;
+use crate::outbox::Way;
 use crate::panics;
-use crate::recovery::Recovery;
+use crate::recovery::{Reach, Recovery};
 use crate::reply::IntoAdmission;
 use crate::room_events::RoomEvent;
 use crate::rooms::Rooms;
@@ -96,7 +97,7 @@ impl Namespace {
         handlers: Handlers,
     ) -> Self {
         let has_outgoing = handlers.read(Lists::has_outgoing);
-        let recovery = Recovery::new(&shared.config);
+        let recovery = Recovery::new(&shared.config, &name, shared.link.as_ref());
         Self(Arc::new(Inner {
             name,
             params,
@@ -317,6 +318,44 @@ impl Namespace {
     #[inline]
     pub(crate) fn recovery(&self) -> Option<&Arc<Recovery>> {
         self.0.recovery.as_ref()
+    }
+
+    /// As [`recovery`](Self::recovery), where events get their offsets from the cluster's log: what
+    /// is sent to clients is sent in its order.
+    #[inline]
+    pub(crate) fn shared_recovery(&self) -> Option<(&Arc<Link>, &Arc<Recovery>)> {
+        let recovery = self.recovery().filter(|recovery| recovery.is_shared())?;
+        Some((self.link()?, recovery))
+    }
+
+    /// Delivers what a node has emitted to one socket, and said to all because of the cluster's
+    /// log. The socket may have been taken up here since.
+    pub(crate) fn deliver_to_socket(
+        &self,
+        packet: &EncodedPacket,
+        id: SocketId,
+        offset: Option<LogOffset>,
+    ) {
+        let event = UnfinishedEvent::again(packet);
+        let push = |packet| {
+            if let Some(socket) = self.socket(&id) {
+                socket.deliver(packet, &Way::Always);
+            }
+        };
+        match (self.shared_recovery(), offset) {
+            (Some((_, recovery)), Some(offset)) => {
+                // Nothing fails: a socket that is not here gets it when it is.
+                let _ = recovery.record_at(offset, Reach::Socket(id), |offset| {
+                    let packet = event.finish_with_offset(offset);
+                    push(packet.clone());
+                    Ok::<_, EmitError>(packet)
+                });
+            }
+            (Some((_, recovery)), None) => {
+                recovery.pass_unlogged(|| push(event.finish_without_offset()));
+            }
+            (None, _) => push(event.finish()),
+        }
     }
 
     /// The broadcasts that wait for acknowledgements.

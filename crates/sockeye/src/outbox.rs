@@ -15,7 +15,7 @@ use std::io;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use sockeye_proto::engine::Revision;
+use sockeye_proto::engine::{Revision, Transport};
 use sockeye_proto::socket::EncodedPacket;
 use tokio::net::tcp::OwnedWriteHalf;
 
@@ -378,10 +378,21 @@ impl Outbox {
 
     /// Which revision of Engine.IO the client speaks.
     pub(crate) fn revision(&self) -> Revision {
-        match self.state.lock().encoder() {
+        self.spoken().1
+    }
+
+    /// How the client speaks, and in which revision of Engine.IO.
+    pub(crate) fn spoken(&self) -> (Transport, Revision) {
+        let state = self.state.lock();
+        let transport = match state.link {
+            Link::Polling { .. } => Transport::Polling,
+            _ => Transport::WebSocket,
+        };
+        let revision = match state.encoder() {
             Some(Encoder::V3 { .. }) => Revision::V3,
             _ => Revision::V4,
-        }
+        };
+        (transport, revision)
     }
 
     /// Whether everything has left.

@@ -184,6 +184,12 @@ impl Server {
         SocketIoService::new(NotFound, self.clone())
     }
 
+    /// A tower service that answers requests below [`path`](ServerBuilder::path), and hands the
+    /// others to `inner`: for [`serve`](crate::serve), or wherever a layer cannot be added.
+    pub fn wrap<S>(&self, inner: S) -> SocketIoService<S> {
+        SocketIoService::new(inner, self.clone())
+    }
+
     /// [`Namespace::middleware`] of `/`.
     pub fn middleware<H, M>(&self, middleware: H)
     where
@@ -282,7 +288,9 @@ impl Server {
     /// [`DisconnectReason::ServerShuttingDown`], what waits for a client is still sent, and
     /// handlers finish. Returns when all of that is done, or after `limit`; whether it was.
     ///
-    /// The HTTP server is the caller's, to be stopped beside it. Calling it again waits again.
+    /// The HTTP server is the caller's, to be stopped beside it (axum's `with_graceful_shutdown`):
+    /// it has the answers to the last GETs when this returns, and may not have sent them yet.
+    /// Calling it again waits again.
     pub async fn shutdown(&self, limit: Duration) -> bool {
         self.drain(Duration::ZERO, limit).await
     }

@@ -4,6 +4,7 @@
 mod emitter;
 mod joined;
 mod recovering;
+mod shared_data;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,6 +37,7 @@ use crate::recovery::Recoverable;
 use crate::rooms::RoomName;
 
 pub use emitter::Emitter;
+pub(crate) use shared_data::SharedData;
 
 const CONNECTING: u8 = 0;
 const CONNECTED: u8 = 1;
@@ -64,9 +66,6 @@ struct Inner {
     acks: Mutex<BTreeMap<u64, oneshot::Sender<OwnedArgs>>>,
     data: Extensions,
 }
-
-/// What [`Socket::set_shared_data`] has set: one argument.
-struct SharedData(OwnedArgs);
 
 /// The rooms a socket is in, its own left out.
 #[derive(Default)]
@@ -179,7 +178,7 @@ impl Socket {
     /// # Errors
     /// It cannot be written as JSON.
     pub fn set_shared_data<T: Serialize + ?Sized>(&self, data: &T) -> Result<(), EncodeError> {
-        self.0.data.insert(SharedData(OwnedArgs::write(&data)?));
+        self.0.data.insert(SharedData::new(OwnedArgs::write(&data)?));
         Ok(())
     }
 
@@ -193,7 +192,7 @@ impl Socket {
     }
 
     pub(crate) fn shared_data_raw(&self) -> Option<OwnedArgs> {
-        self.0.data.with(|SharedData(data)| data.clone())
+        SharedData::find(&self.0.data)
     }
 
     /// Whether the socket has passed the middlewares and not been disconnected since.
@@ -398,9 +397,12 @@ impl Socket {
     /// connection. What was emitted before still leaves. Events that wait are not handled.
     pub fn disconnect(&self, close: bool) {
         if self.end() {
-            let packet = EncodedPacket::disconnect(self.0.namespace.name());
-            self.0.peer.tell(&self.0.namespace.config().parser, packet);
-            self.0.peer.command(Command::Disconnect { id: self.0.id, close });
+            let this = self.clone();
+            self.in_order(move || {
+                let packet = EncodedPacket::disconnect(this.0.namespace.name());
+                this.0.peer.tell(&this.0.namespace.config().parser, packet);
+                this.0.peer.command(Command::Disconnect { id: this.0.id, close });
+            });
         }
     }
 

@@ -18,7 +18,7 @@ const FLAGS = [
 ];
 const SCREENSHOTS = new URL("../screenshots/", import.meta.url).pathname;
 export const PASSWORD = "a long password";
-const WAIT_MS = 20_000;
+const WAIT_MS = 60_000;
 
 let browser;
 // Of the file that imports this.

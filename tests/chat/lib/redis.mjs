@@ -2,18 +2,11 @@
 // has acknowledged is on its disk.
 
 import { spawn } from "node:child_process";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 
 import { until } from "./client.mjs";
+import { freePort } from "./ports.mjs";
 import { temporaryFolder } from "./server.mjs";
-
-export async function freePort() {
-  const listener = createServer();
-  await new Promise((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  const { port } = listener.address();
-  await new Promise((resolve) => listener.close(resolve));
-  return port;
-}
 
 export class Redis {
   // It ends with the test `t`.

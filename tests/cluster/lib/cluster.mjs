@@ -1,8 +1,12 @@
 // Starts and stops a Redis and the nodes around it; knows nothing of what they say.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
 import { io } from "socket.io-client";
 
 const DIRECTORY = new URL("..", import.meta.url);
@@ -10,7 +14,7 @@ export const SOCKEYE = process.env.CLUSTER_NODE ?? "../../target/debug/examples/
 const COMMANDS = { node: [process.execPath, ["node-server.mjs"]], sockeye: [SOCKEYE, []] };
 const WAIT_MS = 20_000;
 
-/** A Redis that keeps nothing on disk, and nodes of these kinds (`node`, `sockeye`) on it. */
+/** A Redis that keeps nothing on disk, or a Redis Cluster of three (`redisCluster`), and nodes of these kinds (`node`, `sockeye`) on it. */
 export class Cluster {
   #children = [];
   nodes = [];
@@ -18,7 +22,8 @@ export class Cluster {
   static async start(t, kinds, options) {
     const cluster = new Cluster();
     t.after(() => cluster.stop());
-    await cluster.#startRedis();
+    if (options.redisCluster) await cluster.#startRedisCluster();
+    else await cluster.#startRedis();
     for (const kind of kinds) await cluster.add(kind, options);
     for (const node of cluster.nodes) await cluster.counted(node, kinds.length);
     return cluster;
@@ -35,7 +40,31 @@ export class Cluster {
       }
       return isListening(this.port);
     });
-    this.redis = `redis://127.0.0.1:${this.port}`;
+    this.redis = this.oneRedis = `redis://127.0.0.1:${this.port}`;
+  }
+
+  async #startRedisCluster() {
+    this.directory = mkdtempSync(join(tmpdir(), "sockeye-cluster-"));
+    const hosts = [];
+    for (let i = 0; i < 3; i += 1) {
+      const [port, busPort] = [await freePort(), await freePort()].map(String);
+      const options = ["--save", "", "--loglevel", "warning", "--bind", "127.0.0.1", "--port", port];
+      options.push("--cluster-enabled", "yes", "--cluster-port", busPort, "--dir", this.directory);
+      options.push("--cluster-config-file", `${port}.conf`);
+      this.#spawn("redis-server", options, {});
+      await until("a node of Redis to listen", () => isListening(Number(port)));
+      hosts.push(`127.0.0.1:${port}`);
+    }
+    const create = ["--cluster", "create", ...hosts, "--cluster-yes"];
+    await promisify(execFile)("redis-cli", create);
+    for (const host of hosts) {
+      const info = ["-p", host.split(":")[1], "CLUSTER", "INFO"];
+      await until(`${host} to be well`, async () => {
+        return (await promisify(execFile)("redis-cli", info)).stdout.includes("cluster_state:ok");
+      });
+    }
+    this.redis = `redis-cluster://${hosts.join(",")}`;
+    this.oneRedis = `redis://${hosts[0]}`;
   }
 
   async add(kind, options) {
@@ -48,7 +77,7 @@ export class Cluster {
       child.once("exit", (code) => reject(new Error(`${name} ended with ${code}`)));
     });
     await within(`${name} to listen`, listening);
-    const node = { name, kind, url: `http://127.0.0.1:${port}` };
+    const node = { name, kind, child, url: `http://127.0.0.1:${port}` };
     node.control = await connect(node);
     this.nodes.push(node);
     return node;
@@ -96,6 +125,7 @@ export class Cluster {
       return ended;
     });
     await Promise.all(ends);
+    if (this.directory) rmSync(this.directory, { recursive: true });
   }
 
   #spawn(command, args, env) {
@@ -139,6 +169,20 @@ export async function hears(socket, expected) {
   assert.deepEqual(socket.inbox.shift(), expected);
 }
 
+/** Waits for all of these, in their order or in any, each once. */
+export async function hearsAll(socket, expected, isOrdered) {
+  if (isOrdered) {
+    for (const event of expected) await hears(socket, event);
+    return;
+  }
+  const isLate = ([event]) => event === "start" || event.startsWith("reach");
+  const heard = () => socket.inbox.filter((event) => !isLate(event));
+  await until(`${expected.length} events`, () => heard().length >= expected.length);
+  const sorted = (events) => events.map((event) => JSON.stringify(event)).sort();
+  assert.deepEqual(sorted(heard()), sorted(expected));
+  socket.inbox.length = 0;
+}
+
 export async function until(what, isSo) {
   const end = Date.now() + WAIT_MS;
   while (!(await isSo())) {
@@ -167,13 +211,12 @@ function isListening(port) {
   });
 }
 
+/** None of those that the system gives to connections, one of which may take it the next moment. */
 function freePort() {
-  return new Promise((resolve, reject) => {
+  return new Promise((resolve) => {
+    const port = 10_000 + Math.floor(Math.random() * 22_000);
     const probe = createServer();
-    probe.once("error", reject);
-    probe.listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
+    probe.once("error", () => resolve(freePort()));
+    probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(port)));
   });
 }

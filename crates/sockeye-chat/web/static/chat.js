@@ -5,7 +5,7 @@
 
 import { io } from "./vendor/socket.io.esm.min.js";
 import * as api from "./api.js";
-import { Outgoing } from "./outgoing.js";
+import { Outgoing, againMs } from "./outgoing.js";
 import { Timeline } from "./timeline.js";
 
 const ANSWER_MS = 10_000;
@@ -62,6 +62,9 @@ export class Chat {
       // Where WebSocket has worked it is tried first: a connection of its own, not one of the
       // browser's old ones.
       rememberUpgrade: true,
+      // Where a balancer refuses long-polling, WebSocket is tried.
+      transports: ["polling", "websocket"],
+      tryAllTransports: true,
       timeout: CONNECT_MS,
       reconnectionDelay: 300,
       reconnectionDelayMax: 3000,
@@ -189,11 +192,14 @@ export class Chat {
 
   // ---- rooms
 
-  async #enter(room) {
+  async #enter(room, failures = 0) {
+    const { id } = this.#socket;
     const answer = await this.#ask("chat:join", room.name);
-    if (answer.code === "too_fast") {
-      await new Promise((resolve) => setTimeout(resolve, answer.data.retryAfterMs));
-      if (this.isOnline && this.rooms.has(room.name)) await this.#enter(room);
+    const again = againMs(answer, failures);
+    if (again !== null) {
+      await new Promise((resolve) => setTimeout(resolve, again));
+      // The next connection joins by itself.
+      if (this.#socket.id === id && this.rooms.has(room.name)) await this.#enter(room, failures + 1);
       return;
     }
     if (answer.status !== "ok") throw new Refused(answer.message);

@@ -4,9 +4,24 @@
 // Each message has a key of its own. Sent again with the same key, after an acknowledgement was
 // lost, it is the same message to the server: none is lost, none is there twice.
 
+// How long is waited where the server fails, at first and at last.
+const AGAIN_MS = 250;
+const AGAIN_MS_MAX = 5000;
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// How long to wait before something is asked again; null where the answer stands. A server that
+// fails, as while its Redis is away, will be in order again.
+export function againMs(answer, failures) {
+  if (answer.code === "too_fast") return answer.data.retryAfterMs;
+  if (answer.code === "internal") return Math.min(AGAIN_MS * 2 ** failures, AGAIN_MS_MAX);
+  return null;
+}
+
 export class Outgoing {
   #queue = [];
   #isSending = false;
+  #failures = 0;
 
   // `ask(message)` gives the server's acknowledgement and throws where none came; `isReady(room)`
   // tells whether asking makes sense now.
@@ -78,8 +93,10 @@ export class Outgoing {
     } catch {
       return false;
     }
-    if (answer.code === "too_fast") {
-      await new Promise((resolve) => setTimeout(resolve, answer.data.retryAfterMs));
+    const again = againMs(answer, this.#failures);
+    this.#failures = again === null ? 0 : this.#failures + 1;
+    if (again !== null) {
+      await pause(again);
       return true;
     }
     if (answer.status === "ok") this.#remove(one);

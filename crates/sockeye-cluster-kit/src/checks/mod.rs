@@ -4,5 +4,6 @@ pub mod acks;
 pub mod broadcasts;
 pub mod failures;
 pub mod forwarding;
+pub mod recovery;
 pub mod servers;
 pub mod sockets;

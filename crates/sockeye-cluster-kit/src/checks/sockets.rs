@@ -48,7 +48,7 @@ pub async fn remote_sockets_are_disconnected(buses: impl Buses) {
 }
 
 /// `local` is about this node's sockets.
-pub async fn local_acts_stay(buses: impl Buses) {
+pub async fn h68_local_acts_stay(buses: impl Buses) {
     let cluster = Cluster::of_two(buses).await;
     let mut clients = cluster.clients().await;
     let io = &cluster.nodes[0];

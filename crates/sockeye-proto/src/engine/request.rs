@@ -8,35 +8,35 @@ use crate::ids::SessionId;
 
 /// The pairs of a query, percent-decoded (`application/x-www-form-urlencoded`).
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    pieces(query).map(|pair| {
+        // What the protocol says itself needs no decoding.
+        if is_encoded(pair) {
+            let mut decoded = form_urlencoded::parse(pair.as_bytes());
+            return decoded.next().expect("what is not empty is a pair");
+        }
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (Cow::Borrowed(name), Cow::Borrowed(value))
+    })
+}
+
+/// What stands between ampersands, unless that is nothing.
+fn pieces(query: &str) -> impl Iterator<Item = &str> {
     let mut rest = query;
     std::iter::from_fn(move || {
         while !rest.is_empty() {
-            let (pair, behind) = split_at_byte(rest, b'&');
-            rest = behind;
-            if !pair.is_empty() {
-                return Some(read_pair(pair));
+            let end = memchr::memchr(b'&', rest.as_bytes()).unwrap_or(rest.len());
+            let piece = &rest[..end];
+            rest = rest.get(end + 1..).unwrap_or("");
+            if !piece.is_empty() {
+                return Some(piece);
             }
         }
         None
     })
 }
 
-fn read_pair(pair: &str) -> (Cow<'_, str>, Cow<'_, str>) {
-    // What the protocol says itself needs no decoding, and this is done for every request.
-    if memchr::memchr2(b'%', b'+', pair.as_bytes()).is_some() {
-        let mut decoded = form_urlencoded::parse(pair.as_bytes());
-        return decoded.next().expect("what is not empty is a pair");
-    }
-    let (name, value) = split_at_byte(pair, b'=');
-    (Cow::Borrowed(name), Cow::Borrowed(value))
-}
-
-/// What is before the first such byte (in ASCII) and behind it.
-fn split_at_byte(text: &str, byte: u8) -> (&str, &str) {
-    match memchr::memchr(byte, text.as_bytes()) {
-        Some(at) => (&text[..at], &text[at + 1..]),
-        None => (text, ""),
-    }
+fn is_encoded(text: &str) -> bool {
+    memchr::memchr2(b'%', b'+', text.as_bytes()).is_some()
 }
 
 /// What the protocol reads in a query. Of several values with one name the last counts.
@@ -56,16 +56,37 @@ impl<'a> Query<'a> {
     /// Reads a query, without its `?`.
     pub fn parse(query: &'a str) -> Self {
         let mut read = Self::default();
-        for (name, value) in query_pairs(query) {
-            match &*name {
-                "transport" => read.transport = Some(value),
-                "EIO" => read.eio = Some(value),
-                "b64" => read.b64 = !value.is_empty(),
-                "sid" => read.sid = Some(value).filter(|sid| !sid.is_empty()),
-                _ => {}
+        if is_encoded(query) {
+            for (name, value) in query_pairs(query) {
+                read.add(&name, value);
+            }
+            return read;
+        }
+        // Every request has one: what most of them hold is known by its beginning.
+        for pair in pieces(query) {
+            if let Some(sid) = pair.strip_prefix("sid=") {
+                read.add("sid", Cow::Borrowed(sid));
+            } else if let Some(transport) = pair.strip_prefix("transport=") {
+                read.add("transport", Cow::Borrowed(transport));
+            } else if let Some(eio) = pair.strip_prefix("EIO=") {
+                read.add("EIO", Cow::Borrowed(eio));
+            } else {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                read.add(name, Cow::Borrowed(value));
             }
         }
         read
+    }
+
+    #[inline(always)]
+    fn add(&mut self, name: &str, value: Cow<'a, str>) {
+        match name {
+            "transport" => self.transport = Some(value),
+            "EIO" => self.eio = Some(value),
+            "b64" => self.b64 = !value.is_empty(),
+            "sid" => self.sid = Some(value).filter(|sid| !sid.is_empty()),
+            _ => {}
+        }
     }
 }
 

@@ -67,8 +67,10 @@ struct Inner {
 #[derive(Clone, Default)]
 struct Forms {
     deflated: Deflated,
-    /// For clients of Engine.IO 3, with attachments as binary frames or in base64.
+    /// For clients of Engine.IO 3, with attachments as binary frames or in base64; the latter two
+    /// compressed.
     v3: [OnceLock<Box<[u8]>>; 2],
+    v3_deflated: [OnceLock<Box<Deflated>>; 2],
 }
 
 impl EncodedPacket {

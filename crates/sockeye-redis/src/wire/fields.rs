@@ -82,6 +82,8 @@ pub(super) struct FlagsRead {
     timeout: Option<f64>,
     #[serde(default)]
     conflate: Option<String>,
+    #[serde(default)]
+    direct: Option<bool>,
 }
 
 impl From<OptionsRead> for BroadcastOptions {
@@ -96,6 +98,7 @@ impl From<OptionsRead> for BroadcastOptions {
                 compress: flags.compress.unwrap_or(true),
                 timeout,
                 conflate: flags.conflate.map(Arc::from),
+                direct: flags.direct.unwrap_or(false),
             },
         }
     }
@@ -138,7 +141,7 @@ pub(super) struct FlagsWritten<'a>(pub(super) &'a BroadcastFlags);
 
 impl Serialize for FlagsWritten<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let BroadcastFlags { volatile, compress, timeout, conflate } = self.0;
+        let BroadcastFlags { volatile, compress, timeout, conflate, direct } = self.0;
         let mut map = serializer.serialize_map(None)?;
         if *volatile {
             map.serialize_entry("volatile", &true)?;
@@ -152,6 +155,9 @@ impl Serialize for FlagsWritten<'_> {
         }
         if let Some(conflate) = conflate {
             map.serialize_entry("conflate", &**conflate)?;
+        }
+        if *direct {
+            map.serialize_entry("direct", &true)?;
         }
         map.end()
     }

@@ -14,6 +14,7 @@
 pub mod classic;
 mod fields;
 mod numbered;
+pub mod sessions;
 pub mod sharded;
 pub mod streams;
 #[cfg(test)]

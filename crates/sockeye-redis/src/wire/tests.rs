@@ -193,7 +193,38 @@ fn foreign_and_broken_messages_are_errors() {
 }
 
 #[test]
-fn patterns_stand_for_one_namespace() {
+fn h76_rooms_that_are_numbers_are_rooms_of_that_text() {
+    let payload = [
+        &b"\x93\xa1u\x83\xa4type\x02\xa4data\x91\xa1e\xa3nsp\xa1/"[..],
+        b"\x82\xa5rooms\x93\x01\xcd\x01\x2c\xa1a\xa6except\x91\xff",
+    ]
+    .concat();
+    let read = classic::decode("socket.io#/#", &payload, &classic_channels());
+    let ClusterBody::Broadcast { options, .. } = read.expect("a broadcast").body else {
+        panic!("a broadcast")
+    };
+    assert_eq!(*options.rooms, [room("1"), room("300"), room("a")]);
+    assert_eq!(*options.except, [room("-1")]);
+    assert_eq!(classic_channels().room("socket.io#/#7#"), Some(Some("7")));
+}
+
+#[test]
+fn h79_the_first_byte_tells_json_from_message_pack() {
+    let channels = sharded::Channels::new("socket.io", "/", sharded::SubscriptionMode::Static);
+    for (binary, is_json) in [(None, true), (Some(Binary::from(vec![b'{'])), false)] {
+        let event = ClusterEvent::encode("/", "e", &("{", binary)).expect("JSON");
+        let options = BroadcastOptions::default();
+        let body = ClusterBody::Broadcast { event, options, request: None };
+        let written = sharded::encode(&message(body), None, &channels).expect("it is written");
+        assert_eq!(written.payload[0] == b'{', is_json);
+        let read = sharded::decode(&written.payload, &root()).expect("a broadcast");
+        let ClusterBody::Broadcast { event, .. } = read.body else { panic!("a broadcast") };
+        assert_eq!(event.attachments().len(), usize::from(!is_json));
+    }
+}
+
+#[test]
+fn h77_patterns_stand_for_one_namespace() {
     let channels = classic::Channels::new("socket.io", &"/a*[b]?".into());
     assert_eq!(channels.pattern(), r"socket.io#/a\*\[b\]\?#*");
     let channels = classic_channels();
@@ -257,7 +288,7 @@ fn what_only_we_say_is_passed_over_by_node() {
 }
 
 #[test]
-fn a_room_that_looks_like_a_sockets_has_no_channel() {
+fn h80_a_room_that_looks_like_a_sockets_has_no_channel() {
     use sharded::SubscriptionMode::{Dynamic, DynamicPrivate, Static};
     for (mode, room, expected) in [
         (Static, "a", false),

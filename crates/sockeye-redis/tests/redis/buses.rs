@@ -25,7 +25,7 @@ impl<B, F> Made<B, F> {
 }
 
 /// A bus that subscribes a moment after it is told to.
-trait Settling: ClusterBus + Clone {
+pub(crate) trait Settling: ClusterBus + Clone {
     fn settled(&self) -> impl Future<Output = ()> + Send;
 }
 
@@ -119,6 +119,7 @@ mod streams {
     use super::*;
 
     sockeye_cluster_kit::conformance!(Made::with(StreamsBus::new));
+    sockeye_cluster_kit::log_conformance!(Made::with(StreamsBus::new));
 }
 
 mod streams_of_several {
@@ -134,14 +135,14 @@ mod streams_of_several {
     }
 
     sockeye_cluster_kit::conformance!(Made::with(bus));
+    sockeye_cluster_kit::log_conformance!(Made::with(bus));
 }
 
 /// Every client gets the same offset, whose own node's it is.
 #[tokio::test]
 async fn the_offsets_of_a_stream_are_the_last_arguments() {
-    let options = StreamsOptions { offsets: true, ..StreamsOptions::default() };
-    let made = Made::with(move |redis| StreamsBus::with_options(redis, options.clone())).await;
-    let cluster = sockeye_cluster_kit::Cluster::of_two(made).await;
+    let made = Made::with(StreamsBus::new).await;
+    let cluster = sockeye_cluster_kit::Cluster::recovering(made, 2).await;
     let mut clients = cluster.clients().await;
     let mut last = String::new();
     for io in &cluster.nodes {

@@ -1,9 +1,14 @@
 //! Redis and Node's own packages, as they are. `cargo xtask test` installs both; by hand:
 //! `apt-get install redis-server`, and `npm ci` in `tests/cluster`.
 
+mod access;
 mod buses;
+mod cluster;
 mod emitter;
 mod failures;
+mod migration;
+mod nodes;
+mod sentinel;
 mod server;
 mod unconcerned;
 mod vectors;

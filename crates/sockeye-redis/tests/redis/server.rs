@@ -1,10 +1,14 @@
 //! A `redis-server` of a test's own, and what stands between it and a bus, to be cut.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use redis::{Cmd, FromRedisValue, RedisResult};
+use sockeye::Server;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
@@ -12,32 +16,67 @@ use tokio::task::AbortHandle;
 pub(crate) struct RedisServer {
     child: Child,
     pub(crate) port: u16,
+    /// Where it listens without TLS.
+    plain_port: u16,
+    password: String,
+    arguments: Vec<String>,
 }
 
 impl RedisServer {
     pub(crate) async fn start() -> Self {
-        let port = StdListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-        Self::start_on(port.expect("a free port").port()).await
+        Self::start_on(free_port()).await
     }
 
     /// Again on the port of one that has ended.
     pub(crate) async fn start_on(port: u16) -> Self {
-        let port_text = port.to_string();
-        let arguments = ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--daemonize"];
-        let child = Command::new("redis-server")
-            .args(arguments)
-            .args(["no", "--loglevel", "warning"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed: apt-get install redis-server");
-        let server = Self { child, port };
+        Self::start_with(port, &["--port", &port.to_string()]).await
+    }
+
+    /// With arguments that have it listen on this port.
+    pub(crate) async fn start_with(port: u16, arguments: &[&str]) -> Self {
+        let file = format!("{port}.rdb");
+        let common = ["--bind", "127.0.0.1", "--save", "", "--dbfilename", &file];
+        // A file, where there is one, comes first.
+        let arguments = [arguments, &common, &["--daemonize", "no", "--loglevel", "warning"]];
+        let arguments: Vec<_> = arguments.concat().into_iter().map(str::to_owned).collect();
+        let (child, password) = (spawn(&arguments), String::new());
+        let server = Self { child, port, plain_port: port, password, arguments };
+        server.until_listening().await;
+        server
+    }
+
+    /// Again, after it was killed.
+    pub(crate) async fn restart(&mut self) {
+        self.child = spawn(&self.arguments);
+        self.until_listening().await;
+    }
+
+    async fn until_listening(&self) {
         for _ in 0..2000 {
-            if TcpStream::connect(server.address()).await.is_ok() {
-                return server;
+            if TcpStream::connect(self.address()).await.is_ok() {
+                return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("redis-server does not listen");
+    }
+
+    /// It is asked with this password from now on.
+    pub(crate) fn with_password(mut self, password: &str) -> Self {
+        self.password = format!(":{password}@");
+        self
+    }
+
+    /// It is asked on this port from now on, without TLS.
+    pub(crate) fn with_plain_port(mut self, port: u16) -> Self {
+        self.plain_port = port;
+        self
+    }
+
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -47,13 +86,109 @@ impl RedisServer {
     pub(crate) fn url(&self) -> String {
         format!("redis://{}/", self.address())
     }
+
+    /// Stops it in its tracks, connections and all.
+    pub(crate) fn stop(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.expect("there is a kill").success());
+    }
+
+    /// Asks it, as whoever may do all.
+    pub(crate) fn ask<T: FromRedisValue>(&self, command: &mut Cmd) -> RedisResult<T> {
+        let url = format!("redis://{}127.0.0.1:{}/", self.password, self.plain_port);
+        let client = redis::Client::open(url)?;
+        let mut connection = client.get_connection_with_timeout(Duration::from_secs(10))?;
+        connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+        command.query(&mut connection)
+    }
+}
+
+fn spawn(arguments: &[String]) -> Child {
+    let mut command = Command::new("redis-server");
+    let spawned = command.args(arguments).stdout(Stdio::null()).spawn();
+    spawned.expect("redis-server is installed: apt-get install redis-server")
+}
+
+/// Waits until a server counts two in the main namespace.
+pub(crate) async fn until_two(io: &Server) {
+    for _ in 0..6_000 {
+        if io.of("/").node_count().await.is_ok_and(|count| count == 2) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("two servers are never counted");
+}
+
+/// Nobody else listens on it now. It is none of those that the system gives to connections, one of
+/// which might take it the next moment.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let random = RandomState::new().build_hasher().finish();
+        let port = u16::try_from(10_000 + random % 22_000).expect("it is below 32,000");
+        if StdListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A command, by its words.
+pub(crate) fn words(words: &str) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg(words.split_ascii_whitespace().collect::<Vec<_>>());
+    command
+}
+
+/// The rule of a user `sockeye` with the password `s3cret`, as docs/scaling.md has it. A pattern
+/// that is subscribed to is allowed as it is.
+pub(crate) fn rule(prefix: &str) -> Cmd {
+    words(&format!(
+        "ACL SETUSER sockeye on >s3cret resetchannels &{prefix}* &{prefix}#/#* ~{prefix}* -@all \
+         +@connection +@pubsub +cluster|slots +role +xadd +xread +xrevrange +xrange"
+    ))
+}
+
+/// A directory of a test's own. It goes with the value.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        let name = format!("sockeye-redis-{}-{}", std::process::id(), free_port());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("a directory for temporary files");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("its name is text").to_owned()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, text).expect("it can be written");
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What is left of it is temporary.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

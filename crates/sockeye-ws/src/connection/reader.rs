@@ -7,7 +7,7 @@ use std::mem;
 use super::{Connection, Event, Role};
 use crate::assembly::Assembly;
 use crate::error::ProtocolError;
-use crate::frame::{HEADER_BYTES_MAX, Header, Opcode, RSV1, Start};
+use crate::frame::{HEADER_BYTES_MAX, Header, Opcode, RSV1, Single, Start};
 use crate::mask::{self, MaskingKey};
 use crate::utf8;
 
@@ -45,6 +45,9 @@ impl Connection {
         &mut self,
         input: &mut &'i mut [u8],
     ) -> Result<Option<Event<'i>>, ProtocolError> {
+        if let Some((opcode, payload)) = self.single_frame(input) {
+            return message(opcode, payload).map(Some);
+        }
         if self.is_message_in_parts()
             && let skipped @ Some(_) = self.skip_parts(input)?
         {
@@ -61,6 +64,24 @@ impl Connection {
             }
         }
         Ok(None)
+    }
+
+    /// The kind and the payload of what most input begins with: a message that is one frame, not
+    /// compressed, all of it here and within the limits. Anything else, allowed or not, is for the
+    /// rest of this file, which says the same of such a frame in three times the instructions.
+    #[inline(always)]
+    fn single_frame<'i>(&self, input: &mut &'i mut [u8]) -> Option<(Opcode, &'i [u8])> {
+        if !matches!(self.reader, Reader::Header { len: 0, .. }) || self.assembly.is_some() {
+            return None;
+        }
+        let frame = Single::decode(input, self.role == Role::Server)?;
+        if frame.payload_len > self.limits.message_bytes_max || self.limits.fragments_max == 0 {
+            return None;
+        }
+        let whole = advance(input, frame.header_len + frame.payload_len);
+        let payload = &mut whole[frame.header_len..];
+        mask::apply(frame.key, 0, payload);
+        Some((frame.opcode, payload))
     }
 
     /// Reads what `input` holds of a text, binary or continuation frame. `None` also when it holds
@@ -279,13 +300,7 @@ impl Connection {
         part: &'i [u8],
     ) -> Result<Option<Event<'i>>, ProtocolError> {
         if frame.fin && self.assembly.is_none() && !frame.compressed {
-            return match frame.opcode {
-                Opcode::Text => match utf8::validate(part) {
-                    Ok(text) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
-                    Err(_) => Err(ProtocolError::InvalidText),
-                },
-                _ => Ok(Some(Event::Binary(Cow::Borrowed(part)))),
-            };
+            return message(frame.opcode, part).map(Some);
         }
         self.assemble(frame, part)?;
         if frame.fin { self.finish_message().map(Some) } else { Ok(None) }
@@ -373,6 +388,18 @@ impl Frame {
     pub(super) fn count(&mut self, len: usize) {
         self.phase = ((usize::from(self.phase) + len) % 4) as u8;
         self.remaining -= len as u64;
+    }
+}
+
+/// A message that lies whole in the input.
+#[inline]
+fn message(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
+    match opcode {
+        Opcode::Text => match utf8::validate(payload) {
+            Ok(text) => Ok(Event::Text(Cow::Borrowed(text))),
+            Err(_) => Err(ProtocolError::InvalidText),
+        },
+        _ => Ok(Event::Binary(Cow::Borrowed(payload))),
     }
 }
 

@@ -55,6 +55,23 @@ fn run(role: Role, limits: Limits, chunks: &[&[u8]]) -> (Vec<Event<'static>>, Ve
     (events, transmit(&mut connection, role))
 }
 
+/// A whole frame takes a shorter way through the machine than one that comes in pieces.
+#[test]
+fn whatever_a_frame_begins_with_it_says_the_same_whole_and_byte_by_byte() {
+    let limits = Limits { message_bytes_max: 40, ..Limits::default() };
+    let of_16_bits = [&[0, 30][..], &[0x55; 40]].concat();
+    for (first, second) in (0..=255).flat_map(|first| (0..=255).map(move |byte| (first, byte))) {
+        for rest in [&of_16_bits, &[0; 45][..], &[0xFF; 12], &[1, 2, 3, 4, b'x' ^ 1]] {
+            let bytes = [&[first, second], rest].concat();
+            let single: Vec<_> = bytes.chunks(1).collect();
+            for role in [Role::Server, Role::Client] {
+                let whole = run(role, limits, &[&bytes]);
+                assert_eq!(run(role, limits, &single), whole, "{bytes:02X?} to the {role:?}");
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn messages_arrive_however_they_are_fragmented_and_chunked(

@@ -8,8 +8,8 @@ use sockeye_proto::socket::EncodedPacket;
 use super::{Broadcast, IntoRooms};
 use crate::acks::Acks;
 use crate::cluster::{
-    Answer, BroadcastOptions, ClusterBody, ClusterEvent, Delivery, Incomplete, RemoteSocket,
-    incoming,
+    Answer, BroadcastOptions, ClusterBody, ClusterEvent, Delivery, Incomplete, LogOffset,
+    RemoteSocket, incoming,
 };
 use crate::rooms::RoomName;
 
@@ -106,7 +106,7 @@ impl Broadcast {
     fn tell_then(
         &self,
         body: Option<ClusterBody>,
-        here: impl FnOnce(&Self, Option<&str>) + Send + 'static,
+        here: impl FnOnce(&Self, Option<LogOffset>) + Send + 'static,
     ) {
         let Some(link) = self.namespace.link() else { return here(self, None) };
         let name = self.namespace.name_shared();
@@ -117,10 +117,10 @@ impl Broadcast {
             return here(self, None);
         }
         let this = self.clone();
-        let delivery = Box::new(move |offset: Option<&str>| here(&this, offset));
+        let delivery = Box::new(move |offset: Option<LogOffset>| here(&this, offset));
         match body {
             Some(body) => link.say_then(&name, body, delivery),
-            None => link.then(delivery),
+            None => link.then(&name, delivery),
         }
     }
 
@@ -148,7 +148,7 @@ impl Broadcast {
             question.send(|ask| this.push_question(&question_packet, ask));
         });
         if self.is_local {
-            link.then(delivery);
+            link.then(&name, delivery);
             return acks;
         }
         acks.with_nodes(Some(link.ask_then(&name, body, Some(delivery))))

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::log::{ClusterLog, LogOffset};
 use super::message::{ClusterMessage, NodeId};
 use super::node::ClusterNode;
 use crate::rooms::RoomName;
@@ -45,12 +46,12 @@ pub trait ClusterBus: Send + Sync + 'static {
         Presence::Bus
     }
 
-    /// Whether [`publish`](Self::publish) tells the offsets of broadcasts in a log that outlives
-    /// nodes. Asked once. If so each broadcast is first published and then delivered to this
-    /// node's own sockets, in the order of the emits, its offset behind its arguments; else it is
-    /// delivered at once. Default: false.
-    fn has_log(&self) -> bool {
-        false
+    /// The log that outlives nodes, where the bus has one. Asked once, and only where connection
+    /// state recovery is on. Then each broadcast is first published and delivered to this node's
+    /// own sockets when the log has been read up to it, its offset behind its arguments; else it is
+    /// delivered at once. Default: there is none.
+    fn log(&self) -> Option<Arc<dyn ClusterLog>> {
+        None
     }
 
     /// Of which rooms [`room_created`](Self::room_created) and
@@ -76,8 +77,8 @@ pub trait ClusterBus: Send + Sync + 'static {
     /// the next batch, so whatever a bus does once for many messages (a pipeline, a write) it can
     /// do for a batch.
     ///
-    /// Returns the offset of each broadcast that has one, by its place in the batch; a bus without
-    /// a log returns an empty list.
+    /// Returns the offset of each message that is in the log now, by its place in the batch; a bus
+    /// without a log returns an empty list.
     ///
     /// # Errors
     /// Some of the messages may not have been sent. They are counted, not sent again: an answer
@@ -106,8 +107,8 @@ pub struct Envelope {
     pub message: ClusterMessage,
 }
 
-/// Where broadcasts of a batch stand in a bus's log: the place in the batch, and the offset.
-pub type Offsets = Vec<(usize, Arc<str>)>;
+/// Where messages of a batch stand in a bus's log: the place in the batch, and the offset.
+pub type Offsets = Vec<(usize, LogOffset)>;
 
 /// How it is known which nodes there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sockeye_proto::SocketId;
+
 use super::bus::RoomInterest;
 use super::link::{Answer, Link};
+use super::log::LogOffset;
 use super::message::{
     BroadcastFlags, BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessage, NodeId, RequestId,
     SocketChange,
@@ -25,7 +28,7 @@ use crate::socket::Socket;
 const ACKS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A message came from another node.
-pub(super) fn handle(server: &Server, message: ClusterMessage, offset: Option<&str>) {
+pub(super) fn handle(server: &Server, message: ClusterMessage, offset: Option<LogOffset>) {
     let Some(link) = server.link() else { return };
     // Other nodes have namespaces that this one has not, and a bus may hear of more than it asked
     // for.
@@ -115,7 +118,17 @@ impl Here<'_> {
         Broadcast::with(self.namespace.clone(), selection(options), way, compress)
     }
 
-    fn broadcast(&self, event: &ClusterEvent, options: BroadcastOptions, offset: Option<&str>) {
+    fn broadcast(
+        &self,
+        event: &ClusterEvent,
+        options: BroadcastOptions,
+        offset: Option<LogOffset>,
+    ) {
+        if let Some(socket) = one_socket(&options) {
+            let packet = event.packet().clone();
+            let packet = if options.flags.compress { packet } else { packet.without_compression() };
+            return self.namespace.deliver_to_socket(&packet, socket, offset);
+        }
         let broadcast = self.select(options);
         let packet = broadcast.dress(event.packet().clone());
         broadcast.show_packet(&packet);
@@ -187,6 +200,7 @@ pub(crate) fn options(
 ) -> BroadcastOptions {
     let ids = selection.except_ids.iter().map(|id| RoomName::from(id.as_str()));
     let flags = BroadcastFlags {
+        direct: false,
         volatile: matches!(way, Way::Volatile),
         conflate: if let Way::Latest(key) = way { Some(key.key.clone()) } else { None },
         compress,
@@ -199,7 +213,15 @@ pub(crate) fn options(
     }
 }
 
-fn selection(options: BroadcastOptions) -> Selection {
+/// The socket that an event is for which its node emits to it alone.
+pub(crate) fn one_socket(options: &BroadcastOptions) -> Option<SocketId> {
+    match options.rooms.as_slice() {
+        [room] if options.flags.direct => SocketId::parse(room),
+        _ => None,
+    }
+}
+
+pub(crate) fn selection(options: BroadcastOptions) -> Selection {
     Selection { rooms: options.rooms.into(), except: options.except.into(), ..Selection::default() }
 }
 

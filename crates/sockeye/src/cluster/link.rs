@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::bus::{ClusterBus, Envelope, RoomInterest};
 use super::forwarding::Forwarding;
+use super::log::{ClusterLog, KeptSession};
 use super::message::{ClusterBody, ClusterMessage, NodeId, RequestId, SocketDetails};
 use super::node::ClusterNode;
 use super::queue::{Delivery, Queue};
@@ -42,7 +43,8 @@ pub(crate) struct Link {
     queue: Arc<Queue>,
     /// The time of the next deadline may have changed.
     changed: Arc<Notify>,
-    has_log: bool,
+    /// Where connection state recovery uses one.
+    log: Option<Arc<dyn ClusterLog>>,
     has_heartbeats: bool,
     config: ClusterConfig,
     /// Where requests are forwarded.
@@ -52,14 +54,15 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Begins to listen.
-    pub(crate) fn new(bus: Arc<dyn ClusterBus>, config: ClusterConfig) -> Self {
+    /// Begins to listen. A bus's log is used only where sockets may be taken up on other nodes:
+    /// what is delivered behind a log is delivered later.
+    pub(crate) fn new(bus: Arc<dyn ClusterBus>, config: ClusterConfig, wants_log: bool) -> Self {
         let node = ClusterNode::new();
         let state = Cluster::new(bus.presence());
         let has_heartbeats = state.has_heartbeats();
         let state = Arc::new(Mutex::new(state));
         let queue = Arc::new(Queue::new(config.queue_bytes_max));
-        let has_log = bus.has_log();
+        let log = wants_log.then(|| bus.log()).flatten();
         bus.start(node.clone());
         let (changed, (is_closed, _)) = (Arc::default(), watch::channel(false));
         let forwarding = config.forwarding.is_on.then(|| {
@@ -71,7 +74,7 @@ impl Link {
             state,
             queue,
             changed,
-            has_log,
+            log,
             has_heartbeats,
             config,
             forwarding,
@@ -82,7 +85,7 @@ impl Link {
     /// Begins to speak, for this server: tasks of their own publish and keep the time until the
     /// link is closed or dropped.
     pub(crate) fn start(&self, server: WeakServer) {
-        self.node.set_server(server);
+        self.node.set_server(server, self.log.is_some().then(|| self.queue.clone()));
         let tasks = Tasks {
             bus: self.bus.clone(),
             node: self.node.clone(),
@@ -109,7 +112,16 @@ impl Link {
 
     /// Whether broadcasts are delivered here when they have been published.
     pub(crate) fn has_log(&self) -> bool {
-        self.has_log
+        self.log.is_some()
+    }
+
+    /// Whether the log is read now.
+    pub(crate) fn is_reading_log(&self) -> bool {
+        self.queue.is_reading()
+    }
+
+    pub(crate) fn log(&self) -> Option<&Arc<dyn ClusterLog>> {
+        self.log.as_ref()
     }
 
     pub(crate) fn bus(&self) -> &Arc<dyn ClusterBus> {
@@ -154,9 +166,17 @@ impl Link {
         self.put(namespace, None, body, Some(delivery));
     }
 
-    /// Does something behind all that waits to be said.
-    pub(crate) fn then(&self, delivery: Delivery) {
-        self.queue.push(None, Some(delivery));
+    /// Does something behind all that waits to be said about a namespace.
+    pub(crate) fn then(&self, namespace: &Arc<str>, delivery: Delivery) {
+        self.queue.push(None, Some((namespace.clone(), delivery)));
+    }
+
+    /// Has a session kept where all nodes see it, behind all that waits to be said, and does
+    /// `then` when it is, or cannot be.
+    pub(crate) fn keep_session(&self, namespace: &Arc<str>, kept: KeptSession, then: Delivery) {
+        let body = ClusterBody::KeepSession(Box::new(kept));
+        let message = self.message(namespace, body);
+        self.queue.push(Some(Envelope { to: None, message }), Some((namespace.clone(), then)));
     }
 
     fn put(
@@ -170,6 +190,7 @@ impl Link {
             self.state.lock().handle_said(namespace, now());
         }
         let message = self.message(namespace, body);
+        let delivery = delivery.map(|delivery| (namespace.clone(), delivery));
         self.queue.push(Some(Envelope { to: to.cloned(), message }), delivery);
     }
 

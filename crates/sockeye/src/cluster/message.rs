@@ -16,6 +16,7 @@ use sockeye_proto::SocketId;
 use sockeye_proto::socket::{EmitArgs, EncodeError, EncodedPacket, OwnedArgs, ToName, Violation};
 
 use super::forwarding::Forward;
+use super::log::KeptSession;
 use crate::rooms::RoomName;
 
 macro_rules! id {
@@ -210,6 +211,9 @@ pub enum ClusterBody {
     /// and only with [`forward_requests`](crate::ServerBuilder::forward_requests); what else hears
     /// it must pass it over. To one node, but for what says who is there.
     Forward(Forward),
+    /// To be kept in the log's place for sessions, behind what was said before; not for other
+    /// nodes. Only a bus with a [log](super::ClusterLog) is given it.
+    KeepSession(Box<KeptSession>),
 }
 
 /// What a [`ClusterBody::ChangeSocket`] asks for.
@@ -252,11 +256,16 @@ pub struct BroadcastFlags {
     /// The key of [`Broadcast::conflate`](crate::Broadcast::conflate). Not Node's, which passes it
     /// over: `conflate` on the wire.
     pub conflate: Option<Arc<str>>,
+    /// Whether it is for the one socket whose id is the only room, and for nobody else in a room of
+    /// that name: what a node emits to one of its sockets, said to all because of the log. Not
+    /// Node's, which sends such an event to all who are in the room: `direct` on the wire, only
+    /// where it is true.
+    pub direct: bool,
 }
 
 impl Default for BroadcastFlags {
     fn default() -> Self {
-        Self { volatile: false, compress: true, timeout: None, conflate: None }
+        Self { volatile: false, compress: true, timeout: None, conflate: None, direct: false }
     }
 }
 

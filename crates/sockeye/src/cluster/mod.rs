@@ -34,9 +34,11 @@
 
 mod bus;
 mod forwarding;
+mod gate;
 mod in_process;
 pub(crate) mod incoming;
 mod link;
+mod log;
 mod message;
 mod node;
 mod presence;
@@ -53,6 +55,7 @@ pub use forwarding::Forward;
 pub(crate) use forwarding::{Answer as ForwardedAnswer, Forwarded, Forwarding, NotForwarded};
 pub use in_process::{InProcessBus, InProcessCluster};
 pub(crate) use link::{Answer, Asked, Link};
+pub use log::{ClusterLog, ClusterSession, KeptSession, LogOffset, TakeLogged};
 pub use message::{
     BroadcastFlags, BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessage, NodeId, RequestId,
     SocketChange, SocketDetails,
@@ -60,6 +63,7 @@ pub use message::{
 pub use node::ClusterNode;
 pub(crate) use queue::Delivery;
 pub use remote::{HandshakeDetails, RemoteEmitter, RemoteSocket};
+pub use sockeye_proto::RecoveryId;
 pub use sockeye_proto::socket::Violation;
 
 /// How a server's link to its cluster is, and what has become of messages since it began.

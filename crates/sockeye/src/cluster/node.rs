@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
+use super::log::LogOffset;
 use super::message::{ClusterMessage, NodeId};
+use super::queue::Queue;
 use crate::namespace::Namespace;
+use crate::recovery::Recovery;
 use crate::rooms::RoomName;
 use crate::server::{Server, WeakServer};
 
@@ -17,6 +20,9 @@ pub struct ClusterNode(Arc<Inner>);
 struct Inner {
     id: NodeId,
     server: OnceLock<WeakServer>,
+    /// What waits for the log to be read, where it is used.
+    queue: OnceLock<Option<Weak<Queue>>>,
+    is_reading: AtomicBool,
     received: AtomicU64,
     rejected: AtomicU64,
     is_deaf: AtomicBool,
@@ -28,6 +34,8 @@ impl ClusterNode {
         let inner = Inner {
             id: NodeId::new(super::random_id()),
             server: OnceLock::new(),
+            queue: OnceLock::new(),
+            is_reading: AtomicBool::new(false),
             received: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             is_deaf: AtomicBool::new(false),
@@ -35,9 +43,18 @@ impl ClusterNode {
         Self(Arc::new(inner))
     }
 
-    pub(super) fn set_server(&self, server: WeakServer) {
+    /// What it hears goes to this server; `queue` has what waits for the log to be read.
+    pub(super) fn set_server(&self, server: WeakServer, queue: Option<Arc<Queue>>) {
         // A link is given to one server.
         let _ = self.0.server.set(server);
+        let _ = self.0.queue.set(queue.as_ref().map(Arc::downgrade));
+        if let Some(queue) = self.queue() {
+            queue.set_reading(self.0.is_reading.load(Ordering::Acquire));
+        }
+    }
+
+    fn queue(&self) -> Option<Arc<Queue>> {
+        self.0.queue.get()?.as_ref()?.upgrade()
     }
 
     /// Its id, the sender of all that it says. 16 hexadecimal digits.
@@ -55,18 +72,62 @@ impl ClusterNode {
     }
 
     /// As [`receive`](Self::receive), with the offset of the message in the bus's log
-    /// ([`ClusterBus::has_log`](super::ClusterBus::has_log)): clients get it behind the arguments
-    /// of a broadcast.
+    /// ([`ClusterBus::log`](super::ClusterBus::log)): clients get it behind the arguments of a
+    /// broadcast. In the log's order, with [`deliver_logged`](Self::deliver_logged) for the
+    /// entries of this node.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn receive_logged(&self, message: ClusterMessage, offset: Option<&str>) {
+    pub fn receive_logged(&self, message: ClusterMessage, offset: Option<LogOffset>) {
         if message.sender.as_ref() == Some(&self.0.id) {
             return;
         }
         self.0.received.fetch_add(1, Ordering::Relaxed);
         if let Some(server) = self.server() {
             super::incoming::handle(&server, message, offset);
+        }
+    }
+
+    /// The log of a namespace has been read up to an entry of this node itself: it is delivered to
+    /// this node's sockets. Returns when it has been.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may or may not have been delivered.
+    pub async fn deliver_logged(&self, namespace: &str, offset: LogOffset) {
+        let Some(queue) = self.queue() else { return };
+        if !queue.deliver_to(namespace, offset).await {
+            // It was delivered out of its order, as one that is not in the log.
+            let namespace = self.server().and_then(|server| server.find_namespace(namespace));
+            if let Some(recovery) = namespace.as_ref().and_then(|namespace| namespace.recovery()) {
+                recovery.forget_log(offset);
+            }
+        }
+    }
+
+    /// Whether the log is read now. While it is not (at first it is not), what this node emits is
+    /// delivered to its own sockets at once and without an offset. Called by who reads, between two
+    /// entries.
+    pub fn set_reading_log(&self, is_reading: bool) {
+        self.0.is_reading.store(is_reading, Ordering::Release);
+        let Some(queue) = self.queue() else { return };
+        queue.set_reading(is_reading);
+        if is_reading {
+            self.each_recovery(Recovery::note_reading);
+        }
+    }
+
+    /// Of what stands in the log up to here some was never read, and cannot be any more: no client
+    /// that has not got it is recovered.
+    pub fn skip_log(&self, until: LogOffset) {
+        self.each_recovery(|recovery| recovery.forget_log(until));
+    }
+
+    fn each_recovery(&self, act: impl Fn(&Recovery)) {
+        let Some(server) = self.server() else { return };
+        for namespace in server.namespaces() {
+            if let Some(recovery) = namespace.recovery() {
+                act(recovery);
+            }
         }
     }
 
@@ -114,22 +175,23 @@ impl ClusterNode {
     ///
     /// [`ClusterHealth::is_deaf`]: super::ClusterHealth::is_deaf
     pub fn set_deaf(&self, is_deaf: bool) {
-        self.note_deaf(is_deaf);
-        if let Some(server) = self.server()
+        if self.note_deaf(is_deaf)
+            && let Some(server) = self.server()
             && let Some(forwarding) = server.forwarding()
         {
             forwarding.set_deaf(is_deaf);
         }
     }
 
-    fn note_deaf(&self, is_deaf: bool) {
-        if self.0.is_deaf.swap(is_deaf, Ordering::AcqRel) != is_deaf {
-            if is_deaf {
-                tracing::warn!("this node hears nothing of the cluster any more");
-            } else {
-                tracing::info!("this node hears the cluster");
-            }
+    /// Whether that is new.
+    fn note_deaf(&self, is_deaf: bool) -> bool {
+        let is_new = self.0.is_deaf.swap(is_deaf, Ordering::AcqRel) != is_deaf;
+        match is_deaf {
+            true if is_new => tracing::warn!("this node hears nothing of the cluster any more"),
+            false if is_new => tracing::info!("this node hears the cluster"),
+            _ => {}
         }
+        is_new
     }
 
     pub(super) fn is_deaf(&self) -> bool {

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::bus::{Envelope, Offsets};
+use super::gate::{Gate, Passed};
+use super::log::LogOffset;
 use super::message::{BroadcastOptions, ClusterBody};
 use crate::sequence::Sequence;
 
@@ -18,15 +20,17 @@ const BATCH_LEN_MAX: usize = 256;
 const MESSAGE_BYTES: usize = 256;
 
 /// Delivers a broadcast to this node's own sockets, with its offset if it has one.
-pub(crate) type Delivery = Box<dyn FnOnce(Option<&str>) + Send>;
+pub(crate) type Delivery = Box<dyn FnOnce(Option<LogOffset>) + Send>;
 
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
     bytes_max: usize,
     changed: Notify,
+    /// A batch has been settled.
+    settled: Notify,
     /// Deliveries whose time has come.
-    due: Sequence<(Delivery, Option<Arc<str>>)>,
+    due: Sequence<(Delivery, Option<LogOffset>)>,
     pub(super) published: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) dropped: AtomicU64,
@@ -36,15 +40,30 @@ pub(super) struct Queue {
 struct State {
     items: VecDeque<Item>,
     /// The items of the batch under way, without what is being published.
-    under_way: Vec<(usize, Option<Delivery>)>,
-    /// Of all items, those under way too.
+    under_way: Vec<UnderWay>,
+    /// What has been published and waits until the log has been read so far.
+    gate: Gate,
+    /// How many batches have been taken and settled.
+    batches_taken: u64,
+    batches_settled: u64,
+    /// Of all items, those under way and at the gate too.
     bytes: usize,
     is_closed: bool,
 }
 
 struct Item {
     envelope: Option<Envelope>,
-    delivery: Option<Delivery>,
+    delivery: Option<Waiting>,
+    bytes: usize,
+}
+
+/// What is delivered later, in which namespace.
+type Waiting = (Arc<str>, Delivery);
+
+struct UnderWay {
+    /// Its place in the batch.
+    at: usize,
+    delivery: Option<Waiting>,
     bytes: usize,
 }
 
@@ -53,7 +72,6 @@ pub(super) struct Batch {
     pub(super) envelopes: Vec<Envelope>,
     /// Which item each of them belongs to.
     items: Vec<usize>,
-    bytes: usize,
 }
 
 impl Queue {
@@ -64,7 +82,7 @@ impl Queue {
     /// Adds a message, and what is delivered behind it; false if it does not fit. Then the
     /// deliveries that waited are done now, in their order, and their messages are still
     /// published.
-    pub(super) fn push(&self, envelope: Option<Envelope>, delivery: Option<Delivery>) -> bool {
+    pub(super) fn push(&self, envelope: Option<Envelope>, delivery: Option<Waiting>) -> bool {
         let bytes = envelope.as_ref().map_or(0, |envelope| bytes(&envelope.message.body));
         let mut state = self.state.lock();
         // One message always fits.
@@ -77,11 +95,13 @@ impl Queue {
             self.changed.notify_one();
             return true;
         }
+        let passed = state.gate.pass_all();
+        self.pass(&mut state, passed);
         let State { items, under_way, .. } = &mut *state;
-        let under_way = under_way.iter_mut().map(|(_, delivery)| delivery);
+        let under_way = under_way.iter_mut().map(|item| &mut item.delivery);
         let waiting = under_way.chain(items.iter_mut().map(|item| &mut item.delivery));
         let now = waiting.filter_map(Option::take).chain(delivery);
-        now.for_each(|delivery| self.due.add((delivery, None)));
+        now.for_each(|(_, delivery)| self.due.add((delivery, None)));
         drop(state);
         self.dropped.fetch_add(1, Ordering::Relaxed);
         self.deliver();
@@ -108,11 +128,11 @@ impl Queue {
         if count == 0 {
             return None;
         }
-        let mut batch = Batch { envelopes: Vec::new(), items: Vec::new(), bytes: 0 };
+        let mut batch = Batch { envelopes: Vec::new(), items: Vec::new() };
+        state.batches_taken += 1;
         let State { items, under_way, .. } = &mut *state;
         for (at, item) in items.drain(..count).enumerate() {
-            batch.bytes += item.bytes;
-            under_way.push((at, item.delivery));
+            under_way.push(UnderWay { at, delivery: item.delivery, bytes: item.bytes });
             if let Some(envelope) = item.envelope {
                 batch.envelopes.push(envelope);
                 batch.items.push(at);
@@ -129,30 +149,88 @@ impl Queue {
         let mut offsets = outcome.unwrap_or_default().into_iter();
         let mut next = offsets.next();
         let mut state = self.state.lock();
-        state.bytes -= batch.bytes;
-        for (item, delivery) in state.under_way.drain(..) {
+        state.batches_settled += 1;
+        for UnderWay { at, delivery, bytes } in std::mem::take(&mut state.under_way) {
             // Offsets come in the order of the batch.
-            let place = |(place, _): &(usize, Arc<str>)| batch.items.get(*place) == Some(&item);
+            let place = |(place, _): &(usize, LogOffset)| batch.items.get(*place) == Some(&at);
             let offset = if next.as_ref().is_some_and(place) {
                 std::mem::replace(&mut next, offsets.next()).map(|(_, offset)| offset)
             } else {
                 None
             };
-            if let Some(delivery) = delivery {
-                self.due.add((delivery, offset));
-            }
+            let Some((namespace, delivery)) = delivery else {
+                state.bytes -= bytes;
+                continue;
+            };
+            let passed = state.gate.add(namespace, delivery, offset, bytes);
+            self.pass(&mut state, passed);
         }
+        drop(state);
+        self.settled.notify_waiters();
+        self.deliver();
+    }
+
+    fn pass(&self, state: &mut State, passed: impl IntoIterator<Item = Passed>) {
+        for Passed { delivery, offset, bytes } in passed {
+            state.bytes -= bytes;
+            self.due.add((delivery, offset));
+        }
+    }
+
+    fn deliver(&self) {
+        self.due.run(|(delivery, offset)| delivery(offset));
+    }
+
+    /// Whether the log is read now: what is in it is delivered when it has been read.
+    pub(super) fn set_reading(&self, is_reading: bool) {
+        let mut state = self.state.lock();
+        let is_reading = is_reading && !state.is_closed;
+        let passed = state.gate.set_reading(is_reading);
+        self.pass(&mut state, passed);
         drop(state);
         self.deliver();
     }
 
-    fn deliver(&self) {
-        self.due.run(|(delivery, offset)| delivery(offset.as_deref()));
+    pub(super) fn is_reading(&self) -> bool {
+        self.state.lock().gate.is_reading()
+    }
+
+    /// The log of a namespace has been read up to an entry of this node: it is delivered, and what
+    /// came before it. False if it has been delivered before, without its offset.
+    pub(super) async fn deliver_to(&self, namespace: &str, offset: LogOffset) -> bool {
+        let taken = self.state.lock().batches_taken;
+        loop {
+            // Made before the look, so that nothing is missed between the two.
+            let settled = self.settled.notified();
+            {
+                let mut state = self.state.lock();
+                if let Some(passed) = state.gate.read_to(namespace, offset) {
+                    self.pass(&mut state, passed);
+                    break;
+                }
+                // Read before it was known where it stands: the batch that it is in is under way.
+                if state.batches_settled >= taken {
+                    return false;
+                }
+            }
+            settled.await;
+        }
+        let (tell, is_done) = oneshot::channel();
+        let told = move |_| {
+            // Nobody waits where the reading has been given up.
+            let _ = tell.send(());
+        };
+        self.due.add((Box::new(told), None));
+        self.deliver();
+        // Another thread may be at it. What others have appended comes behind.
+        is_done.await.is_ok()
     }
 
     /// Nothing is added any more; what waits is still published.
     pub(super) fn close(&self) {
         self.state.lock().is_closed = true;
+        // A bus that is closed may never read what waits.
+        self.set_reading(false);
         self.changed.notify_one();
     }
 
@@ -199,6 +277,11 @@ fn bytes(body: &ClusterBody) -> usize {
                 names(options) + rooms.iter().map(|room| room.len()).sum::<usize>()
             }
             ClusterBody::Forward(forward) => forward.body_len(),
+            ClusterBody::KeepSession(kept) => {
+                let rooms: usize = kept.session.rooms.iter().map(|room| room.len()).sum();
+                let more = kept.session.more.as_ref().map_or(0, |more| more.get().len());
+                rooms + more + args(&kept.session.data)
+            }
             ClusterBody::DisconnectSockets { options, .. }
             | ClusterBody::FetchSockets { options, .. } => names(options),
             ClusterBody::ListRoomsResponse { rooms, .. } => {
@@ -224,12 +307,13 @@ mod tests {
     struct Delivered(Arc<Mutex<Vec<String>>>);
 
     impl Delivered {
-        fn by(&self, name: &'static str) -> Option<Delivery> {
+        fn by(&self, name: &'static str) -> Option<Waiting> {
             let all = self.0.clone();
             let delivery: Delivery = Box::new(move |offset| {
-                all.lock().push(format!("{name}@{}", offset.unwrap_or("-")))
+                let offset = offset.map_or("-".into(), |offset| offset.to_string());
+                all.lock().push(format!("{name}@{offset}"));
             });
-            Some(delivery)
+            Some(("/".into(), delivery))
         }
 
         fn take(&self) -> Vec<String> {
@@ -237,9 +321,14 @@ mod tests {
         }
     }
 
+    fn at(number: u64) -> LogOffset {
+        LogOffset::new(number, 0)
+    }
+
     #[tokio::test]
-    async fn what_is_published_is_delivered_in_its_order_with_its_offset() {
+    async fn what_is_published_is_delivered_in_its_order_when_it_has_been_read() {
         let (queue, done) = (Queue::new(1 << 20), Delivered::default());
+        queue.set_reading(true);
         assert!(queue.push(envelope(), None));
         assert!(queue.push(envelope(), done.by("first")));
         assert!(queue.push(None, done.by("local")));
@@ -247,9 +336,20 @@ mod tests {
         let batch = queue.next_batch().await.expect("it is open");
         assert_eq!(batch.envelopes.len(), 3);
         assert!(queue.push(envelope(), done.by("third")));
-        assert!(done.take().is_empty());
-        queue.settle(&batch, Ok(vec![(1, "1-0".into()), (2, "2-0".into())]));
-        assert_eq!(done.take(), ["first@1-0", "local@-", "second@2-0"]);
+        // It is read before it is known where it stands.
+        let read = async {
+            assert!(queue.deliver_to("/", at(1)).await);
+            assert_eq!(done.take(), ["first@1-0", "local@-"]);
+        };
+        let settle = async {
+            assert!(done.take().is_empty());
+            queue.settle(&batch, Ok(vec![(1, at(1)), (2, at(2))]));
+        };
+        tokio::join!(read, settle);
+        assert!(!queue.deliver_to("/other", at(2)).await);
+        assert!(!queue.deliver_to("/", at(1)).await, "it has been delivered");
+        assert!(queue.deliver_to("/", at(2)).await);
+        assert_eq!(done.take(), ["second@2-0"]);
         queue.close();
         assert!(!queue.push(envelope(), done.by("late")));
         assert_eq!(done.take(), ["third@-", "late@-"], "delivery goes on, and in its order");
@@ -263,17 +363,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_waits_for_a_log_that_nobody_reads() {
+        let (queue, done) = (Queue::new(1 << 20), Delivered::default());
+        queue.set_reading(true);
+        assert!(queue.push(envelope(), done.by("a")));
+        assert!(queue.push(None, done.by("b")));
+        let batch = queue.next_batch().await.expect("it is open");
+        queue.settle(&batch, Ok(vec![(0, at(1))]));
+        assert!(done.take().is_empty() && queue.bytes() > 0);
+        queue.set_reading(false);
+        assert_eq!((done.take(), queue.bytes()), (vec!["a@-".into(), "b@-".into()], 0));
+        assert!(queue.push(envelope(), done.by("c")));
+        let batch = queue.next_batch().await.expect("it is open");
+        queue.settle(&batch, Ok(vec![(0, at(2))]));
+        assert_eq!(done.take(), ["c@-"]);
+        queue.set_reading(true);
+        assert!(!queue.deliver_to("/", at(1)).await && !queue.deliver_to("/", at(2)).await);
+    }
+
+    #[tokio::test]
     async fn what_does_not_fit_is_dropped_and_delivered_here() {
-        let (queue, done) = (Queue::new(2 * MESSAGE_BYTES), Delivered::default());
+        let (queue, done) = (Queue::new(3 * MESSAGE_BYTES), Delivered::default());
+        queue.set_reading(true);
+        assert!(queue.push(envelope(), done.by("waits")));
+        let batch = queue.next_batch().await.expect("it is open");
+        queue.settle(&batch, Ok(vec![(0, at(1))]));
         assert!(queue.push(envelope(), done.by("a")));
         let batch = queue.next_batch().await.expect("it is open");
         assert!(queue.push(envelope(), done.by("b")));
         assert!(!queue.push(envelope(), done.by("c")));
-        assert_eq!(done.take(), ["a@-", "b@-", "c@-"]);
-        queue.settle(&batch, Ok(vec![(0, "1-0".into())]));
+        assert_eq!(done.take(), ["waits@-", "a@-", "b@-", "c@-"]);
+        queue.settle(&batch, Ok(vec![(0, at(2))]));
         assert!(queue.push(envelope(), done.by("d")));
         let batch = queue.next_batch().await.expect("it is open");
-        queue.settle(&batch, Ok(vec![(0, "2-0".into()), (1, "3-0".into())]));
-        assert_eq!(done.take(), ["d@3-0"]);
+        queue.settle(&batch, Ok(vec![(0, at(3)), (1, at(4))]));
+        assert!(queue.deliver_to("/", at(4)).await);
+        assert_eq!((done.take(), queue.bytes()), (vec!["d@4-0".into()], 0));
     }
 }

@@ -16,7 +16,7 @@ use crate::broadcast::{Broadcast, IntoRooms};
 use crate::error::{AckError, EmitError};
 use crate::namespace::Namespace;
 use crate::rooms::RoomName;
-use crate::socket::Socket;
+use crate::socket::{SharedData, Socket};
 
 /// A socket of any node of the cluster, as it was when it was asked for
 /// ([`Broadcast::fetch_sockets`]). What is done to it reaches it wherever it is.
@@ -204,9 +204,7 @@ pub(super) fn details(socket: &Socket, hidden: &[String]) -> SocketDetails {
 
 /// An empty object where none has been set, as in Node.
 fn data(socket: &Socket) -> OwnedArgs {
-    socket.shared_data_raw().unwrap_or_else(|| {
-        OwnedArgs::one(&RawValue::from_string("{}".to_owned()).expect("JSON"), Vec::new())
-    })
+    SharedData::of(socket.data())
 }
 
 fn handshake(socket: &Socket, hidden: &[String]) -> HandshakeDetails {

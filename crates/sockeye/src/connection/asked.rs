@@ -1,7 +1,10 @@
 //! A long-polling request that the connection's task has been told of, and its answer.
 //! Does not know HTTP, nor whether the client speaks to this node or to another one.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -27,8 +30,7 @@ impl Asked<PostAnswer> {
     /// A POST whose body has come.
     pub(crate) fn post(peer: Arc<Peer>, body: Bytes, is_binary: bool) -> Self {
         let (answer, waiting) = oneshot::channel();
-        peer.command(Command::Post(answer));
-        peer.command(Command::PostBody { body, is_binary });
+        peer.commands([Command::Post(answer), Command::PostBody { body, is_binary }]);
         Self { peer: Some(peer), waiting, aborted: || Command::PostAborted { gone: true } }
     }
 }
@@ -36,9 +38,14 @@ impl Asked<PostAnswer> {
 impl<T> Asked<T> {
     /// The answer; `None` if the session ended before it took the request.
     pub(crate) async fn answer(mut self) -> Option<T> {
-        let answer = (&mut self.waiting).await;
+        poll_fn(|cx| self.poll_answer(cx)).await
+    }
+
+    /// As [`answer`](Self::answer); not to be called again when it was ready.
+    pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let answer = ready!(Pin::new(&mut self.waiting).poll(cx));
         self.peer = None;
-        answer.ok()
+        Poll::Ready(answer.ok())
     }
 }
 

@@ -197,8 +197,13 @@ impl Peer {
     /// Asks the task to do something. Where it has ended the command is dropped, which tells a
     /// waiting request so.
     pub(crate) fn command(&self, command: Command) {
-        if let Some(commands) = &mut *self.mailbox.lock() {
-            commands.push(command);
+        self.commands([command]);
+    }
+
+    /// As [`command`](Self::command), in this order and with nothing between them.
+    pub(crate) fn commands<const N: usize>(&self, commands: [Command; N]) {
+        if let Some(mailbox) = &mut *self.mailbox.lock() {
+            mailbox.extend(commands);
         }
         self.waker.wake();
     }

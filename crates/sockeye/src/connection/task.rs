@@ -394,6 +394,9 @@ impl Connection {
             if deadline != self.armed {
                 self.armed = deadline;
                 self.timer.as_mut().reset(deadline.into());
+            } else if !self.timer.is_elapsed() {
+                // It knows whom to wake: a task has one waker.
+                return;
             }
             if self.timer.as_mut().poll(cx).is_pending() {
                 return;

@@ -80,7 +80,7 @@ impl Transport {
 
     /// Whether what comes may be much more than its bytes.
     pub(crate) fn inflates(&self) -> bool {
-        matches!(self.encoding, Encoding::Deflate(_))
+        self.encoding.agreed().is_some()
     }
 
     /// Puts what was read and not handled back, to be read again before anything else.

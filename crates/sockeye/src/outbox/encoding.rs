@@ -3,7 +3,7 @@
 //!
 //! Nothing is compressed before it is about to be written: what a slow peer never gets costs
 //! nothing. Without a context a packet's compressed form is shared by all who can take it, as the
-//! form for Engine.IO 3 is.
+//! forms for Engine.IO 3 are.
 
 use sockeye_proto::engine::Revision;
 use sockeye_proto::socket::EncodedPacket;
@@ -18,15 +18,17 @@ pub(crate) enum Encoding {
     Plain,
     /// WebSocket messages compressed as agreed.
     Deflate(Agreed),
-    /// Engine.IO 3; with `base64` it takes no binary data.
-    V3 { base64: bool },
+    /// Engine.IO 3; with `base64` it takes no binary data. Its messages may be compressed, without
+    /// a context.
+    V3 { base64: bool, agreed: Option<Agreed> },
 }
 
 impl Encoding {
     pub(crate) fn agreed(&self) -> Option<Agreed> {
         match self {
             Self::Deflate(agreed) => Some(*agreed),
-            Self::Plain | Self::V3 { .. } => None,
+            Self::V3 { agreed, .. } => *agreed,
+            Self::Plain => None,
         }
     }
 
@@ -46,6 +48,7 @@ pub(super) enum Encoder {
     Deflate(Deflate),
     V3 {
         base64: bool,
+        agreed: Option<Agreed>,
     },
 }
 
@@ -54,7 +57,7 @@ impl Encoder {
         match encoding {
             Encoding::Plain => Self::Plain,
             Encoding::Deflate(agreed) => Self::Deflate(Deflate::new(agreed)),
-            Encoding::V3 { base64 } => Self::V3 { base64 },
+            Encoding::V3 { base64, agreed } => Self::V3 { base64, agreed },
         }
     }
 
@@ -81,7 +84,7 @@ impl Encoder {
         match self {
             Self::Plain => packet.wire(),
             Self::Deflate(deflate) => packet.wire_for(Some(&deflate.agreed)),
-            Self::V3 { base64 } => packet.wire_v3(*base64),
+            Self::V3 { base64, agreed } => packet.wire_v3_for(*base64, agreed.as_ref()),
         }
     }
 }

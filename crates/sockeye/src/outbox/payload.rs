@@ -28,10 +28,13 @@ impl Payload {
     }
 
     pub(super) fn of(packets: &[EncodedPacket], encoder: Option<&Encoder>) -> Self {
-        let len = packets.iter().map(|packet| packet.payload_len() + 8).sum();
-        let mut body = Vec::with_capacity(len);
+        // Of revision 4 to the byte: what were left over would cost a second allocation. In
+        // revision 3 each packet has its length before it.
+        let between = if matches!(encoder, Some(Encoder::V3 { .. })) { 8 } else { 1 };
+        let len = packets.iter().map(|packet| packet.payload_len() + between).sum::<usize>();
+        let mut body = Vec::with_capacity(len.saturating_sub(1));
         let mut is_binary = false;
-        if let Some(Encoder::V3 { base64 }) = encoder {
+        if let Some(Encoder::V3 { base64, .. }) = encoder {
             is_binary = !base64 && packets.iter().any(EncodedPacket::is_binary);
             for packet in packets {
                 if is_binary {

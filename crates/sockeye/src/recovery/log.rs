@@ -1,8 +1,11 @@
 //! The events of a namespace that clients may have missed, in their order, and what each client
 //! has missed of them. Does not know sockets or sessions.
 //!
-//! A number is given and the event is pushed to its receivers under one lock: each client gets
+//! A position is given and the event is pushed to its receivers under one lock: each client gets
 //! offsets that grow, and an offset says that everything before it has come.
+//!
+//! Positions are counted here, or they are those of the log of a cluster's bus. Of that this one is
+//! the end, as far as it has been heard: what stands before may be read there.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,18 +15,30 @@ use sockeye_proto::socket::EncodedPacket;
 use tokio::time::Instant;
 
 use super::membership::Membership;
-use super::offset::{Epoch, Offset};
+use super::offset::{Epoch, Offset, Position};
 use crate::rooms::Selection;
 
 pub(super) struct Log {
-    epoch: Epoch,
+    numbering: Numbering,
     limits: LogLimits,
-    /// The number of the event that was recorded last. They count from 1, without gaps.
-    head: u64,
+    /// The position of the event that was delivered last.
+    head: Position,
     entries: VecDeque<Entry>,
     bytes: usize,
     /// The last of the events that are not here any more.
     lost: Option<Gap>,
+    /// When an event was delivered last that ought to be in the cluster's log and, for all that is
+    /// known, is not.
+    unlogged_at: Option<Instant>,
+}
+
+/// Who gives the positions.
+#[derive(Clone, Copy)]
+enum Numbering {
+    /// They count here from 1, without gaps.
+    Own(Epoch),
+    /// The log of the cluster's bus.
+    Cluster,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +49,7 @@ pub(super) struct LogLimits {
 }
 
 struct Entry {
+    position: Position,
     packet: EncodedPacket,
     reach: Reach,
     at: Instant,
@@ -51,19 +67,20 @@ pub(crate) enum Reach {
 /// Where something ends that is not known any more, and when that was.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gap {
-    pub(super) seq: u64,
+    pub(super) seq: Position,
     pub(super) at: Instant,
 }
 
 /// What a client must know to be told what it missed.
 pub(super) struct Absence {
-    /// It has everything up to here.
-    pub(super) known: u64,
+    /// It has everything up to here, or is given it from elsewhere.
+    pub(super) known: Position,
     /// When the end of its connection was noticed.
     pub(super) ended_at: Instant,
     /// What was sent before that has been received: a ping behind it was answered. How late an
-    /// end is noticed says nothing, for a server that is busy may notice it at any time.
-    pub(super) received_until: Instant,
+    /// end is noticed says nothing, for a server that is busy may notice it at any time. `None`
+    /// where all that is known of it is in `known`.
+    pub(super) received_until: Option<Instant>,
 }
 
 impl Entry {
@@ -80,16 +97,37 @@ impl Entry {
 
 impl Log {
     pub(super) fn new(epoch: Epoch, limits: LogLimits) -> Self {
-        Self { epoch, limits, head: 0, entries: VecDeque::new(), bytes: 0, lost: None }
+        Self::with(Numbering::Own(epoch), limits)
     }
 
-    pub(super) fn head(&self) -> u64 {
+    /// The end of the log of a cluster. Nothing is known yet of what stands in that.
+    pub(super) fn of_cluster(limits: LogLimits) -> Self {
+        let lost = Some(Gap { seq: Position::MAX, at: Instant::now() });
+        Self { lost, ..Self::with(Numbering::Cluster, limits) }
+    }
+
+    fn with(numbering: Numbering, limits: LogLimits) -> Self {
+        Self {
+            numbering,
+            limits,
+            head: Position::default(),
+            entries: VecDeque::new(),
+            bytes: 0,
+            lost: None,
+            unlogged_at: None,
+        }
+    }
+
+    pub(super) fn head(&self) -> Position {
         self.head
     }
 
-    /// The number of the first event that is here, or will be.
-    pub(super) fn first(&self) -> u64 {
-        self.head + 1 - self.entries.len() as u64
+    /// What stands before is in no log any more.
+    pub(super) fn first(&self) -> Position {
+        match self.numbering {
+            Numbering::Own(_) => self.entries.front().map_or(self.head, |entry| entry.position),
+            Numbering::Cluster => Position::default(),
+        }
     }
 
     /// Has an event sent with the offset that it gets; what was sent is kept.
@@ -98,14 +136,79 @@ impl Log {
         reach: Reach,
         send: impl FnOnce(Offset) -> Result<EncodedPacket, E>,
     ) -> Result<(), E> {
-        let packet = send(Offset { epoch: self.epoch, seq: self.head + 1 })?;
-        self.head += 1;
+        let position = Position::new(0, self.head.second() + 1);
+        self.record_at(position, reach, send)
+    }
+
+    /// As [`record`](Self::record), where it is known where the event stands.
+    pub(super) fn record_at<E>(
+        &mut self,
+        position: Position,
+        reach: Reach,
+        send: impl FnOnce(Offset) -> Result<EncodedPacket, E>,
+    ) -> Result<(), E> {
+        let offset = match self.numbering {
+            Numbering::Own(epoch) => Offset::Own { epoch, seq: position.second() },
+            Numbering::Cluster => Offset::Cluster(position),
+        };
+        let packet = send(offset)?;
+        self.pass(position);
         let now = Instant::now();
-        let entry = Entry { packet, reach, at: now };
+        let entry = Entry { position, packet, reach, at: now };
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
         self.trim(now);
         Ok(())
+    }
+
+    /// An event of the cluster's log has been delivered, or will not be, and is not kept.
+    pub(super) fn pass(&mut self, position: Position) {
+        self.head = position;
+        if self.lost.is_some_and(|lost| lost.seq == Position::MAX) {
+            // From here on all is heard.
+            self.lost = Some(Gap { seq: position, at: Instant::now() });
+        }
+    }
+
+    /// The cluster's log has been read up to here, and all behind it will be here.
+    pub(super) fn begin(&mut self, read_to: Position) {
+        if self.head == Position::default() {
+            self.pass(read_to);
+        }
+    }
+
+    /// What stands in the cluster's log up to here is not here.
+    pub(super) fn forget(&mut self, until: Position) {
+        while self.entries.front().is_some_and(|entry| entry.position <= until) {
+            self.bytes -= self.entries.pop_front().map_or(0, |entry| entry.bytes());
+        }
+        let is_unknown = |lost: Gap| lost.seq == Position::MAX;
+        if !self.lost.is_some_and(|lost| lost.seq > until && !is_unknown(lost)) {
+            self.lost = Some(Gap { seq: until, at: Instant::now() });
+        }
+        self.head = self.head.max(until);
+    }
+
+    /// An event that ought to be in the cluster's log has been delivered without it.
+    pub(super) fn note_unlogged(&mut self) {
+        self.unlogged_at = Some(Instant::now());
+    }
+
+    pub(super) fn unlogged_at(&self) -> Option<Instant> {
+        self.unlogged_at
+    }
+
+    /// Up to where all has been received by one who has received what was sent before `until`;
+    /// `read_to` is up to where the cluster's log has been read. `None` if that is not known.
+    pub(super) fn received(&self, until: Instant, read_to: Position) -> Option<Position> {
+        let count = self.entries.partition_point(|entry| entry.at < until);
+        if count == self.entries.len() {
+            return Some(self.head.max(read_to));
+        }
+        match count.checked_sub(1) {
+            Some(last) => Some(self.entries[last].position),
+            None => self.lost.filter(|lost| lost.at < until).map(|lost| lost.seq),
+        }
     }
 
     /// Lets go of what is too old or too much.
@@ -117,7 +220,7 @@ impl Log {
                 break;
             }
             self.bytes -= entry.bytes();
-            self.lost = Some(Gap { seq: self.first(), at: entry.at });
+            self.lost = Some(Gap { seq: entry.position, at: entry.at });
             self.entries.pop_front();
         }
         if self.entries.is_empty() {
@@ -136,14 +239,18 @@ impl Log {
 
     /// Up to where a client knows everything that says it stands at `offset` and whose socket was
     /// admitted at `start`. `None` if it cannot be so.
-    pub(super) fn known(&self, offset: Option<&str>, start: u64) -> Option<u64> {
+    pub(super) fn known(&self, offset: Option<&str>, start: Position) -> Option<Position> {
         let Some(offset) = offset else { return Some(start) };
-        let offset = Offset::parse(offset)?;
-        if offset.epoch != self.epoch {
+        let Numbering::Own(own) = self.numbering else {
+            return Position::parse(offset).map(|offset| offset.max(start));
+        };
+        let (epoch, seq) = Offset::parse(offset)?;
+        if epoch != own {
             // Told by an earlier server: it has got nothing from this one yet.
             return Some(start);
         }
-        (offset.seq <= self.head).then(|| offset.seq.max(start))
+        let offset = Position::new(0, seq);
+        (offset <= self.head).then(|| offset.max(start))
     }
 
     /// Whether everything is here that the client may have missed.
@@ -152,7 +259,7 @@ impl Log {
         let matters = |gap: &Gap| {
             // What was sent again when it was admitted is no older than that.
             let sent_at = gap.at.max(membership.admitted_at);
-            gap.seq > known && sent_at >= received_until
+            gap.seq > known && received_until.is_none_or(|until| sent_at >= until)
         };
         ![self.lost, membership.gap].iter().flatten().any(matters)
     }
@@ -161,12 +268,11 @@ impl Log {
     pub(super) fn missed(
         &self,
         membership: &Membership,
-        known: u64,
+        known: Position,
     ) -> impl Iterator<Item = &EncodedPacket> {
-        let first = self.first();
-        let skipped = (known + 1).saturating_sub(first) as usize;
-        self.entries.iter().enumerate().skip(skipped).filter_map(move |(at, entry)| {
-            membership.is_reached(&entry.reach, first + at as u64).then_some(&entry.packet)
+        let skipped = self.entries.partition_point(|entry| entry.position <= known);
+        self.entries.range(skipped..).filter_map(|entry| {
+            membership.is_reached(&entry.reach, entry.position).then_some(&entry.packet)
         })
     }
 }
@@ -194,21 +300,26 @@ mod tests {
         sent.expect("it is sent");
     }
 
+    fn at(seq: u64) -> Position {
+        Position::new(0, seq)
+    }
+
     fn absence(known: u64) -> Absence {
         ended(known, Instant::now())
     }
 
     /// A ping was answered two seconds before the end.
     fn ended(known: u64, ended_at: Instant) -> Absence {
-        Absence { known, ended_at, received_until: ended_at - 2 * SECOND }
+        let received_until = Some(ended_at - 2 * SECOND);
+        Absence { known: at(known), ended_at, received_until }
     }
 
     fn membership() -> Membership {
-        Membership::new(SocketId::from_entropy([1; 15]), 0)
+        Membership::new(SocketId::from_entropy([1; 15]), at(0))
     }
 
     fn missed(log: &Log, known: u64) -> Vec<&str> {
-        log.missed(&membership(), known).map(EncodedPacket::text).collect()
+        log.missed(&membership(), at(known)).map(EncodedPacket::text).collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -228,12 +339,12 @@ mod tests {
     async fn what_offsets_say() {
         let mut log = log(100, 10_000);
         (0..5).for_each(|_| record(&mut log, "x"));
-        assert_eq!(log.known(None, 2), Some(2));
-        assert_eq!(log.known(Some("abcdefgh-4"), 2), Some(4));
-        assert_eq!(log.known(Some("abcdefgh-1"), 2), Some(2), "of an earlier socket");
-        assert_eq!(log.known(Some("zzzzzzzz-4"), 2), Some(2), "of an earlier server");
-        assert_eq!(log.known(Some("abcdefgh-6"), 2), None);
-        assert_eq!(log.known(Some("nonsense"), 2), None);
+        assert_eq!(log.known(None, at(2)), Some(at(2)));
+        assert_eq!(log.known(Some("abcdefgh-4"), at(2)), Some(at(4)));
+        assert_eq!(log.known(Some("abcdefgh-1"), at(2)), Some(at(2)), "of an earlier socket");
+        assert_eq!(log.known(Some("zzzzzzzz-4"), at(2)), Some(at(2)), "of an earlier server");
+        assert_eq!(log.known(Some("abcdefgh-6"), at(2)), None);
+        assert_eq!(log.known(Some("nonsense"), at(2)), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -243,7 +354,7 @@ mod tests {
         for mut log in [log(3, 1 << 20), log(100, 3 * one.bytes)] {
             let old = membership();
             (0..5).for_each(|_| record(&mut log, "x"));
-            assert_eq!((log.first(), log.head()), (3, 5));
+            assert_eq!((log.first(), log.head()), (at(3), at(5)));
             assert!(!log.is_complete(&old, &absence(1)));
             assert!(log.is_complete(&old, &absence(2)));
             // It came before a ping that was answered: it has been received, if it was for it.
@@ -269,7 +380,7 @@ mod tests {
         tokio::time::advance(9 * SECOND).await;
         log.trim(Instant::now());
         assert!(log.is_empty());
-        assert_eq!((log.bytes, log.first()), (0, 3));
+        assert_eq!((log.bytes, log.head()), (0, at(2)));
         // Its end was noticed eight seconds after the last of them.
         let ended_at = Instant::now() - SECOND;
         assert!(log.is_complete(&membership, &ended(0, ended_at)));

@@ -5,6 +5,8 @@
 //!   get the event, is its last argument; the client says the last one that it has.
 //! * A [`Membership`] says which of them were for a socket.
 //! * A [`Session`] is what is left of a socket that ended. It is kept by a [`SessionStore`].
+//! * In a cluster whose bus has a log, [`Shared`], offsets are those of that log, and sessions are
+//!   kept where all nodes see them.
 //!
 //! Of events that are not recorded (volatile ones, those with an acknowledgement, those that a
 //! newer one may replace) a client takes no offset: they are made so that it cannot.
@@ -13,7 +15,9 @@ mod log;
 mod membership;
 mod offset;
 mod options;
+mod restoring;
 mod sessions;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,12 +34,11 @@ use self::log::{Absence, Gap, Log, LogLimits};
 use self::membership::Membership;
 use self::offset::Epoch;
 use self::sessions::{MemorySessions, Session, SessionStore};
+use self::shared::{ReadLimits, Shared};
+use crate::cluster::{Link, LogOffset};
 use crate::config::Config;
 use crate::extensions::Extensions;
-use crate::handler::BoxFuture;
-use crate::metrics::{self, Recovery as Outcome};
 use crate::outbox;
-use crate::panics;
 use crate::rooms::RoomName;
 
 pub(crate) use self::log::Reach;
@@ -49,6 +52,9 @@ pub(crate) struct Recovery {
     options: ConnectionStateRecovery,
     log: Mutex<Log>,
     sessions: Box<dyn SessionStore>,
+    /// Where the log is the cluster's.
+    shared: Option<Shared>,
+    read_limits: ReadLimits,
     is_sweeping: AtomicBool,
 }
 
@@ -65,7 +71,8 @@ pub(crate) struct Recoverable {
 
 struct Ending {
     at: Instant,
-    received_until: Instant,
+    /// `None` where the socket's membership says it.
+    received_until: Option<Instant>,
     /// The rooms that it was in when it left.
     rooms: IndexSet<RoomName>,
 }
@@ -73,7 +80,9 @@ struct Ending {
 struct Origin {
     membership: Membership,
     rooms: IndexSet<RoomName>,
+    /// What the log here must tell; what stands in it before has been read.
     absence: Absence,
+    read: Vec<EncodedPacket>,
 }
 
 /// A session that has been taken up, for its new socket.
@@ -107,7 +116,11 @@ impl Claim {
 
 impl Recovery {
     /// `None` where it is off.
-    pub(crate) fn new(config: &Config) -> Option<Arc<Self>> {
+    pub(crate) fn new(
+        config: &Config,
+        namespace: &Arc<str>,
+        link: Option<&Arc<Link>>,
+    ) -> Option<Arc<Self>> {
         let options = config.recovery.clone()?;
         let notice = config.ping_interval.saturating_add(config.ping_timeout.saturating_mul(3));
         let limits = LogLimits {
@@ -115,13 +128,26 @@ impl Recovery {
             bytes_max: options.packet_bytes_max,
             age_max: options.max_disconnection_duration.saturating_add(notice),
         };
-        let sessions =
-            MemorySessions::new(options.max_disconnection_duration, options.sessions_max);
-        let epoch = SocketId::from_entropy(entropy());
+        let (age_max, sessions_max) = (options.max_disconnection_duration, options.sessions_max);
+        let shared = Shared::of(namespace, link);
+        let (sessions, log): (Box<dyn SessionStore>, _) = match &shared {
+            Some(shared) => {
+                (Box::new(shared.store(age_max, sessions_max)), Log::of_cluster(limits))
+            }
+            None => {
+                let epoch = SocketId::from_entropy(entropy());
+                let sessions = MemorySessions::new(age_max, sessions_max);
+                (Box::new(sessions), Log::new(Epoch::new(epoch.as_str()), limits))
+            }
+        };
+        let bytes_max = config.outbox_bytes_max / 2;
+        let read_limits = ReadLimits { entries_max: options.packets_max, bytes_max };
         Some(Arc::new(Self {
             options,
-            log: Mutex::new(Log::new(Epoch::new(epoch.as_str()), limits)),
-            sessions: Box::new(sessions),
+            log: Mutex::new(log),
+            sessions,
+            shared,
+            read_limits,
             is_sweeping: AtomicBool::new(false),
         }))
     }
@@ -140,6 +166,68 @@ impl Recovery {
         self.log.lock().record(reach, send)
     }
 
+    /// As [`record`](Self::record), of an event in the cluster's log.
+    pub(crate) fn record_at<E>(
+        &self,
+        position: LogOffset,
+        reach: Reach,
+        send: impl FnOnce(Offset) -> Result<EncodedPacket, E>,
+    ) -> Result<(), E> {
+        let recorded = self.log.lock().record_at(position, reach, send);
+        self.tell_moved();
+        recorded
+    }
+
+    /// Has an event sent that is not kept, though it may stand in the cluster's log.
+    pub(crate) fn pass(&self, position: Option<LogOffset>, send: impl FnOnce()) {
+        let mut log = self.log.lock();
+        send();
+        if let Some(position) = position {
+            log.pass(position);
+            drop(log);
+            self.tell_moved();
+        }
+    }
+
+    /// Has an event sent that ought to be in the cluster's log and may not be.
+    pub(crate) fn pass_unlogged(&self, send: impl FnOnce()) {
+        let mut log = self.log.lock();
+        send();
+        log.note_unlogged();
+    }
+
+    fn tell_moved(&self) {
+        if let Some(shared) = &self.shared {
+            shared.tell_moved();
+        }
+    }
+
+    /// Whether events get their offsets from the cluster's log.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// What stands in the cluster's log up to here cannot be told from what is here.
+    pub(crate) fn forget_log(&self, until: LogOffset) {
+        if self.shared.is_some() {
+            self.log.lock().forget(until);
+            self.tell_moved();
+        }
+    }
+
+    /// The cluster's log is read from now on, or again. What was delivered meanwhile without its
+    /// offset comes now.
+    pub(crate) fn note_reading(&self) {
+        let read_to = self.shared.as_ref().and_then(Shared::position);
+        let mut log = self.log.lock();
+        if let Some(read_to) = read_to {
+            log.begin(read_to);
+        }
+        if log.unlogged_at().is_some() {
+            log.note_unlogged();
+        }
+    }
+
     /// Changes who is in a room, between two events.
     pub(crate) fn change_rooms<R>(
         &self,
@@ -150,68 +238,37 @@ impl Recovery {
         change(&mut RoomChange { log: &log, membership: &mut recoverable.membership })
     }
 
-    /// A client wants to go on with the socket that it had. `None`: it cannot.
-    pub(crate) fn restore(self: &Arc<Self>, claim: Claim) -> BoxFuture<Option<Restored>> {
-        let recovery = self.clone();
-        Box::pin(async move {
-            let Some(session) = recovery.sessions.take(claim.id).await else {
-                metrics::recovery(Outcome::Unknown);
-                return None;
-            };
-            let Some(absence) = recovery.absence(&claim, &session) else {
-                tracing::debug!(id = ?claim.id, "not recovered: what was missed is not known");
-                metrics::recovery(Outcome::Lost);
-                panics::discard(session);
-                return None;
-            };
-            let Session { id, mut membership, rooms, data, .. } = session;
-            let origin = membership.clone();
-            membership.start = absence.known;
-            let (socket, left_own) = (membership.socket(), !membership.is_in_own());
-            let recoverable = Box::new(Recoverable {
-                id,
-                membership,
-                origin: Some(Box::new(Origin {
-                    membership: origin,
-                    rooms: rooms.clone(),
-                    absence,
-                })),
-                is_recovered: true,
-                ending: None,
-            });
-            Some(Restored { id: socket, left_own, recoverable, rooms, data })
-        })
-    }
-
-    /// What the client must be told, if that is all here.
-    fn absence(&self, claim: &Claim, session: &Session) -> Option<Absence> {
-        let log = self.log.lock();
-        let known = log.known(claim.offset.as_deref(), session.membership.start)?;
-        let Session { ended_at, received_until, .. } = *session;
-        let absence = Absence { known, ended_at, received_until };
-        log.is_complete(&session.membership, &absence).then_some(absence)
-    }
-
     /// A socket is admitted between two events: `enter` gets its private id and what it missed,
-    /// of at most `bytes_max`. Returns false where it cannot be recovered after all.
+    /// of at most `bytes_max`. It has no private id where nobody knows yet where the cluster's log
+    /// stands. Returns false where it cannot be recovered after all.
     pub(crate) fn admit<'r>(
         &self,
         recoverable: &mut Option<Box<Recoverable>>,
         socket: SocketId,
         rooms: impl Iterator<Item = &'r RoomName>,
         bytes_max: usize,
-        enter: impl FnOnce(RecoveryId, &[EncodedPacket]),
+        enter: impl FnOnce(Option<RecoveryId>, &[EncodedPacket]),
     ) -> bool {
+        // Read first: what it does not know of is in the log here.
+        let read_to = self.shared.as_ref().map(Shared::position);
         let log = self.log.lock();
-        let head = log.head();
+        let head = match read_to {
+            None => log.head(),
+            Some(Some(read_to)) => log.head().max(read_to),
+            Some(None) => {
+                enter(None, &[]);
+                return recoverable.is_none();
+            }
+        };
         let (mut missed, mut bytes) = (Vec::new(), 0);
         if let Some(Recoverable { membership, origin, .. }) = recoverable.as_deref_mut() {
             let Some(origin) = origin.take() else { return false };
             let absence = origin.absence;
-            if !log.is_complete(membership, &absence) {
+            if !log.is_complete(membership, &absence) || !self.is_certain(&log) {
                 return false;
             }
-            for packet in log.missed(membership, absence.known) {
+            let here = log.missed(membership, absence.known);
+            for packet in origin.read.iter().chain(here) {
                 bytes += outbox::cost(packet);
                 if bytes > bytes_max {
                     return false;
@@ -234,7 +291,7 @@ impl Recovery {
             })
         });
         rooms.for_each(|room| recoverable.membership.join(room, head));
-        enter(recoverable.id, &missed);
+        enter(Some(recoverable.id), &missed);
         true
     }
 
@@ -245,9 +302,25 @@ impl Recovery {
         recoverable: &mut Recoverable,
         received_until: Option<Instant>,
     ) {
+        let membership = &mut recoverable.membership;
         // Without pings nothing is known beyond what the client had missed before.
-        let received_until = received_until.unwrap_or(recoverable.membership.admitted_at);
-        let ending = Ending { at: Instant::now(), received_until, rooms: IndexSet::new() };
+        let received_until = received_until.unwrap_or(membership.admitted_at);
+        let mut ending =
+            Ending { at: Instant::now(), received_until: None, rooms: IndexSet::new() };
+        if let Some(shared) = &self.shared {
+            let read_to = shared.position().unwrap_or_default();
+            let log = self.log.lock();
+            if log.unlogged_at().is_some_and(|at| at >= received_until) {
+                // It may have been lost on its way, and nobody can say so later.
+                return;
+            }
+            if received_until > membership.admitted_at {
+                let received = log.received(received_until, read_to);
+                membership.start = membership.start.max(received.unwrap_or_default());
+            }
+        } else {
+            ending.received_until = Some(received_until);
+        }
         recoverable.ending = Some(Box::new(ending));
         self.sessions.expect(recoverable.id);
     }
@@ -257,19 +330,35 @@ impl Recovery {
         let Recoverable { id, membership, ending, .. } = recoverable;
         if let Some(ending) = ending {
             let Ending { at: ended_at, received_until, rooms } = *ending;
-            let session = Session { id, membership, rooms, data, ended_at, received_until };
-            self.sessions.keep(session);
+            self.sessions.keep(Session {
+                id,
+                membership,
+                rooms,
+                data,
+                ended_at,
+                received_until,
+                stamp: None,
+                needs_offset: false,
+            });
         }
     }
 
     /// A socket that was to be recovered has not been admitted: its client may come again.
     pub(crate) fn put_back(&self, recoverable: Recoverable, data: impl FnOnce() -> Extensions) {
         let Some(origin) = recoverable.origin else { return };
-        let Origin { membership, rooms, absence } = *origin;
+        let Origin { membership, rooms, absence, .. } = *origin;
         let id = recoverable.id;
         let Absence { ended_at, received_until, .. } = absence;
-        let session = Session { id, membership, rooms, data: data(), ended_at, received_until };
-        self.sessions.keep(session);
+        self.sessions.keep(Session {
+            id,
+            membership,
+            rooms,
+            data: data(),
+            ended_at,
+            received_until,
+            stamp: None,
+            needs_offset: false,
+        });
     }
 
     /// Whether any socket may be taken up again.
@@ -365,6 +454,6 @@ mod tests {
 
     #[test]
     fn what_a_socket_needs_for_it_is_small() {
-        assert!(size_of::<Recoverable>() <= 208, "{} bytes", size_of::<Recoverable>());
+        assert!(size_of::<Recoverable>() <= 232, "{} bytes", size_of::<Recoverable>());
     }
 }

@@ -3,17 +3,24 @@
 
 use std::fmt;
 
+use crate::cluster::LogOffset;
+
 const EPOCH_LEN: usize = 8;
+
+/// Where an event stands in a log. In one of this process alone events count from `0-1`.
+pub(crate) type Position = LogOffset;
 
 /// Tells one log from every other: clients come with what an earlier server told them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Epoch([u8; EPOCH_LEN]);
 
-/// The position behind an event: `<epoch>-<number>`.
+/// The position behind an event, as clients are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Offset {
-    pub(super) epoch: Epoch,
-    pub(super) seq: u64,
+pub(crate) enum Offset {
+    /// Of a log of this process alone: `<epoch>-<number>`.
+    Own { epoch: Epoch, seq: u64 },
+    /// Of the cluster's: `<number>-<number>`.
+    Cluster(Position),
 }
 
 impl Epoch {
@@ -29,13 +36,13 @@ impl Epoch {
 }
 
 impl Offset {
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Reads one of a log of a process alone.
+    pub(super) fn parse(text: &str) -> Option<(Epoch, u64)> {
         let (epoch, seq) = text.rsplit_once('-')?;
         let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let epoch: [u8; EPOCH_LEN] = epoch.as_bytes().try_into().ok()?;
         let is_seq = seq.bytes().all(|byte| byte.is_ascii_digit());
-        (is_seq && epoch.iter().all(is_letter))
-            .then(|| Some(Self { epoch: Epoch(epoch), seq: seq.parse().ok()? }))?
+        (is_seq && epoch.iter().all(is_letter)).then(|| Some((Epoch(epoch), seq.parse().ok()?)))?
     }
 }
 
@@ -47,7 +54,10 @@ impl fmt::Debug for Epoch {
 
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.epoch.as_str(), self.seq)
+        match self {
+            Self::Own { epoch, seq } => write!(f, "{}-{seq}", epoch.as_str()),
+            Self::Cluster(position) => position.fmt(f),
+        }
     }
 }
 
@@ -58,8 +68,9 @@ mod tests {
     #[test]
     fn an_offset_is_read_as_it_was_written() {
         for epoch in ["abcdefgh", "a-b-c-d_", "--------"] {
-            let offset = Offset { epoch: Epoch::new(epoch), seq: 1234 };
-            assert_eq!(Offset::parse(&offset.to_string()), Some(offset));
+            let epoch = Epoch::new(epoch);
+            let offset = Offset::Own { epoch, seq: 1234 };
+            assert_eq!(Offset::parse(&offset.to_string()), Some((epoch, 1234)));
         }
     }
 

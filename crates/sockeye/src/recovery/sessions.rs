@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indexmap::IndexSet;
 use parking_lot::Mutex;
-use sockeye_proto::RecoveryId;
+use sockeye_proto::{RecoveryId, SocketId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -25,7 +25,11 @@ pub(crate) struct Session {
     pub(super) rooms: IndexSet<RoomName>,
     pub(super) data: Extensions,
     pub(super) ended_at: Instant,
-    pub(super) received_until: Instant,
+    pub(super) received_until: Option<Instant>,
+    /// Tells this state of the socket from earlier and later ones, where others see it.
+    pub(super) stamp: Option<SocketId>,
+    /// Only the client knows what it has: its server has not said.
+    pub(super) needs_offset: bool,
 }
 
 /// Where sessions are kept. One that other nodes see, too, is asked over the network.
@@ -161,8 +165,6 @@ mod tests {
     use std::pin::pin;
     use std::task::Poll;
 
-    use sockeye_proto::SocketId;
-
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -174,11 +176,13 @@ mod tests {
     fn session(number: u8) -> Session {
         Session {
             id: id(number),
-            membership: Membership::new(SocketId::from_entropy([number; 15]), 0),
+            membership: Membership::new(SocketId::from_entropy([number; 15]), Default::default()),
             rooms: IndexSet::new(),
             data: Extensions::default(),
             ended_at: Instant::now(),
-            received_until: Instant::now(),
+            received_until: Some(Instant::now()),
+            stamp: None,
+            needs_offset: false,
         }
     }
 

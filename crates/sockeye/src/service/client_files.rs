@@ -27,8 +27,10 @@ const NAMES: [&str; 8] = [
 ];
 
 /// The codings that clients may ask for, the best first.
-const CODINGS: &[&str] =
-    if cfg!(feature = "brotli") { &["br", "gzip", "deflate"] } else { &["gzip", "deflate"] };
+#[cfg(feature = "brotli")]
+const CODINGS: [&str; 3] = ["br", "gzip", "deflate"];
+#[cfg(not(feature = "brotli"))]
+const CODINGS: [&str; 2] = ["gzip", "deflate"];
 
 /// zlib's best, once.
 const LEVEL: u8 = 9;

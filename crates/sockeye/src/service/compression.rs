@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::header::{self, HeaderMap, HeaderValue};
 use zlib_rs::{Deflate, DeflateFlush, Status};
 
-use crate::config::HttpCompression;
-
 /// How much is compressed before other tasks have their turn.
 const PIECE_BYTES: usize = 32 * 1024;
 /// How many compressions may be under way in the process; a compressor holds about 300 KB.
@@ -44,8 +42,9 @@ impl Coding {
         }
     }
 
-    fn accepted(request: &HeaderMap) -> Option<Self> {
-        match preferred(request, &["gzip", "deflate"])? {
+    /// What a client takes; `None` if it takes none of them.
+    pub(super) fn accepted(request: &HeaderMap) -> Option<Self> {
+        match preferred(request, ["gzip", "deflate"])? {
             "gzip" => Some(Self::Gzip),
             _ => Some(Self::Deflate),
         }
@@ -54,27 +53,35 @@ impl Coding {
 
 /// Which of the codings the client likes best (RFC 9110 §12.5.3), of those that it likes equally
 /// the first; `None` if it likes no coding better.
-pub(super) fn preferred(request: &HeaderMap, codings: &[&'static str]) -> Option<&'static str> {
-    let quality = |wanted: &str| {
-        let lists = request.get_all(header::ACCEPT_ENCODING).iter();
-        let all = lists.filter_map(|list| HeaderValue::to_str(list).ok()).flat_map(entries);
-        let named = all.filter(|(name, _)| {
-            let name = if name.eq_ignore_ascii_case("x-gzip") { "gzip" } else { name };
-            name.eq_ignore_ascii_case(wanted)
-        });
-        named.map(|(_, quality)| quality).last()
-    };
-    let (any, identity) = (quality("*"), quality("identity").unwrap_or(0.0));
+pub(super) fn preferred<const N: usize>(
+    request: &HeaderMap,
+    codings: [&'static str; N],
+) -> Option<&'static str> {
+    let (mut any, mut identity, mut named) = (None, None, [None; N]);
+    let lists = request.get_all(header::ACCEPT_ENCODING).iter();
+    let lists = lists.filter_map(|list| HeaderValue::to_str(list).ok());
+    for (name, quality) in lists.flat_map(entries) {
+        let is = |coding: &str| name.eq_ignore_ascii_case(coding);
+        if is("*") {
+            any = Some(quality);
+        } else if is("identity") {
+            identity = Some(quality);
+        } else if let Some(at) =
+            codings.iter().position(|coding| is(coding) || (*coding == "gzip" && is("x-gzip")))
+        {
+            named[at] = Some(quality);
+        }
+    }
     let mut best = None;
-    for coding in codings {
-        let quality = quality(coding).or(any).unwrap_or(0.0);
+    for (coding, quality) in codings.into_iter().zip(named) {
+        let quality = quality.or(any).unwrap_or(0.0);
         if best.is_none_or(|(_, other)| quality > other) {
-            best = Some((*coding, quality));
+            best = Some((coding, quality));
         }
     }
     let (coding, quality) = best?;
     // Without a word on it, no coding is the last choice.
-    (quality > 0.0 && quality >= identity).then_some(coding)
+    (quality > 0.0 && quality >= identity.unwrap_or(0.0)).then_some(coding)
 }
 
 /// The names of a list with their qualities; what cannot be read is not accepted.
@@ -89,21 +96,14 @@ fn entries(list: &str) -> impl Iterator<Item = (&str, f32)> {
     })
 }
 
-/// Compresses a payload that is large enough, for a client that takes it. `None`: it is to be
-/// sent as it is.
+/// Compresses a payload. `None`: it is to be sent as it is.
 ///
 /// # Cancel safety
 /// Dropped, nothing is left.
-pub(super) async fn compress(
-    options: Option<&HttpCompression>,
-    request: &HeaderMap,
-    payload: &[u8],
-) -> Option<(Coding, Vec<u8>)> {
-    let options = options.filter(|options| payload.len() >= options.threshold_bytes)?;
-    let coding = Coding::accepted(request)?;
-    let compressed = encode(coding, options.level, payload).await?;
+pub(super) async fn compress(coding: Coding, level: u8, payload: &[u8]) -> Option<Vec<u8>> {
+    let compressed = encode(coding, level, payload).await?;
     // What does not shrink is dearer to read than to send.
-    (compressed.len() < payload.len()).then_some((coding, compressed))
+    (compressed.len() < payload.len()).then_some(compressed)
 }
 
 /// As [`compress`], without a question. `None`: too much is being compressed already.
@@ -251,17 +251,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_small_or_does_not_shrink_is_left_alone() {
+    async fn what_does_not_shrink_is_left_alone() {
         let _alone = ALONE.lock().await;
-        let options = HttpCompression::default();
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-        let run = async |payload: &[u8]| compress(Some(&options), &headers, payload).await;
-        assert!(run(&[b'x'; 1023]).await.is_none());
+        let run = async |payload: &[u8]| compress(Coding::Gzip, 6, payload).await;
         assert!(run(&[b'x'; 1024]).await.is_some());
         let mut noise = [0; 2000];
         getrandom::fill(&mut noise).expect("randomness");
         assert!(run(&noise).await.is_none());
-        assert!(compress(None, &headers, &[b'x'; 1024]).await.is_none());
     }
 }

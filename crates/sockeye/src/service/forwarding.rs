@@ -4,14 +4,15 @@
 use std::error::Error;
 
 use bytes::Buf;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use http_body::Body;
 use sockeye_proto::SessionId;
 use sockeye_proto::engine::{BadRequest, Query, RequestError, Transport};
 
+use super::answering::Checked;
 use super::polling::{self, ReadError};
 use super::refusal::Refused;
-use super::{Answer, Checked, plain};
+use super::{Answer, plain};
 use crate::cluster::{self, Forwarded, Forwarding, NotForwarded};
 
 impl From<NotForwarded> for Refused {
@@ -56,7 +57,7 @@ where
     let forwarded = if is_get {
         Forwarded::Get
     } else if checked.parts.method == Method::POST {
-        let is_binary = polling::is_binary(&checked.parts.headers);
+        let is_binary = checked.is_binary;
         let bytes_max = config.http_buffer_bytes_max;
         request.begin_body(&owners, session);
         let read = polling::read(&mut body, bytes_max, |bytes| request.take_bytes(bytes)).await;
@@ -81,11 +82,10 @@ where
     let patience = if is_get { config.ping_interval } else { std::time::Duration::ZERO };
     let limit = patience + config.ping_timeout;
     let answer = request.ask(&owners, session, query.revision(), forwarded, limit).await?;
+    let client = checked.client;
     Ok(match answer {
-        cluster::ForwardedAnswer::Payload(payload) => {
-            polling::answer_payload(checked, payload).await
-        }
-        cluster::ForwardedAnswer::Handled => polling::handled(checked),
+        cluster::ForwardedAnswer::Payload(payload) => client.payload(config, payload).await,
+        cluster::ForwardedAnswer::Handled => client.handled(HeaderMap::new()),
         cluster::ForwardedAnswer::BadRequest => plain(StatusCode::BAD_REQUEST, ""),
         cluster::ForwardedAnswer::Refused(error) => return Err(error.into()),
     })

@@ -6,7 +6,7 @@ use http::request::Parts;
 use sockeye_proto::SessionId;
 use sockeye_proto::engine::Revision;
 
-use super::Checked;
+use super::answering::Checked;
 use super::refusal::Refused;
 use crate::admission::{Full, Place};
 use crate::server::Server;

@@ -2,7 +2,10 @@
 //! Does not know packets.
 
 use std::error::Error;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -13,15 +16,21 @@ use http_body_util::BodyExt;
 use sockeye_proto::engine::{RequestError, Revision};
 use tokio::sync::oneshot;
 
-use super::compression::compress;
+use super::answering::{Asker, Checked};
+use super::compression::{Coding, compress};
 use super::opening::{Admitted, id_in_use};
 use super::refusal::Refused;
-use super::{Answer, Checked, plain};
+use super::{Answer, plain};
+use crate::config::Config;
 use crate::connection::{Asked, Command, Connection, GetAnswer, Opening, Peer, PostAnswer};
 use crate::outbox::Payload;
 
 /// The content type of binary payloads, which only Engine.IO 3 has.
-const BINARY: &str = "application/octet-stream";
+const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
+/// What Node calls the `ok` of a POST.
+const OK: HeaderValue = HeaderValue::from_static("text/html");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// How long a body that is too long is read on.
 const PASS_OVER_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -33,63 +42,196 @@ pub(super) async fn open(checked: &Checked, admitted: Admitted) -> Result<Answer
     let opening = Opening { place, id, handshake, transport: None, encoding };
     let (peer, connection) = Connection::open(opening).ok_or_else(id_in_use)?;
     tokio::spawn(connection);
-    let mut answer = get(checked, &peer).await?;
+    let mut answer = match Asked::get(peer).answer().await {
+        Some(GetAnswer::Payload(payload)) => {
+            checked.client.payload(checked.config(), payload).await
+        }
+        Some(GetAnswer::Refused) => plain(StatusCode::BAD_REQUEST, ""),
+        None => return Err(RequestError::SessionUnknown.into()),
+    };
     if let Some(cookie) = &checked.config().cookie {
         answer.headers_mut().append(header::SET_COOKIE, cookie.header(&id));
     }
     Ok(answer)
 }
 
-pub(super) async fn get(checked: &Checked, peer: &Arc<Peer>) -> Result<Answer, Refused> {
-    match Asked::get(peer.clone()).answer().await {
-        Some(GetAnswer::Payload(payload)) => Ok(answer_payload(checked, payload).await),
-        Some(GetAnswer::Refused) => Ok(plain(StatusCode::BAD_REQUEST, "")),
-        None => Err(RequestError::SessionUnknown.into()),
+/// Begins a GET of a session, which waits for packets.
+pub(super) fn get(session: &Arc<Peer>, asker: Asker) -> Get {
+    Get::Waiting(Asked::get(session.clone()), Some(asker))
+}
+
+/// A GET that is being answered.
+pub(super) enum Get {
+    /// For packets; there is an asker until it is answered.
+    Waiting(Asked<GetAnswer>, Option<Asker>),
+    Compressing(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
+
+impl Get {
+    /// Not to be called again when it was ready.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        if let Self::Waiting(asked, asker) = self {
+            let answer = ready!(asked.poll_answer(cx));
+            let mut asker = asker.take().expect("it was not ready before");
+            let answered = match answer {
+                Some(GetAnswer::Payload(payload)) => {
+                    if asker.client.coding_of(asker.config(), &payload).is_none() {
+                        let headers = asker.take_headers();
+                        Ok(asker.client.ok(headers, payload.content_type(), payload.body))
+                    } else {
+                        *self = Self::Compressing(Box::pin(async move {
+                            let answer = asker.client.payload(asker.config(), payload).await;
+                            asker.finish(Ok(answer))
+                        }));
+                        return self.poll(cx);
+                    }
+                }
+                Some(GetAnswer::Refused) => Ok(plain(StatusCode::BAD_REQUEST, "")),
+                None => Err(RequestError::SessionUnknown.into()),
+            };
+            return Poll::Ready(asker.finish(answered));
+        }
+        match self {
+            Self::Compressing(answer) => answer.as_mut().poll(cx),
+            Self::Waiting(..) => Poll::Pending,
+        }
     }
 }
 
-/// The 200 of a GET.
-pub(super) async fn answer_payload(checked: &Checked, payload: Payload) -> Answer {
-    let Payload { body, may_be_compressed, is_binary } = payload;
-    let content_type = if is_binary { BINARY } else { "text/plain; charset=UTF-8" };
-    let request = &checked.parts.headers;
-    let options = checked.config().http_compression.as_ref().filter(|_| may_be_compressed);
-    let Some((coding, compressed)) = compress(options, request, &body).await else {
-        return ok(request, content_type, body);
-    };
-    let mut answer = ok(request, content_type, compressed);
-    let coding = HeaderValue::from_static(coding.as_str());
-    answer.headers_mut().insert(header::CONTENT_ENCODING, coding);
-    answer
+/// What a client takes, by its request.
+#[derive(Clone, Copy)]
+pub(super) struct Client {
+    coding: Option<Coding>,
+    is_internet_explorer: bool,
 }
 
+impl Client {
+    /// `agent` is what the request says of it, `has_codings` whether it says which it takes.
+    pub(super) fn of(
+        config: &Config,
+        request: &HeaderMap,
+        agent: Option<&HeaderValue>,
+        has_codings: bool,
+    ) -> Self {
+        let coding = config.http_compression.filter(|_| has_codings);
+        let coding = coding.and_then(|_| Coding::accepted(request));
+        Self { coding, is_internet_explorer: agent.is_some_and(is_internet_explorer) }
+    }
+
+    /// How a payload is to be compressed, and at which level.
+    fn coding_of(self, config: &Config, payload: &Payload) -> Option<(Coding, u8)> {
+        let options = config.http_compression.filter(|_| payload.may_be_compressed)?;
+        let is_worth_it = payload.body.len() >= options.threshold_bytes;
+        Some((self.coding.filter(|_| is_worth_it)?, options.level))
+    }
+
+    /// The 200 of a GET.
+    pub(super) async fn payload(self, config: &Config, payload: Payload) -> Answer {
+        let coding = self.coding_of(config, &payload);
+        let content_type = payload.content_type();
+        let compressed = match coding {
+            Some((coding, level)) => compress(coding, level, &payload.body).await,
+            None => None,
+        };
+        let (Some((coding, _)), Some(compressed)) = (coding, compressed) else {
+            return self.ok(HeaderMap::new(), content_type, payload.body);
+        };
+        let mut answer = self.ok(HeaderMap::new(), content_type, compressed);
+        let coding = HeaderValue::from_static(coding.as_str());
+        answer.headers_mut().insert(header::CONTENT_ENCODING, coding);
+        answer
+    }
+
+    /// The 200 of a POST.
+    pub(super) fn handled(self, headers: HeaderMap) -> Answer {
+        self.ok(headers, OK, "ok")
+    }
+
+    /// A 200; `headers` is room for its headers.
+    fn ok(self, headers: HeaderMap, content_type: HeaderValue, body: impl Into<Bytes>) -> Answer {
+        let mut answer = plain(StatusCode::OK, body);
+        *answer.headers_mut() = headers;
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_TYPE, content_type);
+        headers.insert(header::CACHE_CONTROL, NO_STORE);
+        if self.is_internet_explorer {
+            // Its filter takes some payloads for an attack.
+            headers.insert(header::X_XSS_PROTECTION, HeaderValue::from_static("0"));
+        }
+        answer
+    }
+}
+
+impl Payload {
+    fn content_type(&self) -> HeaderValue {
+        if self.is_binary { BINARY } else { TEXT }
+    }
+}
+
+/// Answers a POST of a session.
+///
+/// # Cancel safety
+/// Dropped, its client has gone.
 pub(super) async fn post<B>(
-    checked: &Checked,
-    peer: &Arc<Peer>,
-    mut body: B,
-) -> Result<Answer, Refused>
+    session: Arc<Peer>,
+    mut asker: Asker,
+    body: B,
+    is_binary: bool,
+) -> Answer
 where
     B: Body + Send + Unpin,
     B::Data: Buf + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let is_binary = is_binary(&checked.parts.headers);
+    let bytes_max = asker.config().http_buffer_bytes_max;
+    let status = handle_post(&session, bytes_max, body, is_binary).await;
+    let answer = match status {
+        StatusCode::OK => asker.client.handled(asker.take_headers()),
+        refused => plain(refused, ""),
+    };
+    asker.finish(Ok(answer))
+}
+
+async fn handle_post<B>(
+    peer: &Arc<Peer>,
+    bytes_max: usize,
+    mut body: B,
+    is_binary: bool,
+) -> StatusCode
+where
+    B: Body + Send + Unpin,
+    B::Data: Buf + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     if is_binary && peer.outbox().revision() == Revision::V4 {
         // CVE-2026-59725: a binary body is no payload of this revision; it must be answered.
         peer.command(Command::PostRefused);
-        return Ok(plain(StatusCode::BAD_REQUEST, ""));
+        return StatusCode::BAD_REQUEST;
     }
-    let (answer, mut waiting) = oneshot::channel();
-    peer.command(Command::Post(answer));
-    let aborted = Abort(Some(peer));
-    let bytes_max = checked.server.config().http_buffer_bytes_max;
-    let read = tokio::select! {
-        biased;
-        read = read(&mut body, bytes_max, |_| true) => read,
-        // Another POST is open, or the session has ended: the body does not matter any more.
-        _ = &mut waiting => {
-            aborted.disarm();
-            return Ok(plain(StatusCode::BAD_REQUEST, ""));
+    let (aborted, mut waiting);
+    let read = {
+        let mut reading = pin!(read(&mut body, bytes_max, |_| true));
+        let first = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
+        if let Poll::Ready(Ok(body)) = first {
+            // It came together with its head, as nearly all do.
+            return status_of(Asked::post(peer.clone(), body, is_binary).answer().await);
+        }
+        let answer;
+        (answer, waiting) = oneshot::channel();
+        peer.command(Command::Post(answer));
+        aborted = Abort(Some(peer));
+        match first {
+            Poll::Ready(read) => read,
+            Poll::Pending => tokio::select! {
+                biased;
+                read = reading => read,
+                // Another POST is open, or the session has ended: the body does not matter any
+                // more.
+                _ = &mut waiting => {
+                    aborted.disarm();
+                    return StatusCode::BAD_REQUEST;
+                }
+            },
         }
     };
     let payload = match read {
@@ -98,31 +240,27 @@ where
             aborted.disarm();
             peer.command(Command::PostAborted { gone: false });
             pass_over(&mut body, bytes_max).await;
-            return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, ""));
+            return StatusCode::PAYLOAD_TOO_LARGE;
         }
         // Dropping `aborted` says so.
-        Err(ReadError::Broken | ReadError::NoRoom) => {
-            return Ok(plain(StatusCode::BAD_REQUEST, ""));
-        }
+        Err(ReadError::Broken | ReadError::NoRoom) => return StatusCode::BAD_REQUEST,
     };
     peer.command(Command::PostBody { body: payload, is_binary });
     let answer = waiting.await;
     aborted.disarm();
-    Ok(match answer {
-        Ok(PostAnswer::Handled) => handled(checked),
-        Ok(PostAnswer::Refused) | Err(_) => plain(StatusCode::BAD_REQUEST, ""),
-    })
+    status_of(answer.ok())
 }
 
-/// The 200 of a POST.
-pub(super) fn handled(checked: &Checked) -> Answer {
-    ok(&checked.parts.headers, "text/html", "ok")
+fn status_of(answer: Option<PostAnswer>) -> StatusCode {
+    match answer {
+        Some(PostAnswer::Handled) => StatusCode::OK,
+        Some(PostAnswer::Refused) | None => StatusCode::BAD_REQUEST,
+    }
 }
 
-/// Whether a POST's payload is said to be no text.
-pub(super) fn is_binary(request: &HeaderMap) -> bool {
-    let content_type = request.get(header::CONTENT_TYPE);
-    content_type.is_some_and(|kind| kind.as_bytes().starts_with(BINARY.as_bytes()))
+/// Whether a POST's payload is no text.
+pub(super) fn is_binary(content_type: &HeaderValue) -> bool {
+    content_type.as_bytes().starts_with(BINARY.as_bytes())
 }
 
 pub(super) enum ReadError {
@@ -179,18 +317,6 @@ where
     };
     // However much of it has come by then.
     let _ = tokio::time::timeout(PASS_OVER_TIME_MAX, reading).await;
-}
-
-fn ok(request: &HeaderMap, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = plain(StatusCode::OK, body);
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if request.get(header::USER_AGENT).is_some_and(is_internet_explorer) {
-        // Its filter takes some payloads for an attack.
-        headers.insert(header::X_XSS_PROTECTION, HeaderValue::from_static("0"));
-    }
-    answer
 }
 
 fn is_internet_explorer(agent: &HeaderValue) -> bool {

@@ -7,14 +7,15 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use sockeye_proto::SessionId;
-use sockeye_proto::engine::{RequestError, Revision};
+use sockeye_proto::engine::Revision;
+use sockeye_ws::deflate::Options as PerMessageDeflate;
 use sockeye_ws::handshake::{self, HttpVersion};
 
+use super::answering::Checked;
 use super::opening::Admitted;
 use super::refusal::Refused;
-use super::{Answer, Checked, plain};
-use crate::connection::{Command, Connection, Opening, Transport};
+use super::{Answer, plain};
+use crate::connection::{Command, Connection, Opening, Peer, Transport};
 use crate::outbox::Encoding;
 
 /// Opens a session over WebSocket.
@@ -40,8 +41,7 @@ pub(super) fn open(checked: &mut Checked, admitted: Admitted) -> Result<Answer, 
 }
 
 /// A session of long-polling wants to go on over WebSocket.
-pub(super) fn upgrade(checked: &mut Checked, id: &SessionId) -> Result<Answer, Refused> {
-    let peer = checked.server.session(id).ok_or(RequestError::SessionUnknown)?;
+pub(super) fn upgrade(checked: &mut Checked, peer: Arc<Peer>) -> Result<Answer, Refused> {
     let Switch { answer, upgrade, encoding } = switch(checked, peer.outbox().revision())?;
     let limits = checked.config().websocket_limits();
     let limit = checked.config().handshake_timeout;
@@ -70,8 +70,11 @@ struct Switch {
 
 fn switch(checked: &mut Checked, revision: Revision) -> Result<Switch, Refused> {
     let mut encoding = checked.encoding(revision);
-    // What clients of revision 3 get is not compressed: they are few, and their form is another.
-    let deflate = checked.config().per_message_deflate.filter(|_| revision == Revision::V4);
+    let deflate = checked.config().per_message_deflate.map(|options| match revision {
+        Revision::V4 => options,
+        // Their forms are made once for all of them, and a context would want others.
+        Revision::V3 => PerMessageDeflate { server_no_context_takeover: true, ..options },
+    });
     let parts = &mut checked.parts;
     let version = match parts.version {
         http::Version::HTTP_11 => HttpVersion::Http11,
@@ -92,7 +95,10 @@ fn switch(checked: &mut Checked, revision: Revision) -> Result<Switch, Refused> 
     if let Some(agreed) = &agreed {
         let value = HeaderValue::try_from(agreed.to_string()).expect("visible ASCII");
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, value);
-        encoding = Encoding::Deflate(*agreed);
+        encoding = match encoding {
+            Encoding::V3 { base64, .. } => Encoding::V3 { base64, agreed: Some(*agreed) },
+            Encoding::Plain | Encoding::Deflate(_) => Encoding::Deflate(*agreed),
+        };
     }
     Ok(Switch { answer, upgrade, encoding })
 }

@@ -9,12 +9,14 @@ use sockeye_proto::socket::{EmitArgs, EncodedPacket, Name, OwnedArgs, ToName, Un
 use tokio::sync::oneshot;
 
 use super::Socket;
+use crate::cluster::{BroadcastFlags, BroadcastOptions, ClusterBody, ClusterEvent, Link};
 use crate::conflation::Key;
 use crate::error::{AckError, EmitError};
 use crate::metrics;
 use crate::outbox::Way;
 use crate::outgoing::Shown;
 use crate::recovery::{Reach, Recovery};
+use crate::rooms::RoomName;
 
 /// An emit to one socket, with options; see [`Socket::timeout`], [`Socket::volatile`],
 /// [`Socket::conflate`] and [`Socket::compress`].
@@ -83,6 +85,11 @@ impl<'a> Emitter<'a> {
             return Err(EmitError::Disconnected);
         }
         let namespace = &socket.0.namespace;
+        if let Some((link, _)) = namespace.shared_recovery()
+            && socket.is_connected()
+        {
+            return self.emit_logged(link, name, args);
+        }
         let event = UnfinishedEvent::new(namespace.name(), name, args)?;
         let event = if self.compress { event } else { event.without_compression() };
         if namespace.has_outgoing() {
@@ -97,6 +104,37 @@ impl<'a> Emitter<'a> {
             socket.push(packet.clone())?;
             Ok(packet)
         })
+    }
+
+    /// As [`emit`](Self::emit), where the cluster's log keeps what clients miss: all nodes are
+    /// told, and the client is behind the log.
+    fn emit_logged(
+        &self,
+        link: &Link,
+        name: &Name<'_>,
+        args: &impl EmitArgs,
+    ) -> Result<(), EmitError> {
+        let (socket, namespace) = (self.socket.clone(), &self.socket.0.namespace);
+        let packet = self.encode(None, name, args)?;
+        if !matches!(self.way, Way::Always) {
+            let (packet, way) = (UnfinishedEvent::again(&packet), self.way.clone());
+            let packet = packet.finish_without_offset();
+            let deliver = move |_| socket.deliver(packet, &way);
+            link.then(&namespace.name_shared(), Box::new(deliver));
+            return Ok(());
+        }
+        let id = socket.id();
+        let flags =
+            BroadcastFlags { compress: self.compress, direct: true, ..BroadcastFlags::default() };
+        let rooms = vec![RoomName::from(id.as_str())];
+        let options = BroadcastOptions { rooms, flags, ..BroadcastOptions::default() };
+        let event = ClusterEvent::of(packet.clone());
+        let body = ClusterBody::Broadcast { event, options, request: None };
+        let deliver = move |offset| {
+            socket.0.namespace.deliver_to_socket(&packet, id, offset);
+        };
+        link.say_then(&namespace.name_shared(), body, Box::new(deliver));
+        Ok(())
     }
 
     /// Sends the event `message`; see [`emit`](Self::emit).
@@ -150,7 +188,15 @@ impl<'a> Emitter<'a> {
         self.socket.0.acks.lock().insert(id, answer);
         let sent = metrics::clock();
         let pending = PendingAck { socket: self.socket.clone(), id, waiting, sent };
-        self.socket.push(packet)?;
+        let connected = self.socket.0.namespace.shared_recovery();
+        match connected.filter(|_| self.socket.is_connected()) {
+            Some((link, _)) => {
+                let socket = self.socket.clone();
+                let deliver = move |_| socket.deliver(packet, &Way::Always);
+                link.then(&self.socket.0.namespace.name_shared(), Box::new(deliver));
+            }
+            None => self.socket.push(packet)?,
+        }
         Ok(pending)
     }
 

@@ -15,6 +15,7 @@ use crate::handlers::Handlers;
 use crate::handshake::Handshake;
 use crate::metrics;
 use crate::namespace::Namespace;
+use crate::outbox::Way;
 use crate::recovery::{Recoverable, Restored};
 
 impl Socket {
@@ -84,7 +85,7 @@ impl Socket {
         let rooms = joined.rooms.iter();
         let is_admitted =
             recovery.admit(&mut recoverable, inner.id, rooms, bytes_max, |id, missed| {
-                self.push_connect(Some(id));
+                self.push_connect(id);
                 for packet in missed {
                     inner.peer.tell(&inner.namespace.config().parser, packet.clone());
                 }
@@ -128,6 +129,24 @@ impl Socket {
         }
         for room in joined.rooms.iter() {
             rooms.join(inner.id, &inner.peer, room);
+        }
+    }
+
+    /// Does something behind all that has been emitted before: events may wait for the cluster's
+    /// log.
+    pub(super) fn in_order(&self, act: impl FnOnce() + Send + 'static) {
+        match self.0.namespace.shared_recovery() {
+            Some((link, _)) => link.then(&self.0.namespace.name_shared(), Box::new(|_| act())),
+            None => act(),
+        }
+    }
+
+    /// Sends a packet that was emitted a moment ago, when it was connected. What comes of it nobody
+    /// hears: one whose outbox is full, or whose connection has ended, is told otherwise.
+    pub(crate) fn deliver(&self, packet: EncodedPacket, way: &Way) {
+        match self.0.namespace.config().parser.encode(packet) {
+            Ok(packet) => drop(self.0.peer.push_by(packet, way)),
+            Err(error) => tracing::error!(%error, "an event cannot be written"),
         }
     }
 

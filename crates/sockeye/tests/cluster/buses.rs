@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sockeye::RoomName;
 use sockeye::cluster::{
-    BusError, BusFuture, ClusterBody, ClusterBus, ClusterNode, Envelope, InProcessBus,
-    InProcessCluster, Nodes, Offsets, Presence, RoomInterest,
+    BusError, BusFuture, ClusterBus, ClusterNode, Envelope, InProcessBus, InProcessCluster, Nodes,
+    Offsets, Presence, RoomInterest,
 };
 use sockeye_cluster_kit::Buses;
 use tokio::sync::Notify;
@@ -55,7 +55,6 @@ pub(crate) struct Wrapped {
 
 #[derive(Default)]
 pub(crate) struct Control {
-    has_log: bool,
     rooms: Option<RoomInterest>,
     state: Mutex<State>,
     changed: Notify,
@@ -65,7 +64,6 @@ pub(crate) struct Control {
 struct State {
     mode: Mode,
     told: Vec<String>,
-    offset: u64,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -80,12 +78,6 @@ pub(crate) enum Mode {
 impl Wrapped {
     pub(crate) fn new(cluster: &InProcessCluster) -> Self {
         Self { inner: cluster.bus(), control: Arc::default() }
-    }
-
-    /// One that gives broadcasts offsets: `1-0`, `2-0` …
-    pub(crate) fn with_log(cluster: &InProcessCluster) -> Self {
-        let control = Control { has_log: true, ..Control::default() };
-        Self { inner: cluster.bus(), control: Arc::new(control) }
     }
 
     pub(crate) fn with_rooms(cluster: &InProcessCluster, rooms: RoomInterest) -> Self {
@@ -125,10 +117,6 @@ impl ClusterBus for Wrapped {
         self.inner.start(node);
     }
 
-    fn has_log(&self) -> bool {
-        self.control.has_log
-    }
-
     fn room_interest(&self) -> RoomInterest {
         self.control.rooms.unwrap_or(RoomInterest::None)
     }
@@ -152,17 +140,7 @@ impl ClusterBus for Wrapped {
     fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BusFuture<'a, Result<Offsets, BusError>> {
         Box::pin(async move {
             self.may_work().await?;
-            self.inner.publish(batch).await?;
-            let is_logged = |envelope: &Envelope| {
-                matches!(envelope.message.body, ClusterBody::Broadcast { request: None, .. })
-            };
-            let mut state = self.lock();
-            let logged = batch.iter().enumerate().filter(|(_, envelope)| is_logged(envelope));
-            let offsets = logged.map(|(place, _)| {
-                state.offset += 1;
-                (place, format!("{}-0", state.offset).into())
-            });
-            Ok(if self.control.has_log { offsets.collect() } else { Offsets::new() })
+            self.inner.publish(batch).await
         })
     }
 
@@ -184,17 +162,12 @@ pub(crate) struct Tapped {
     inner: InProcessBus,
     node: Arc<Mutex<Option<ClusterNode>>>,
     said: Arc<Mutex<Vec<Envelope>>>,
-    has_log: bool,
 }
 
 impl Tapped {
     pub(crate) fn new(cluster: &InProcessCluster) -> Self {
         let (node, said) = Default::default();
-        Self { inner: cluster.bus(), node, said, has_log: false }
-    }
-
-    pub(crate) fn with_log(cluster: &InProcessCluster) -> Self {
-        Self { has_log: true, ..Self::new(cluster) }
+        Self { inner: cluster.bus(), node, said }
     }
 
     /// What the node has said.
@@ -215,10 +188,6 @@ impl ClusterBus for Tapped {
 
     fn presence(&self) -> Presence {
         self.inner.presence()
-    }
-
-    fn has_log(&self) -> bool {
-        self.has_log
     }
 
     fn subscribe(&self, namespace: &Arc<str>) {

@@ -4,11 +4,17 @@
 mod buses;
 mod failing;
 mod log;
+mod logged;
 mod messages;
 mod rooms;
 
 mod known {
     sockeye_cluster_kit::conformance!(async { crate::buses::InProcess::known() });
+}
+
+mod logged_conformance {
+    sockeye_cluster_kit::conformance!(async { crate::logged::Logged::default() });
+    sockeye_cluster_kit::log_conformance!(async { crate::logged::Logged::default() });
 }
 
 mod heartbeats {

@@ -54,6 +54,19 @@ fn text(number: usize, len: usize) -> String {
     (0..len).map(|at| char::from(b'a' + ((at * (number + 3)) % 17) as u8)).collect()
 }
 
+/// Text that does not, so that it fills whatever is between the server and a slow client.
+fn noise(number: usize) -> String {
+    let mut state = number as u64 + 1;
+    let letters = std::iter::repeat_with(|| {
+        // Marsaglia's xorshift64.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'a' + (state >> 32) as u8 % 26)
+    });
+    letters.take(400).collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_is_agreed_to_where_the_server_is_told_to_and_the_client_offers_it() {
     let ask = async |io: Server, offer: &str| {
@@ -176,9 +189,10 @@ async fn what_is_dropped_is_not_referred_to(host: Host) {
     let mut client = join(&host, with_contexts(15), false).await;
     let socket = only_socket(&host.io);
     for number in 0..2000 {
-        let text = text(number, 1000);
-        socket.emit("n", (number, &text)).expect("connected");
-        socket.conflate("latest").emit("latest", (number, &text)).expect("connected");
+        let (text, noise) = (text(number, 1000), noise(number));
+        let data = (number, &*text, &*noise);
+        socket.emit("n", data).expect("connected");
+        socket.conflate("latest").emit("latest", data).expect("connected");
         if number % 10 == 0 {
             tokio::task::yield_now().await;
         }
@@ -189,7 +203,9 @@ async fn what_is_dropped_is_not_referred_to(host: Host) {
         let packet = client.next().await.expect("it is not disconnected");
         let event: serde_json::Value = serde_json::from_str(&packet[2..]).expect("JSON");
         let number = event[1].as_i64().expect("a number");
-        assert_eq!(event[2], text(number as usize, 1000));
+        let at = number as usize;
+        assert_eq!(event[2], text(at, 1000));
+        assert_eq!(event[3], noise(at));
         if event[0] == "latest" {
             has_latest = number == 1999;
         } else {

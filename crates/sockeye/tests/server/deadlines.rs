@@ -6,7 +6,9 @@ use sockeye::{AckError, DisconnectReason, Server};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::support::{Host, Polling, WebSocket, only_socket, until_empty};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Host, Polling, WebSocket, only_socket, until, until_empty};
 
 /// A server that tells of each disconnection, and when it was.
 fn server(
@@ -55,6 +57,25 @@ async fn without_a_pong_the_socket_ends_after_the_ping_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn h23_traffic_postpones_no_ping_and_the_deadline_of_a_pong_once() {
+    let (host, mut ended) = server(|builder| builder);
+    let start = Instant::now();
+    let mut client = WebSocket::join(&host).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    client.send("42[\"traffic\"]").await;
+    assert_eq!(client.next().await.as_deref(), Some("2"));
+    assert_after(start, 25);
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        client.send("42[\"traffic\"]").await;
+    }
+    // The second of them changes nothing any more.
+    let (reason, _) = ended.recv().await.expect("it ends");
+    assert_eq!(reason, DisconnectReason::PingTimeout);
+    assert_after(start, 25 + 15 + 20);
+}
+
+#[tokio::test(start_paused = true)]
 async fn h25_a_polling_client_that_never_comes_back_times_out_too() {
     let (host, mut ended) = server(|builder| builder);
     let start = Instant::now();
@@ -79,6 +100,46 @@ async fn who_joins_no_namespace_is_closed_after_the_connect_timeout() {
     let mut client = WebSocket::join(&host).await;
     client.send("41").await;
     assert_eq!(client.next().await.as_deref(), Some("2"), "a ping, long after");
+}
+
+#[tokio::test(start_paused = true)]
+async fn h63_who_goes_before_joining_leaves_no_timer_behind() {
+    let (host, _ended) = server(|b| b.connect_timeout(Duration::from_secs(100)));
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let (before, start) = (tasks(), Instant::now());
+    for _ in 0..10 {
+        let polling = Polling::open(&host).await;
+        assert_eq!(polling.post("1").await, http::StatusCode::OK);
+        let mut client = WebSocket::open(&host, "").await.expect("a handshake");
+        assert!(client.next().await.expect("the open packet").starts_with("0{"));
+        client.close().await;
+    }
+    // Whatever would still wait for the time to be over is a task.
+    until("nothing is left of them", || tasks() == before).await;
+    assert!(start.elapsed() < Duration::from_secs(100), "it was not the time that ended them");
+    assert_eq!(host.io.session_count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_goes_with_its_session() {
+    let (host, mut ended) = server(|builder| builder);
+    let client = Polling::join(&host).await;
+    let mut stream = host.connect().await;
+    let head = format!(
+        "POST /socket.io/?EIO=4&transport=polling&sid={} HTTP/1.1\r\nHost: localhost\r\n\
+         Content-Length: 100\r\nConnection: close\r\n\r\n42",
+        client.sid
+    );
+    stream.write_all(head.as_bytes()).await.expect("it is read");
+    let start = Instant::now();
+    // It comes so slowly that no pong can: another POST would be an overlap.
+    let (reason, _) = ended.recv().await.expect("it ends");
+    assert_eq!(reason, DisconnectReason::PingTimeout);
+    assert_after(start, 25 + 20);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it is closed behind the answer");
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    until_empty(&host.io).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -153,6 +153,26 @@ async fn h58_a_child_goes_with_its_last_client_but_never_from_under_one_in_a_mid
 }
 
 #[tokio::test(start_paused = true)]
+async fn h59_a_pattern_that_has_matched_matches_the_same_name_again() {
+    // In JavaScript an expression may remember where its last match ended.
+    let io = Server::default();
+    io.of_pattern("/room-{id}").expect("a pattern");
+    io.of_matching(async |wish: NamespaceRequest| wish.name() == "/matched");
+    let host = Host::in_memory(io);
+    for _ in 0..4 {
+        for name in ["/room-1", "/matched"] {
+            let (mut ann, mut ben) = (client(&host).await, client(&host).await);
+            for client in [&mut ann, &mut ben] {
+                let joined = answer(client, &format!("40{name},")).await;
+                assert!(joined.starts_with(&format!("40{name},{{\"sid\":")), "{joined}");
+            }
+            drop((ann, ben));
+            until("the namespace is gone", || names(&host.io) == ["/"]).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn clients_make_so_many_namespaces_and_no_more() {
     let io = Server::builder().dynamic_namespaces_max(2).build();
     io.of_pattern("/room-{id}").expect("a pattern");

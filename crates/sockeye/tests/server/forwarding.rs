@@ -2,7 +2,8 @@
 //! a balancer that is not sticky is as if it spoke to its node, whichever node dies.
 //! `interleavings.rs` has random scripts of it.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
@@ -19,21 +20,30 @@ use crate::support::{reporting, until_empty};
 
 const UNKNOWN: &str = r#"{"code":1,"message":"Session ID unknown"}"#;
 
-/// A bus within the process that can be made to hang.
+/// A bus within the process that can be made to hang, and to lose what is published.
 #[derive(Clone)]
 struct Bus {
     inner: InProcessBus,
     hangs: watch::Sender<bool>,
+    loses: Arc<AtomicBool>,
+    node: Arc<OnceLock<ClusterNode>>,
 }
 
 impl Bus {
     fn new(cluster: &InProcessCluster) -> Self {
-        Self { inner: cluster.bus(), hangs: watch::Sender::new(false) }
+        let hangs = watch::Sender::new(false);
+        Self { inner: cluster.bus(), hangs, loses: Arc::default(), node: Arc::default() }
+    }
+
+    /// Says that its server hears nothing, or that it does.
+    fn set_deaf(&self, is_deaf: bool) {
+        self.node.get().expect("a server has it").set_deaf(is_deaf);
     }
 }
 
 impl ClusterBus for Bus {
     fn start(&self, node: ClusterNode) {
+        self.node.get_or_init(|| node.clone());
         self.inner.start(node);
     }
 
@@ -52,6 +62,9 @@ impl ClusterBus for Bus {
     fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BusFuture<'a, Result<Offsets, BusError>> {
         Box::pin(async move {
             self.hangs.subscribe().wait_for(|hangs| !hangs).await.map_err(BusError::new)?;
+            if self.loses.load(Ordering::Relaxed) {
+                return Ok(Vec::new());
+            }
             self.inner.publish(batch).await
         })
     }
@@ -107,6 +120,30 @@ impl Cluster {
         assert_eq!(client.post("40").await, StatusCode::OK);
         assert!(client.get().await.expect("200")[0].starts_with("40{\"sid\":"));
         client
+    }
+
+    /// A request through `b` that gets no answer, as what one of the nodes says of it is lost.
+    async fn unanswered(
+        &self,
+        loses: usize,
+        method: Method,
+        client: &Polling,
+    ) -> tokio::task::JoinHandle<Response<bytes::Bytes>> {
+        self.buses[loses].loses.store(true, Ordering::Relaxed);
+        let (sid, through) = (client.sid.clone(), self.b.clone());
+        // What is asked with a GET is there to be answered.
+        let body = if method == Method::GET { "" } else { "42[\"lost\"]" };
+        if method == Method::GET {
+            self.home.io.emit("news", ()).expect("it can be written");
+        }
+        let asked =
+            tokio::spawn(async move { send(&through, method, &sid, &[], body.into()).await });
+        let health = |host: &Host| host.io.cluster_health().expect("it is in a cluster");
+        until("it is on its way", || health(&self.b).forwarded == 1).await;
+        let is_quiet = || [&self.home, &self.b].iter().all(|host| health(host).queue_bytes == 0);
+        until("nothing more is said", is_quiet).await;
+        self.buses[loses].loses.store(false, Ordering::Relaxed);
+        asked
     }
 
     /// Waits for the end of the only session.
@@ -429,6 +466,38 @@ async fn a_bus_that_hangs_keeps_nobody_waiting() {
     let start = Instant::now();
     assert_eq!(client.post("3").await, StatusCode::BAD_REQUEST);
     assert!(start.elapsed() <= Duration::from_secs(11), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_to_nobody_fails_when_its_node_hears_again() {
+    for method in [Method::GET, Method::POST] {
+        let cluster = Cluster::new();
+        let client = cluster.join().await;
+        let start = Instant::now();
+        cluster.buses[0].set_deaf(true);
+        let answer = cluster.unanswered(1, method, &client).await;
+        cluster.buses[0].set_deaf(false);
+        let answer = answer.await.expect("no panic");
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        cluster.ended(DisconnectReason::TransportError).await;
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_without_hearing_the_answer_fails_when_it_is_heard_again() {
+    for method in [Method::GET, Method::POST] {
+        let cluster = Cluster::new();
+        let client = cluster.join().await;
+        let start = Instant::now();
+        cluster.buses[1].set_deaf(true);
+        let answer = cluster.unanswered(0, method, &client).await;
+        cluster.buses[1].set_deaf(false);
+        let answer = answer.await.expect("no panic");
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        cluster.ended(DisconnectReason::TransportError).await;
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
 use http::request::Parts;
-use sockeye::{ClientAddress, Refusal, Server, Transport};
+use http::{Request, StatusCode};
+use sockeye::{ClientAddress, Refusal, Server, Socket, State, Transport};
+use tokio::sync::mpsc;
 
-use crate::support::http::{get, header, text, upgrade};
+use crate::support::http::{get, header, send, text, upgrade};
 use crate::support::{Host, Polling, WebSocket, only_socket, until, until_empty};
 
 const POLLING: &str = "EIO=4&transport=polling";
@@ -125,4 +126,40 @@ async fn sessions_are_counted_by_transport() {
     until("only polling is left", || counts(&host) == (1, 0, 1)).await;
     assert_eq!(again.post("1").await, StatusCode::OK);
     assert_eq!(counts(&host), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn h35_the_address_is_known_when_the_request_is_long_gone() {
+    let (ends, mut ended) = mpsc::unbounded_channel();
+    let io = Server::builder().state(ends).build();
+    type Ends = mpsc::UnboundedSender<Option<std::net::SocketAddr>>;
+    io.on_disconnect(async |socket: Socket, State(ends): State<Ends>| {
+        ends.send(socket.handshake().address()).expect("the test waits");
+    });
+    let host = Host::on_loopback(io).await;
+    let client = WebSocket::join(&host).await;
+    let address = only_socket(&host.io).handshake().address();
+    assert!(address.is_some_and(|address| address.ip().is_loopback()), "{address:?}");
+    drop(client);
+    assert_eq!(ended.recv().await, Some(address));
+    until_empty(&host.io).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn h34_an_upgrade_of_the_applications_is_answered_and_ours_is_kept() {
+    let host = Host::in_memory(Server::default());
+    // Node leaves an upgrade that nobody takes open, and destroys it a second later.
+    let request = Request::get("/elsewhere")
+        .header("host", "localhost")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let request = request.body(String::new()).expect("a valid request");
+    let answer = send(&host, request).await.expect("it is answered");
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    let mut silent = WebSocket::join(&host).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    only_socket(&host.io).emit("still", "here").expect("it is connected");
+    assert_eq!(silent.next().await.as_deref(), Some("42[\"still\",\"here\"]"));
 }

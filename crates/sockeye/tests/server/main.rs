@@ -29,5 +29,6 @@ mod recovery;
 mod recovery_limits;
 mod recovery_way_back;
 mod room_events;
+mod serving;
 mod shutdown;
 mod support;

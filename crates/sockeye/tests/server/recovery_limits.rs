@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use sockeye::{ConnectError, ConnectionStateRecovery, Server, Socket};
 
-use crate::support::{Host, Returning, answering, only_socket, without_offsets};
+use tokio::time::Instant;
+
+use crate::support::{Host, Returning, answering, only_socket, until, without_offsets};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -93,6 +95,31 @@ async fn what_was_sent_again_is_as_new_as_the_connection_that_it_was_sent_over()
         // It is not kept any more, and the client may not have got it, though it is old.
         (0..2).for_each(|_| host.io.to("others").emit("not for it", ()).expect("JSON"));
         assert_eq!(client.connect().await, is_recovered);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_late_an_end_is_noticed_answered_pings_say_what_was_received() {
+    // The first ping leaves after 25 s, and what was sent before is received if it is answered.
+    for (sent_at, is_answered, is_recovered) in
+        [(10, true, true), (10, false, false), (26, true, false)]
+    {
+        let host = host(options().packets_max(2));
+        let mut client = Returning::join(&host).await;
+        let joined = Instant::now();
+        tokio::time::sleep_until(joined + sent_at * SECOND).await;
+        // One of them is not kept any more.
+        (0..3).for_each(|_| host.io.to("others").emit("not for it", ()).expect("JSON"));
+        tokio::time::sleep_until(joined + 27 * SECOND).await;
+        if is_answered {
+            while client.next().await.expect("a ping") != "2" {}
+            client.catch_up().await;
+        }
+        // The server is so busy that its timers fire minutes late: by the time that has passed,
+        // a client that lives would have answered for all of that.
+        tokio::time::advance(600 * SECOND).await;
+        until("its end is noticed", || host.io.session_count() == 0).await;
+        assert_eq!(client.connect().await, is_recovered, "{sent_at} s, answered: {is_answered}");
     }
 }
 

@@ -229,7 +229,7 @@ fn hear(link: &Link, hall: &Hall, lost: &Notify, push: &PushInfo) {
         }
         Some(Published::Typing { node, username }) if node != link.node() => {
             let typing = json!({ "username": username, "room": name });
-            let told = namespace.to(name).volatile().emit("chat:typing", &typing);
+            let told = namespace.to(name).local().volatile().emit("chat:typing", &typing);
             told.unwrap_or_else(|error| tracing::error!(%error, "typing was not told"));
         }
         Some(Published::Typing { .. }) => {}

@@ -20,21 +20,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use parking_lot::{Mutex, RwLock};
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion,
-    PushInfo, PushKind, RedisResult, Script,
-};
+use redis::{FromRedisValue, Pipeline, PushInfo, PushKind, RedisResult, Script};
 use sockeye::Namespace;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::hearing::{Hall, Hearing};
+use super::place::Place;
 use super::scripts::Scripts;
+use crate::config::Config;
 use crate::rooms::Rooms;
 
-/// How long Redis may take to be connected, and to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time between attempts to connect: it doubles from the first to the last, and a random part
 /// of it is waited, so that many nodes do not come back at once.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -59,7 +56,7 @@ impl Job {
 }
 
 pub(super) struct Link {
-    client: Client,
+    place: Place,
     node: String,
     prefix: String,
     lease: Duration,
@@ -84,19 +81,16 @@ impl Link {
     pub(super) fn new(
         url: &str,
         node: String,
-        prefix: &str,
-        lease: Duration,
-        restore_ms: u64,
+        config: &Config,
     ) -> Result<(Self, UnboundedReceiver<Job>)> {
-        let info = url.into_connection_info()?;
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let timeout = Duration::from_secs(config.redis_timeout_seconds);
         let (jobs, waiting) = unbounded_channel();
         let link = Self {
-            client: Client::open(info.set_redis_settings(settings))?,
+            place: Place::new(url, &config.redis_prefix, timeout)?,
             node,
-            prefix: prefix.to_owned(),
-            lease,
-            restore_ms,
+            prefix: config.redis_prefix.clone(),
+            lease: Duration::from_secs(config.redis_lease_seconds),
+            restore_ms: config.restore_seconds * 1000,
             scripts: Scripts::new(),
             asking: RwLock::new(None),
             hearing: watch::Sender::new(false),
@@ -115,7 +109,7 @@ impl Link {
 
     /// Where Redis is, without the password.
     pub(super) fn place(&self) -> String {
-        format!("Redis at {}", self.client.get_connection_info().addr())
+        self.place.name()
     }
 
     /// The name of a key.
@@ -148,7 +142,8 @@ impl Link {
     /// # Errors
     /// Redis is not there, or does not let us in.
     pub(super) async fn open(&self) -> Result<()> {
-        let connection = self.connect(|_| {}).await?;
+        let mut connection = self.connect(|_| {}).await?;
+        self.place.check(&mut connection).await?;
         *self.asking.write() = Some(connection);
         Ok(())
     }
@@ -157,15 +152,7 @@ impl Link {
         &self,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<MultiplexedConnection> {
-        let pushed = move |push: PushInfo| -> Result<(), ()> {
-            pushed(push);
-            Ok(())
-        };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(ANSWER_TIMEOUT))
-            .set_response_timeout(Some(ANSWER_TIMEOUT))
-            .set_push_sender(pushed);
-        Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
+        self.place.connect(pushed).await
     }
 
     /// Runs commands in one round trip. They are not sent again where that fails: they may have
@@ -301,7 +288,7 @@ impl Link {
         self.hearing.send_replace(true);
         metrics::gauge!("chat_redis_connected").set(1.0);
         tracing::info!(node = self.node, "{} is heard", self.place());
-        let since = Instant::now();
+        let mut since = Instant::now();
         let mut beats = tokio::time::interval(self.lease / BEATS);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
@@ -315,12 +302,16 @@ impl Link {
                 _ = beats.tick() => {}
                 () = self.doubt.notified() => {}
             }
+            let asked = Instant::now();
             let (is_known, dead) = self.beat().await?;
             if !is_known {
                 bail!("the lease of this node ran out");
             }
             hearing.prove().await?;
             // After a time without Redis all may be late.
+            if asked.elapsed() >= self.lease / BEATS {
+                since = Instant::now();
+            }
             if since.elapsed() >= self.lease {
                 for node in dead {
                     self.reap(&node, false).await?;

@@ -11,12 +11,13 @@
 mod event;
 mod hearing;
 mod link;
+mod place;
 mod scripts;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::redis::{ConnectionAddr, IntoConnectionInfo, Pipeline};
+use ::redis::Pipeline;
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -24,6 +25,7 @@ use sockeye::Namespace;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::link::{Job, Link};
+pub(crate) use self::place::check_url;
 use super::rows::{Message, Session, SignIn, User, json as to_json, read, readable};
 use crate::config::Config;
 use crate::rooms::Rooms;
@@ -45,9 +47,8 @@ impl Redis {
     /// Redis is not there, or does not let us in.
     pub(crate) async fn open(url: &str, config: &Config) -> Result<Self> {
         let restore_ms = config.restore_seconds * 1000;
-        let lease = Duration::from_secs(config.redis_lease_seconds);
         let node = random()?[..20].to_owned();
-        let (link, jobs) = Link::new(url, node, &config.redis_prefix, lease, restore_ms)?;
+        let (link, jobs) = Link::new(url, node, config)?;
         link.open().await.with_context(|| format!("cannot use {}", link.place()))?;
         Ok(Self {
             link: Arc::new(link),
@@ -228,15 +229,5 @@ impl Redis {
     /// As [`settle`](Self::settle), later; also after a time without Redis.
     pub(crate) fn settle_later(&self, room: &str, username: Option<&str>) {
         self.link.tell(Job::new(room, username));
-    }
-}
-
-/// Whether it is an address of Redis.
-pub(crate) fn check_url(text: &str) -> Result<String, String> {
-    let expected = || "expected redis://[user[:password]@]host[:port][/database]".to_owned();
-    let info = text.into_connection_info().map_err(|_| expected())?;
-    match info.addr() {
-        ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => Ok(text.to_owned()),
-        _ => Err(expected()),
     }
 }

@@ -58,33 +58,8 @@ impl EncodedPacket {
         }
         let attachments = self.0.attachments.iter().map(Range::len);
         let longest = attachments.fold(self.0.text.len(), usize::max);
-        if longest < agreed.threshold_bytes() {
-            return None;
-        }
-        let window = agreed.window_alone(longest);
-        let index = window.get().checked_sub(WINDOW_BITS_MIN)?;
-        let form = &self.0.forms().deflated[usize::from(index)];
-        form.get_or_init(|| self.compress(agreed)).as_deref()
-    }
-
-    fn compress(&self, agreed: &Agreed) -> Option<Box<[u8]>> {
-        let mut frames = Vec::new();
-        let mut compressed = false;
-        for message in self.messages() {
-            if agreed.encode_alone(&mut frames, message) {
-                compressed = true;
-                continue;
-            }
-            let (opcode, payload) = match message {
-                Message::Text(text) => (Opcode::Text, text.as_bytes()),
-                Message::Binary(data) | Message::Ping(data) | Message::Pong(data) => {
-                    (Opcode::Binary, data)
-                }
-            };
-            write_header(&mut frames, opcode, payload.len());
-            frames.extend_from_slice(payload);
-        }
-        compressed.then(|| frames.into_boxed_slice())
+        let compress = || compress(agreed, self.messages());
+        form_for(agreed, longest, || &self.0.forms().deflated, compress)
     }
 
     /// The WebSocket messages that it consists of.
@@ -96,12 +71,69 @@ impl EncodedPacket {
     }
 }
 
+/// The form for whoever has `agreed` to this, of messages of which the longest is so long.
+pub(super) fn form_for<'d>(
+    agreed: &Agreed,
+    longest: usize,
+    forms: impl FnOnce() -> &'d Deflated,
+    compress: impl FnOnce() -> Option<Box<[u8]>>,
+) -> Option<&'d [u8]> {
+    if longest < agreed.threshold_bytes() {
+        return None;
+    }
+    let index = agreed.window_alone(longest).get().checked_sub(WINDOW_BITS_MIN)?;
+    forms()[usize::from(index)].get_or_init(compress).as_deref()
+}
+
+/// The frames of messages; `None` if compression makes none of them shorter.
+pub(super) fn compress<'m>(
+    agreed: &Agreed,
+    messages: impl Iterator<Item = Message<'m>>,
+) -> Option<Box<[u8]>> {
+    let mut frames = Vec::new();
+    let mut compressed = false;
+    for message in messages {
+        if agreed.encode_alone(&mut frames, message) {
+            compressed = true;
+            continue;
+        }
+        let (opcode, payload) = match message {
+            Message::Text(text) => (Opcode::Text, text.as_bytes()),
+            Message::Binary(data) | Message::Ping(data) | Message::Pong(data) => {
+                (Opcode::Binary, data)
+            }
+        };
+        write_header(&mut frames, opcode, payload.len());
+        frames.extend_from_slice(payload);
+    }
+    compressed.then(|| frames.into_boxed_slice())
+}
+
+/// What is agreed with a client that offers everything.
+#[cfg(test)]
+pub(super) fn agreed(options: &sockeye_ws::deflate::Options) -> Agreed {
+    use sockeye_ws::handshake::{HttpVersion, server};
+
+    let headers = [
+        ("host", "localhost"),
+        ("upgrade", "websocket"),
+        ("connection", "upgrade"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
+    ];
+    let header = |name| {
+        headers.iter().filter(move |(own, _)| *own == name).map(|(_, value)| value.as_bytes())
+    };
+    let mut accept = server::verify("GET", HttpVersion::Http11, header).expect("a handshake");
+    accept.negotiate_deflate(options).expect("the offer can be met")
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
 
     use sockeye_ws::deflate::{Options, WindowBits};
-    use sockeye_ws::handshake::{HttpVersion, server};
     use sockeye_ws::{Connection, Event, Limits, Role};
 
     use super::*;
@@ -109,23 +141,6 @@ mod tests {
 
     fn bits(bits: u8) -> WindowBits {
         WindowBits::new(bits).expect("8 to 15")
-    }
-
-    /// What is agreed with a client that offers everything.
-    fn agreed(options: &Options) -> Agreed {
-        let headers = [
-            ("host", "localhost"),
-            ("upgrade", "websocket"),
-            ("connection", "upgrade"),
-            ("sec-websocket-version", "13"),
-            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-            ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
-        ];
-        let header = |name| {
-            headers.iter().filter(move |(own, _)| *own == name).map(|(_, value)| value.as_bytes())
-        };
-        let mut accept = server::verify("GET", HttpVersion::Http11, header).expect("a handshake");
-        accept.negotiate_deflate(options).expect("the offer can be met")
     }
 
     fn client(agreed: Agreed) -> Connection {

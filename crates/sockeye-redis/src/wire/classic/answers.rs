@@ -1,5 +1,5 @@
-//! Answers: JSON, and MessagePack where a client's acknowledgement is in it. Does not know
-//! requests.
+//! Answers: JSON, and MessagePack where a client's acknowledgement is in it.
+//! Does not know requests.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

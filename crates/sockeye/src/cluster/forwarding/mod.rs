@@ -67,6 +67,7 @@ struct State {
 
 struct Waiting {
     owner: NodeId,
+    session: SessionId,
     waiter: oneshot::Sender<Result<Answer, NotForwarded>>,
 }
 
@@ -119,7 +120,10 @@ impl Forwarding {
     /// Says that we are here, each interval, and notes who is not any more, until the queue is
     /// closed.
     pub(super) async fn keep_time(self: Arc<Self>) {
-        self.say(None, Said::Here { is_new: true });
+        // A bus that has not begun to hear says when it has.
+        if !self.node.is_deaf() {
+            self.say(None, Said::Here { is_new: true });
+        }
         while !self.queue.is_closed() {
             let rearmed = self.rearmed.notified();
             let next = self.state.lock().directory.poll_timeout();
@@ -137,7 +141,7 @@ impl Forwarding {
 
     /// Says goodbye; nobody answers any more.
     pub(super) fn leave(&self) {
-        self.fail_all();
+        self.fail_asked(None);
         self.say(None, Said::Leave);
     }
 
@@ -193,20 +197,27 @@ impl Forwarding {
         drop(held);
     }
 
-    /// Nothing is heard any more, so no answer either; or (`false`) it is again.
+    /// Nothing is heard any more, so no answer either; or (`false`) it is again, and what was
+    /// answered meanwhile has come to nobody.
     pub(super) fn set_deaf(&self, is_deaf: bool) {
-        if is_deaf {
-            return self.fail_all();
+        self.fail_asked(None);
+        if !is_deaf {
+            self.state.lock().settled_at = Instant::now() + SETTLE_TIME;
+            self.say(None, Said::Here { is_new: true });
         }
-        self.state.lock().settled_at = Instant::now() + SETTLE_TIME;
-        self.say(None, Said::Here { is_new: true });
     }
 
-    fn fail_all(&self) {
-        let waiting = std::mem::take(&mut self.state.lock().waiting);
-        for (number, Waiting { owner, waiter }) in waiting {
+    /// Fails all requests, or those that one node was asked: it hears from now on, and they may
+    /// have come to nobody, which no answer would ever tell. The clients lose their sessions,
+    /// whether something was lost or not.
+    fn fail_asked(&self, node: Option<&NodeId>) {
+        let mut state = self.state.lock();
+        let is_asked = |waiting: &Waiting| node.is_none_or(|node| waiting.owner == *node);
+        let waiting: Vec<_> = state.waiting.extract_if(|_, waiting| is_asked(waiting)).collect();
+        drop(state);
+        for (_, Waiting { owner, session, waiter }) in waiting {
             let _ = waiter.send(Err(NotForwarded::Failed));
-            self.say(Some(&owner), Said::Aborted { number });
+            self.say(Some(&owner), Said::Broken { session });
         }
     }
 
@@ -374,7 +385,7 @@ impl<'a> Asked<'a> {
         }
         state.last_number += 1;
         let number = state.last_number;
-        state.waiting.insert(number, Waiting { owner: owner.clone(), waiter });
+        state.waiting.insert(number, Waiting { owner: owner.clone(), session, waiter });
         drop(state);
         let asked = Self { forwarding, number, answer };
         let said = Said::Request { number, session, revision, request };

@@ -41,6 +41,7 @@ impl Forwarding {
         match &forward.0 {
             Said::Here { is_new: false } | Said::Leave => {}
             Said::Here { is_new: true } => {
+                self.fail_asked(Some(sender));
                 self.say(Some(sender), Said::Here { is_new: false });
             }
             Said::Answer { number, answer } => self.handle_answer(sender, *number, answer),

@@ -66,7 +66,17 @@ impl Host {
         let listener = socket.listen(64).expect("it listens");
         let address = listener.local_addr().expect("bound");
         tokio::spawn(accept(listener, io.clone()));
+        Self::at(io, address)
+    }
+
+    /// What is served already, at an address.
+    pub(crate) fn at(io: Server, address: SocketAddr) -> Self {
         Self { io, address: Some(address), balanced: Arc::default() }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address.expect("it is over loopback")
     }
 
     pub(crate) fn is_in_memory(&self) -> bool {

@@ -2,6 +2,10 @@
 local P = ARGV[1]
 local call = redis.call
 
+-- In a cluster: while our slot moves to another node, what is not here may be there. This name is
+-- nowhere, so then the script ends, before it has changed anything.
+call('EXISTS', P .. 'none')
+
 local function now_ms()
   local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)

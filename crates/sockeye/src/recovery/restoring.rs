@@ -1,0 +1,134 @@
+//! A client wants to go on with the socket that it had: what is left of that, and whether all is
+//! there that it missed. Does not know connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sockeye_proto::socket::EncodedPacket;
+use tokio::time::{Instant, timeout};
+
+use super::log::{Absence, Log};
+use super::sessions::Session;
+use super::shared::Shared;
+use super::{Claim, Origin, Recoverable, Recovery, Restored};
+use crate::handler::BoxFuture;
+use crate::metrics::{self, Recovery as Outcome};
+use crate::panics;
+
+/// For how long nobody is recovered after an event was delivered that ought to be in the cluster's
+/// log and may not be, or may be read there later.
+const UNCERTAIN_FOR: Duration = Duration::from_secs(10);
+
+/// What a client has missed.
+struct Missed {
+    /// What the log here must tell.
+    absence: Absence,
+    /// What stands before that.
+    read: Vec<EncodedPacket>,
+}
+
+impl Recovery {
+    /// A client wants to go on with the socket that it had. `None`: it cannot.
+    pub(crate) fn restore(self: &Arc<Self>, claim: Claim) -> BoxFuture<Option<Restored>> {
+        let recovery = self.clone();
+        Box::pin(async move {
+            let Some(shared) = &recovery.shared else { return recovery.find(&claim).await };
+            // Without the log nothing could be told: what is kept stays there for another time.
+            if shared.position().is_none() || !shared.is_reading() {
+                metrics::recovery(Outcome::Unknown);
+                return None;
+            }
+            let found = timeout(shared.wait_max(), recovery.find(&claim)).await;
+            found.unwrap_or_else(|_| {
+                tracing::warn!(id = ?claim.id, "not recovered: the cluster's log did not answer");
+                metrics::recovery(Outcome::Lost);
+                None
+            })
+        })
+    }
+
+    async fn find(&self, claim: &Claim) -> Option<Restored> {
+        let Some(session) = self.sessions.take(claim.id).await else {
+            metrics::recovery(Outcome::Unknown);
+            return None;
+        };
+        let missed = match &self.shared {
+            None => self.find_missed_here(claim, &session),
+            Some(shared) => self.find_missed(shared, claim, &session).await,
+        };
+        let Some(Missed { absence, read }) = missed else {
+            tracing::debug!(id = ?claim.id, "not recovered: what was missed is not known");
+            metrics::recovery(Outcome::Lost);
+            panics::discard(session);
+            return None;
+        };
+        let Session { id, mut membership, rooms, data, .. } = session;
+        let mut origin = membership.clone();
+        membership.start = absence.known;
+        if self.shared.is_some() {
+            // Whoever takes it up later, elsewhere, is not told the offset again.
+            origin.start = origin.start.max(absence.known);
+        }
+        let (socket, left_own) = (membership.socket(), !membership.is_in_own());
+        let origin = Origin { membership: origin, rooms: rooms.clone(), absence, read };
+        let recoverable = Box::new(Recoverable {
+            id,
+            membership,
+            origin: Some(Box::new(origin)),
+            is_recovered: true,
+            ending: None,
+        });
+        Some(Restored { id: socket, left_own, recoverable, rooms, data })
+    }
+
+    /// What the client must be told, if that is all here.
+    fn find_missed_here(&self, claim: &Claim, session: &Session) -> Option<Missed> {
+        let log = self.log.lock();
+        let known = log.known(claim.offset.as_deref(), session.membership.start)?;
+        let Session { ended_at, received_until, .. } = *session;
+        let absence = Absence { known, ended_at, received_until };
+        let is_complete = log.is_complete(&session.membership, &absence);
+        is_complete.then(|| Missed { absence, read: Vec::new() })
+    }
+
+    /// As [`find_missed_here`](Self::find_missed_here), where the log is the cluster's: what is not
+    /// here any more, or was broadcast before this node was there, is read.
+    async fn find_missed(
+        &self,
+        shared: &Shared,
+        claim: &Claim,
+        session: &Session,
+    ) -> Option<Missed> {
+        let membership = &session.membership;
+        let offset = claim.offset.as_deref();
+        if session.needs_offset && offset.is_none() {
+            return None;
+        }
+        let known = self.log.lock().known(offset, membership.start)?;
+        if membership.gap.is_some_and(|gap| gap.seq > known) {
+            return None;
+        }
+        shared.wait_for(known, || self.log.lock().head()).await;
+        // Read first: what it does not know of is in the log here.
+        let read_to = shared.position()?;
+        let absence = |known| Absence { known, ended_at: session.ended_at, received_until: None };
+        let until = {
+            let log = self.log.lock();
+            if !self.is_certain(&log) {
+                return None;
+            }
+            if log.is_complete(membership, &absence(known)) {
+                return Some(Missed { absence: absence(known), read: Vec::new() });
+            }
+            log.head().max(read_to)
+        };
+        let read = shared.read(membership, known, until, self.read_limits).await?;
+        Some(Missed { absence: absence(until), read })
+    }
+
+    /// Whether what is here and in the cluster's log is all that has been delivered.
+    pub(super) fn is_certain(&self, log: &Log) -> bool {
+        let age = log.unlogged_at().map(|at| Instant::now().saturating_duration_since(at));
+        age.is_none_or(|age| age > UNCERTAIN_FOR)
+    }
+}
