@@ -82,6 +82,8 @@ macro_rules! log_conformance {
             recovery: a_disconnection_comes_behind_what_was_emitted,
             recovery: a_node_that_shuts_down_hands_its_clients_over,
             recovery: clients_that_move_about_miss_nothing,
+            live_sessions: the_clients_of_a_node_that_is_killed_go_on,
+            live_sessions: who_has_left_is_not_let_in_again,
         }
     };
 }

@@ -382,7 +382,9 @@ fn place_of(command: &Cmd, map: &SlotMap, nodes: &Nodes) -> RedisResult<Arc<str>
         Arg::Simple(word) => Some(word),
         _ => None,
     });
-    let (verb, key) = (words.next().unwrap_or_default(), words.next());
+    let verb = words.next().unwrap_or_default();
+    // The script and the number of its keys come before them.
+    let key = if verb == b"EVAL" { words.nth(2) } else { words.next() };
     let owner = match key.filter(|_| !KEYLESS.contains(&verb)) {
         Some(key) => map.owner(slot(key)).cloned(),
         None => nodes.home(map),

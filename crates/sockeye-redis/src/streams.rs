@@ -1,6 +1,7 @@
 //! The streams adapter's bus: what must be kept is an entry of a stream, questions and answers go
 //! through pub/sub. Does not know the bytes; `wire` does.
 
+mod live;
 mod log;
 mod reading;
 
@@ -17,6 +18,7 @@ use sockeye::cluster::{
     Envelope, LogOffset, Nodes, Offsets,
 };
 
+use self::live::{Keeping, Live};
 use self::log::Log;
 use self::reading::Reader;
 use crate::asking::others;
@@ -50,6 +52,15 @@ pub struct StreamsOptions {
     /// What the keys of the sessions of connection state recovery begin with; the same on all
     /// servers. Default: `sio:session:`.
     pub session_key_prefix: String,
+    /// Whether the sessions of sockets that live are kept in Redis, too, where connection state
+    /// recovery is on, so that clients of a server that was killed are recovered at another one of
+    /// ours: a command when a socket connects, ends, and for what changes of it within 200 ms, one
+    /// a minute, and one a second for the server; about 150 bytes of memory for a socket. Redis is
+    /// asked by `EVAL`. The same on all servers. Default: true.
+    pub live_sessions: bool,
+    /// The bytes of such a session: its rooms and its shared data, as they are kept. One that is
+    /// larger is not. Default: 64 KiB.
+    pub live_session_bytes_max: usize,
 }
 
 impl Default for StreamsOptions {
@@ -63,6 +74,8 @@ impl Default for StreamsOptions {
             read_count: 100,
             block_time: Duration::from_secs(5),
             session_key_prefix: "sio:session:".into(),
+            live_sessions: true,
+            live_session_bytes_max: 64 << 10,
         }
     }
 }
@@ -95,6 +108,8 @@ struct Inner {
     redis: Redis,
     commands: Arc<Commands>,
     options: StreamsOptions,
+    /// Where sessions are kept of sockets that live.
+    live: Option<Arc<Live>>,
     running: OnceLock<Running>,
 }
 
@@ -102,6 +117,7 @@ struct Running {
     ears: Arc<Ears>,
     subscriber: Subscriber,
     reader: Reader,
+    keeping: Option<Keeping>,
 }
 
 /// What hears: both ways must be there.
@@ -123,7 +139,8 @@ impl StreamsBus {
     /// With options.
     pub fn with_options(redis: Redis, options: StreamsOptions) -> Self {
         let commands = Arc::new(Commands::new(redis.clone()));
-        Self(Arc::new(Inner { redis, commands, options, running: OnceLock::new() }))
+        let live = options.live_sessions.then(|| Arc::new(Live::new(commands.clone(), &options)));
+        Self(Arc::new(Inner { redis, commands, options, live, running: OnceLock::new() }))
     }
 
     /// Waits until all is heard that the server wants to hear now. Before the first connection to
@@ -156,7 +173,14 @@ impl StreamsBus {
         let options = &self.0.options;
         let Envelope { to, message } = envelope;
         if let ClusterBody::KeepSession(kept) = &message.body {
-            return log::add_session(kept, options, commands).map_err(BusError::new);
+            let added = match &self.0.live {
+                Some(live) => live.add_kept(kept, commands),
+                None => log::add_session(kept, options, commands),
+            };
+            return added.map_err(BusError::new);
+        }
+        if let (Some(live), Some(said)) = (&self.0.live, live::said(message)) {
+            return live.add(said, &message.namespace, commands).map_err(BusError::new);
         }
         if is_ephemeral(&message.body) {
             let publication = encode(message, to.as_ref(), &options.channel_prefix);
@@ -199,11 +223,16 @@ impl ClusterBus for StreamsBus {
         let (redis, commands) = (self.0.redis.clone(), self.0.commands.clone());
         let subscriber = Subscriber::start(redis.clone(), commands.clone(), probe, ears.clone());
         let reader = Reader::start(redis, &commands, &self.0.options, &ears);
+        let live = self.0.live.as_ref();
+        let keeping = live.and_then(|live| live.start(ears.node.clone()));
         // A bus is given to one server.
-        let _ = self.0.running.set(Running { ears, subscriber, reader });
+        let _ = self.0.running.set(Running { ears, subscriber, reader, keeping });
     }
 
     fn log(&self) -> Option<Arc<dyn ClusterLog>> {
+        if let Some(live) = &self.0.live {
+            live.want();
+        }
         Some(Arc::new(Log::of(self.clone())))
     }
 
@@ -231,10 +260,14 @@ impl ClusterBus for StreamsBus {
             for envelope in batch {
                 self.send(envelope, &mut commands)?;
             }
+            let writing = self.0.live.as_ref().map(|live| live.begin(batch));
             let answers = self.0.commands.run(&commands).await.map_err(BusError::new)?;
+            if let Some(writing) = writing {
+                writing.end(batch, &answers);
+            }
             let offset = |(index, (envelope, answer)): (usize, (&Envelope, &Value))| {
                 let body = &envelope.message.body;
-                if is_ephemeral(body) || matches!(body, ClusterBody::KeepSession(_)) {
+                if is_ephemeral(body) || live::is_of_session(body) {
                     return None;
                 }
                 Some((index, LogOffset::parse(text(answer)?)?))
@@ -255,6 +288,9 @@ impl ClusterBus for StreamsBus {
             if let Some(running) = self.0.running.get() {
                 running.subscriber.close();
                 running.reader.close();
+                if let Some(keeping) = &running.keeping {
+                    keeping.end();
+                }
             }
             self.0.commands.close().await;
         })

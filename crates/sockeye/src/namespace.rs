@@ -27,7 +27,7 @@ use crate::listening::Listens;
 use crate::metrics;
 use crate::outbox::Way;
 use crate::panics;
-use crate::recovery::{Reach, Recovery};
+use crate::recovery::{Changed, Reach, Recovery};
 use crate::reply::IntoAdmission;
 use crate::room_events::RoomEvent;
 use crate::rooms::Rooms;
@@ -326,6 +326,25 @@ impl Namespace {
     pub(crate) fn shared_recovery(&self) -> Option<(&Arc<Link>, &Arc<Recovery>)> {
         let recovery = self.recovery().filter(|recovery| recovery.is_shared())?;
         Some((self.link()?, recovery))
+    }
+
+    /// What others would be told of a socket, should this node be killed, has changed.
+    pub(crate) fn note_changed(&self, socket: SocketId) {
+        if let Some(recovery) = self.recovery() {
+            recovery.note_changed(socket);
+        }
+    }
+
+    /// Enters the sessions that have changed where all nodes see them.
+    pub(crate) fn enter_changed(&self) {
+        let Some(recovery) = self.recovery() else { return };
+        match recovery.take_changed() {
+            Changed::All => self.sockets().iter().for_each(Socket::enter_session),
+            Changed::These(sockets) => {
+                let sockets = sockets.iter().filter_map(|socket| self.socket(socket));
+                sockets.for_each(|socket| socket.enter_session());
+            }
+        }
     }
 
     /// Delivers what a node has emitted to one socket, and said to all because of the cluster's

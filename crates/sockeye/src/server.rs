@@ -423,8 +423,16 @@ impl Server {
         let (server, namespace, recovery) = (self.clone(), namespace.clone(), recovery.clone());
         tokio::spawn(async move {
             let is_needed = || recovery.sweep() || namespace.socket_count() > 0;
+            let mut sweep_at = Instant::now() + recovery.sweep_interval();
             loop {
-                tokio::time::sleep(recovery.sweep_interval()).await;
+                tokio::select! {
+                    () = recovery.changed() => {
+                        namespace.enter_changed();
+                        continue;
+                    }
+                    () = tokio::time::sleep_until(sweep_at) => {}
+                }
+                sweep_at = Instant::now() + recovery.sweep_interval();
                 if is_needed() {
                     continue;
                 }

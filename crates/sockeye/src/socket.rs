@@ -179,6 +179,7 @@ impl Socket {
     /// It cannot be written as JSON.
     pub fn set_shared_data<T: Serialize + ?Sized>(&self, data: &T) -> Result<(), EncodeError> {
         self.0.data.insert(SharedData::new(OwnedArgs::write(&data)?));
+        self.0.namespace.note_changed(self.0.id);
         Ok(())
     }
 
@@ -327,6 +328,7 @@ impl Socket {
             }
         });
         drop(joined);
+        inner.namespace.note_changed(inner.id);
         inner.namespace.tell_room_events();
         fits
     }
@@ -356,7 +358,8 @@ impl Socket {
             }
         });
         drop(joined);
-        self.0.namespace.tell_room_events();
+        inner.namespace.note_changed(inner.id);
+        inner.namespace.tell_room_events();
     }
 
     /// The rooms it is in, the one of its own id first; none after the disconnection.

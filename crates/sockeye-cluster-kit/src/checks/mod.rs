@@ -4,6 +4,7 @@ pub mod acks;
 pub mod broadcasts;
 pub mod failures;
 pub mod forwarding;
+pub mod live_sessions;
 pub mod recovery;
 pub mod servers;
 pub mod sockets;

@@ -2,6 +2,7 @@
 //! Does not know what is missed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Value};
 use sockeye::cluster::{
@@ -110,11 +111,18 @@ impl ClusterLog for Log {
         id: &'a RecoveryId,
     ) -> BusFuture<'a, Result<Option<ClusterSession>, BusError>> {
         Box::pin(async move {
+            if let Some(live) = &self.bus.0.live {
+                return live.take(id).await;
+            }
             let mut command = Cmd::new();
-            command.arg("GETDEL").arg(key(&self.bus.0.options, id));
+            command.arg("GETDEL").arg(key(&self.bus.0.options.session_key_prefix, id));
             let answer = self.run(command).await?;
             text(&answer).map(decode_session).transpose().map_err(BusError::new)
         })
+    }
+
+    fn keeps_live_sessions(&self) -> bool {
+        self.bus.0.live.is_some()
     }
 }
 
@@ -125,12 +133,17 @@ pub(super) fn add_session(
     commands: &mut Pipeline,
 ) -> Result<(), UnwritableError> {
     let session = encode_session(&kept.session)?;
-    let ms = u64::try_from(kept.time.as_millis()).unwrap_or(u64::MAX).max(1);
-    let command = commands.cmd("SET").arg(key(options, &kept.session.id)).arg(session);
-    command.arg("PX").arg(ms);
+    let key = key(&options.session_key_prefix, &kept.session.id);
+    commands.cmd("SET").arg(key).arg(session).arg("PX").arg(millis(kept.time));
     Ok(())
 }
 
-fn key(options: &StreamsOptions, id: &RecoveryId) -> String {
-    format!("{}{}", options.session_key_prefix, id.as_str())
+/// The key of a session.
+pub(super) fn key(prefix: &str, id: &RecoveryId) -> String {
+    format!("{prefix}{}", id.as_str())
+}
+
+/// A time for Redis, which knows none that is over.
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }

@@ -6,6 +6,7 @@ mod buses;
 mod cluster;
 mod emitter;
 mod failures;
+mod live_sessions;
 mod migration;
 mod nodes;
 mod sentinel;

@@ -124,6 +124,22 @@ pub trait ClusterLog: Send + Sync + 'static {
         &'a self,
         id: &'a RecoveryId,
     ) -> BusFuture<'a, Result<Option<ClusterSession>, BusError>>;
+
+    /// Whether the bus keeps the sessions of sockets that live, too, so that those of a node that
+    /// is killed can be taken away. Then it
+    /// * enters them as it is given them by [`EnterSession`](super::ClusterBody::EnterSession), and
+    ///   lets them go by [`ForgetSession`](super::ClusterBody::ForgetSession) and
+    ///   [`KeepSession`](super::ClusterBody::KeepSession);
+    /// * gives one away by [`take_session`](Self::take_session) only if its node is gone, as far as
+    ///   anyone can know; should that be there after all, it is told by
+    ///   [`end_taken`](super::ClusterNode::end_taken);
+    /// * asks by [`enter_sessions`](super::ClusterNode::enter_sessions) for what it has lost, or is
+    ///   to be told anew.
+    ///
+    /// Asked once for each namespace. Default: false, which costs nothing.
+    fn keeps_live_sessions(&self) -> bool {
+        false
+    }
 }
 
 /// Is given an entry; whether it wants more.
@@ -151,5 +167,17 @@ pub struct KeptSession {
     /// The session.
     pub session: ClusterSession,
     /// For how long.
+    pub time: Duration,
+}
+
+/// The session of a socket that lives; see
+/// [`ClusterBody::EnterSession`](super::ClusterBody::EnterSession).
+#[derive(Clone, Debug)]
+pub struct LiveSession {
+    /// As it would be if the socket ended now.
+    pub session: ClusterSession,
+    /// The first of this socket: whatever is there under its private id is over.
+    pub is_first: bool,
+    /// For how long it is kept when its node is gone.
     pub time: Duration,
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use sockeye_proto::SocketId;
 use sockeye_proto::socket::{EmitArgs, EncodeError, EncodedPacket, OwnedArgs, ToName, Violation};
+use sockeye_proto::{RecoveryId, SocketId};
 
 use super::forwarding::Forward;
-use super::log::KeptSession;
+use super::log::{KeptSession, LiveSession};
 use crate::rooms::RoomName;
 
 macro_rules! id {
@@ -214,6 +214,12 @@ pub enum ClusterBody {
     /// To be kept in the log's place for sessions, behind what was said before; not for other
     /// nodes. Only a bus with a [log](super::ClusterLog) is given it.
     KeepSession(Box<KeptSession>),
+    /// The session of a socket that lives, to be entered beside those: as it would go on if this
+    /// node were killed. Only a bus whose log [wants them](super::ClusterLog::keeps_live_sessions)
+    /// is given it.
+    EnterSession(Box<LiveSession>),
+    /// What was entered of a socket goes: it has ended for good.
+    ForgetSession(RecoveryId),
 }
 
 /// What a [`ClusterBody::ChangeSocket`] asks for.

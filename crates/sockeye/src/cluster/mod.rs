@@ -55,7 +55,7 @@ pub use forwarding::Forward;
 pub(crate) use forwarding::{Answer as ForwardedAnswer, Forwarded, Forwarding, NotForwarded};
 pub use in_process::{InProcessBus, InProcessCluster};
 pub(crate) use link::{Answer, Asked, Link};
-pub use log::{ClusterLog, ClusterSession, KeptSession, LogOffset, TakeLogged};
+pub use log::{ClusterLog, ClusterSession, KeptSession, LiveSession, LogOffset, TakeLogged};
 pub use message::{
     BroadcastFlags, BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessage, NodeId, RequestId,
     SocketChange, SocketDetails,

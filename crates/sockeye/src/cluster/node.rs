@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use sockeye_proto::{RecoveryId, SocketId};
+
 use super::log::LogOffset;
-use super::message::{ClusterMessage, NodeId};
+use super::message::{ClusterBody, ClusterMessage, NodeId};
 use super::queue::Queue;
 use crate::namespace::Namespace;
 use crate::recovery::Recovery;
@@ -120,6 +122,39 @@ impl ClusterNode {
     /// that has not got it is recovered.
     pub fn skip_log(&self, until: LogOffset) {
         self.each_recovery(|recovery| recovery.forget_log(until));
+    }
+
+    /// The sessions of these sockets are to be entered again
+    /// ([`keeps_live_sessions`](super::ClusterLog::keeps_live_sessions)); those of sockets that are
+    /// not here any more are forgotten.
+    pub fn enter_sessions(
+        &self,
+        namespace: &str,
+        sockets: impl IntoIterator<Item = (RecoveryId, SocketId)>,
+    ) {
+        let Some(server) = self.server() else { return };
+        let found = server.find_namespace(namespace);
+        for (id, socket) in sockets {
+            let is_here = found.as_ref().is_some_and(|namespace| {
+                let socket = namespace.socket(&socket);
+                socket.is_some_and(|socket| socket.is_recovered_by(&id))
+            });
+            match (&found, server.link()) {
+                (Some(namespace), _) if is_here => namespace.note_changed(socket),
+                (_, Some(link)) => link.say(&namespace.into(), ClusterBody::ForgetSession(id)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Another node has taken up the session of a socket, since this one seemed to be gone: the
+    /// socket ends, and cannot be taken up again.
+    pub fn end_taken(&self, namespace: &str, socket: &SocketId) {
+        let namespace = self.server().and_then(|server| server.find_namespace(namespace));
+        if let Some(socket) = namespace.and_then(|namespace| namespace.socket(socket)) {
+            tracing::warn!(id = %socket.id(), "another node has taken up this socket: it ends");
+            socket.disconnect(false);
+        }
     }
 
     fn each_recovery(&self, act: impl Fn(&Recovery)) {

@@ -256,6 +256,11 @@ fn bytes(body: &ClusterBody) -> usize {
     let args = |args: &sockeye_proto::socket::OwnedArgs| {
         args.raw().len() + args.attachments().iter().map(|bytes| bytes.len()).sum::<usize>()
     };
+    let session = |session: &super::ClusterSession| {
+        let rooms: usize = session.rooms.iter().map(|room| room.len()).sum();
+        let more = session.more.as_ref().map_or(0, |more| more.get().len());
+        rooms + more + args(&session.data)
+    };
     MESSAGE_BYTES
         + match body {
             ClusterBody::Broadcast { event, options, .. } => {
@@ -277,11 +282,8 @@ fn bytes(body: &ClusterBody) -> usize {
                 names(options) + rooms.iter().map(|room| room.len()).sum::<usize>()
             }
             ClusterBody::Forward(forward) => forward.body_len(),
-            ClusterBody::KeepSession(kept) => {
-                let rooms: usize = kept.session.rooms.iter().map(|room| room.len()).sum();
-                let more = kept.session.more.as_ref().map_or(0, |more| more.get().len());
-                rooms + more + args(&kept.session.data)
-            }
+            ClusterBody::KeepSession(kept) => session(&kept.session),
+            ClusterBody::EnterSession(live) => session(&live.session),
             ClusterBody::DisconnectSockets { options, .. }
             | ClusterBody::FetchSockets { options, .. } => names(options),
             ClusterBody::ListRoomsResponse { rooms, .. } => {

@@ -11,6 +11,7 @@
 //! Of events that are not recorded (volatile ones, those with an acknowledgement, those that a
 //! newer one may replace) a client takes no offset: they are made so that it cannot.
 
+mod live;
 mod log;
 mod membership;
 mod offset;
@@ -30,6 +31,7 @@ use sockeye_proto::socket::EncodedPacket;
 use sockeye_proto::{RecoveryId, SocketId};
 use tokio::time::Instant;
 
+use self::live::Live;
 use self::log::{Absence, Gap, Log, LogLimits};
 use self::membership::Membership;
 use self::offset::Epoch;
@@ -41,6 +43,7 @@ use crate::extensions::Extensions;
 use crate::outbox;
 use crate::rooms::RoomName;
 
+pub(crate) use self::live::Changed;
 pub(crate) use self::log::Reach;
 pub(crate) use self::offset::Offset;
 pub use self::options::ConnectionStateRecovery;
@@ -54,6 +57,8 @@ pub(crate) struct Recovery {
     sessions: Box<dyn SessionStore>,
     /// Where the log is the cluster's.
     shared: Option<Shared>,
+    /// Where all nodes see the sessions of sockets that live, too.
+    live: Option<Live>,
     read_limits: ReadLimits,
     is_sweeping: AtomicBool,
 }
@@ -65,6 +70,8 @@ pub(crate) struct Recoverable {
     /// What it goes on with, until it has been admitted.
     origin: Option<Box<Origin>>,
     is_recovered: bool,
+    /// Others see its session while it lives.
+    is_entered: bool,
     /// It ended so that it may be taken up again.
     ending: Option<Box<Ending>>,
 }
@@ -142,11 +149,13 @@ impl Recovery {
         };
         let bytes_max = config.outbox_bytes_max / 2;
         let read_limits = ReadLimits { entries_max: options.packets_max, bytes_max };
+        let live = shared.as_ref().and_then(|shared| Live::of(shared, age_max));
         Some(Arc::new(Self {
             options,
             log: Mutex::new(log),
             sessions,
             shared,
+            live,
             read_limits,
             is_sweeping: AtomicBool::new(false),
         }))
@@ -194,6 +203,8 @@ impl Recovery {
         let mut log = self.log.lock();
         send();
         log.note_unlogged();
+        drop(log);
+        self.note_all_changed();
     }
 
     fn tell_moved(&self) {
@@ -225,6 +236,8 @@ impl Recovery {
         }
         if log.unlogged_at().is_some() {
             log.note_unlogged();
+            drop(log);
+            self.note_all_changed();
         }
     }
 
@@ -288,6 +301,7 @@ impl Recovery {
                 membership: Membership::new(socket, head),
                 origin: None,
                 is_recovered: false,
+                is_entered: false,
                 ending: None,
             })
         });
@@ -402,6 +416,10 @@ impl Recoverable {
     /// It goes on with a socket that the client had before.
     pub(crate) fn is_recovered(&self) -> bool {
         self.is_recovered
+    }
+
+    pub(crate) fn id(&self) -> &RecoveryId {
+        &self.id
     }
 
     pub(crate) fn membership(&mut self) -> &mut Membership {

@@ -79,6 +79,7 @@ impl Recovery {
             membership,
             origin: Some(Box::new(origin)),
             is_recovered: true,
+            is_entered: false,
             ending: None,
         });
         Some(Restored { id: socket, left_own, recoverable, rooms, data })

@@ -19,6 +19,7 @@ use super::membership::Membership;
 use super::offset::{Offset, Position};
 use super::sessions::{MemorySessions, Session, SessionStore};
 use crate::cluster::{ClusterBody, ClusterLog, ClusterSession, KeptSession, Link, incoming};
+use crate::extensions::Extensions;
 use crate::handler::BoxFuture;
 use crate::outbox;
 use crate::panics;
@@ -58,6 +59,20 @@ impl Shared {
     pub(super) fn store(&self, age_max: Duration, sessions_max: usize) -> SharedSessions {
         let here = Arc::new(MemorySessions::new(age_max, sessions_max));
         SharedSessions { here, shared: self.clone(), age_max }
+    }
+
+    /// Whether all nodes see the sessions of sockets that live.
+    pub(super) fn keeps_live_sessions(&self) -> bool {
+        self.log.keeps_live_sessions()
+    }
+
+    pub(super) fn namespace(&self) -> &Arc<str> {
+        &self.namespace
+    }
+
+    /// Says something behind all that waits to be said.
+    pub(super) fn say(&self, body: ClusterBody) {
+        self.link.say(&self.namespace, body);
     }
 
     /// Up to where the cluster's log has been read.
@@ -146,12 +161,14 @@ pub(super) struct SharedSessions {
 /// What Sockeye's nodes tell each other of a session beyond what Node's know.
 #[derive(Serialize, Deserialize)]
 struct More {
-    /// Tells this word about a socket from others, said earlier or later.
-    stamp: String,
+    /// Tells this word about a socket from others, said earlier or later. None while it lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stamp: Option<String>,
     /// Its namespace.
     nsp: String,
-    /// When the socket ended, in milliseconds since 1970.
-    ended_ms: u64,
+    /// When the socket ended, in milliseconds since 1970, where it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_ms: Option<u64>,
     /// The client has everything up to here.
     from: Position,
     /// Since when it is in rooms, its own among them, that it has joined behind that.
@@ -175,7 +192,9 @@ impl SessionStore for SharedSessions {
         session.stamp = Some(stamp);
         let age = Instant::now().saturating_duration_since(session.ended_at);
         let time = self.age_max.saturating_sub(age).max(TIME_MIN);
-        let record = record(&session, &self.shared.namespace, stamp);
+        let ending = Some((stamp, ended_ms(&session)));
+        let Session { id, membership, rooms, data, .. } = &session;
+        let record = record(*id, membership, rooms, data, &self.shared.namespace, ending);
         let here = self.here.clone();
         // Only then can it be taken away.
         let then = Box::new(move |_| here.keep(session));
@@ -193,7 +212,7 @@ impl SessionStore for SharedSessions {
                 let more =
                     record.more.as_ref().and_then(|more| serde_json::from_str(more.get()).ok());
                 let more: Option<More> = more;
-                let stamp = more.as_ref().map(|more| more.stamp.as_str());
+                let stamp = more.as_ref().and_then(|more| more.stamp.as_deref());
                 match here {
                     // What is known here is more than what all are told.
                     Some(here) if here.stamp.is_some_and(|own| stamp == Some(own.as_str())) => {
@@ -218,14 +237,24 @@ impl SessionStore for SharedSessions {
     }
 }
 
-/// What all nodes are told.
-fn record(session: &Session, namespace: &Arc<str>, stamp: SocketId) -> ClusterSession {
-    let Session { id, membership, rooms, data, .. } = session;
+fn ended_ms(session: &Session) -> u64 {
+    let age = Instant::now().saturating_duration_since(session.ended_at);
+    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    unix_ms().saturating_sub(age_ms)
+}
+
+/// What all nodes are told; `ending` is of one that has ended.
+pub(super) fn record(
+    id: RecoveryId,
+    membership: &Membership,
+    rooms: &IndexSet<RoomName>,
+    data: &Extensions,
+    namespace: &Arc<str>,
+    ending: Option<(SocketId, u64)>,
+) -> ClusterSession {
     let own = RoomName::from(membership.socket().as_str());
     let own = membership.is_in_own().then_some(&own);
     let from = membership.start;
-    let age = Instant::now().saturating_duration_since(session.ended_at);
-    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     let since = own.into_iter().chain(rooms).filter_map(|room| {
         let since = membership.since(room).filter(|since| *since > from)?;
         Some((room.to_string(), since))
@@ -233,9 +262,9 @@ fn record(session: &Session, namespace: &Arc<str>, stamp: SocketId) -> ClusterSe
     let past = membership.past().filter(|stay| stay.until.seq > from);
     let past = past.map(|stay| (stay.room.to_string(), stay.since, stay.until.seq));
     let more = More {
-        stamp: stamp.as_str().to_owned(),
+        stamp: ending.map(|(stamp, _)| stamp.as_str().to_owned()),
         nsp: namespace.to_string(),
-        ended_ms: unix_ms().saturating_sub(age_ms),
+        ended_ms: ending.map(|(_, ended_ms)| ended_ms),
         from,
         since: since.collect(),
         past: past.collect(),
@@ -243,7 +272,7 @@ fn record(session: &Session, namespace: &Arc<str>, stamp: SocketId) -> ClusterSe
     };
     ClusterSession {
         socket: membership.socket(),
-        id: *id,
+        id,
         rooms: own.into_iter().chain(rooms).cloned().collect(),
         data: SharedData::of(data),
         more: Some(to_raw_value(&more).expect("text can be written as JSON")),
@@ -263,8 +292,9 @@ fn session(record: ClusterSession, more: Option<More>, namespace: &str) -> Optio
     let (membership, shared) = match more {
         Some(more) if more.nsp != namespace => return None,
         Some(More { from, mut since, past, gap, ended_ms, .. }) => {
-            let age = Duration::from_millis(unix_ms().saturating_sub(ended_ms));
-            ended_at = now.checked_sub(age).unwrap_or(now);
+            // What is told of a socket that lived counts from when it is taken.
+            let age_ms = ended_ms.map_or(0, |ended_ms| unix_ms().saturating_sub(ended_ms));
+            ended_at = now.checked_sub(Duration::from_millis(age_ms)).unwrap_or(now);
             let joined = rooms.iter().map(|room| {
                 // Those that it has been in for longer need no word.
                 (room.clone(), since.remove(&**room).unwrap_or_default())

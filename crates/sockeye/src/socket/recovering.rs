@@ -102,6 +102,9 @@ impl Socket {
         }
         joined.recoverable = recoverable;
         drop(joined);
+        if is_admitted {
+            recovery.note_changed(inner.id);
+        }
         inner.namespace.tell_room_events();
         is_admitted
     }
@@ -150,6 +153,31 @@ impl Socket {
         }
     }
 
+    /// Whether it is the one that is taken up by this private id.
+    pub(crate) fn is_recovered_by(&self, id: &RecoveryId) -> bool {
+        let joined = self.0.joined.lock();
+        joined.recoverable.as_deref().is_some_and(|recoverable| recoverable.id() == id)
+    }
+
+    /// Enters its session where all nodes see it, as it is now.
+    pub(crate) fn enter_session(&self) {
+        let inner = &*self.0;
+        let Some(recovery) = inner.namespace.recovery() else { return };
+        let entry = {
+            let mut joined = inner.joined.lock();
+            let Joined { rooms, recoverable } = &mut *joined;
+            let Some(recoverable) = recoverable.as_deref_mut().filter(|_| self.is_connected())
+            else {
+                return;
+            };
+            recovery.describe(recoverable, rooms, &inner.data, inner.peer.answered_at())
+        };
+        // What does not fit into the cluster's queue may have others join rooms.
+        if let Some(entry) = entry {
+            recovery.enter(entry);
+        }
+    }
+
     /// It begins to end so that it may be taken up again.
     pub(crate) fn begin_session(&self) {
         if let Some(recovery) = self.0.namespace.recovery()
@@ -163,9 +191,11 @@ impl Socket {
     /// it ended so.
     pub(crate) fn keep_session(&self) {
         let Some(recovery) = self.0.namespace.recovery() else { return };
-        let recoverable = self.0.joined.lock().recoverable.take();
-        if let Some(recoverable) = recoverable.filter(|recoverable| recoverable.is_ending()) {
+        let Some(recoverable) = self.0.joined.lock().recoverable.take() else { return };
+        if recoverable.is_ending() {
             recovery.keep_session(*recoverable, self.0.data.take());
+        } else {
+            recovery.forget_session(&recoverable);
         }
     }
 

@@ -1,11 +1,11 @@
 //! A bus within a process that has a log, and can be made to fail. Does not know what it is asked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use sockeye::cluster::{
     BusError, BusFuture, ClusterBody, ClusterBus, ClusterLog, ClusterMessage, ClusterNode,
-    ClusterSession, Envelope, InProcessBus, InProcessCluster, LogOffset, Nodes, Offsets,
+    ClusterSession, Envelope, InProcessBus, InProcessCluster, LogOffset, NodeId, Nodes, Offsets,
     RecoveryId, TakeLogged,
 };
 use sockeye_cluster_kit::{Buses, Claim};
@@ -33,6 +33,9 @@ struct State {
     /// The last that has been trimmed away.
     trimmed: LogOffset,
     sessions: HashMap<RecoveryId, ClusterSession>,
+    /// Of sockets that live, and their nodes.
+    live: HashMap<RecoveryId, (NodeId, ClusterSession)>,
+    killed: HashSet<NodeId>,
     is_out: bool,
 }
 
@@ -186,8 +189,16 @@ impl ClusterBus for LoggedBus {
                 match &envelope.message.body {
                     ClusterBody::KeepSession(kept) => {
                         let session = kept.session.clone();
-                        self.hub.lock().sessions.insert(session.id, session);
+                        let mut state = self.hub.lock();
+                        state.live.remove(&session.id);
+                        state.sessions.insert(session.id, session);
                     }
+                    ClusterBody::EnterSession(live) => {
+                        let node = envelope.message.sender.clone().expect("it is said");
+                        let session = live.session.clone();
+                        self.hub.lock().live.insert(session.id, (node, session));
+                    }
+                    ClusterBody::ForgetSession(id) => drop(self.hub.lock().live.remove(id)),
                     ClusterBody::Broadcast { request: None, .. }
                     | ClusterBody::SocketsJoin { .. }
                     | ClusterBody::SocketsLeave { .. }
@@ -244,8 +255,17 @@ impl ClusterLog for LoggedBus {
             if state.is_out {
                 return Err(BusError::new("on purpose"));
             }
-            Ok(state.sessions.remove(id))
+            if let Some(session) = state.sessions.remove(id) {
+                return Ok(Some(session));
+            }
+            let is_gone = state.live.get(id).is_some_and(|(node, _)| state.killed.contains(node));
+            let live = is_gone.then(|| state.live.remove(id)).flatten();
+            Ok(live.map(|(_, session)| session))
         })
+    }
+
+    fn keeps_live_sessions(&self) -> bool {
+        true
     }
 }
 
@@ -270,5 +290,8 @@ impl Buses for Logged {
     async fn kill(&mut self, index: usize) {
         self.made[index].set(Mode::Fail);
         self.made[index].inner.sever();
+        if let Some(node) = self.made[index].own.node.get() {
+            self.cluster.hub.lock().killed.insert(node.id().clone());
+        }
     }
 }

@@ -1,0 +1,154 @@
+//! Sessions of sockets that live, as Redis has them, and whose they are when a node is back that
+//! could not say for a while that it was there.
+
+use std::time::Duration;
+
+use redis::Cmd;
+use sockeye::{ConnectionStateRecovery, Server};
+use sockeye_cluster_kit::{Client, until};
+use sockeye_redis::{Redis, StreamsBus, StreamsOptions};
+
+use crate::server::{Proxy, RedisServer, until_two};
+
+/// A request is not waited for, as long as a lease lasts.
+const LONG: Duration = Duration::from_secs(60);
+
+struct Node {
+    io: Server,
+    proxy: Proxy,
+}
+
+async fn node(redis: &RedisServer, options: StreamsOptions) -> Node {
+    let proxy = Proxy::to(redis.address()).await;
+    let bus = StreamsBus::with_options(Redis::open(&proxy.url()).expect("a URL"), options);
+    let io = Server::builder()
+        .cluster(bus.clone())
+        .cluster_request_timeout(LONG)
+        .connection_state_recovery(ConnectionStateRecovery::default())
+        .build();
+    io.of("/");
+    bus.settled().await;
+    Node { io, proxy }
+}
+
+fn live_key(client: &Client) -> String {
+    let pid = client.claim().pid.as_deref().expect("recovery is on");
+    format!("{{sio:session:{pid}}}:live")
+}
+
+fn ask<T: redis::FromRedisValue>(redis: &RedisServer, verb: &str, key: &str) -> T {
+    redis.ask(Cmd::new().arg(verb).arg(key)).expect("it is asked")
+}
+
+fn is_there(redis: &RedisServer, client: &Client) -> bool {
+    ask(redis, "EXISTS", &live_key(client))
+}
+
+#[tokio::test]
+async fn a_session_is_there_for_as_long_as_its_socket_lives() {
+    let redis = RedisServer::start().await;
+    let node = node(&redis, StreamsOptions::default()).await;
+    let client = Client::join(&node.io).await;
+    let socket = node.io.of("/").socket(&client.id()).expect("it is connected");
+    until("it is there", || is_there(&redis, &client)).await;
+    let key = live_key(&client);
+    let left: i64 = ask(&redis, "PTTL", &key);
+    assert!((120_000..=210_000).contains(&left), "{left}");
+    let before: String = ask(&redis, "GET", &key);
+    socket.join("room");
+    until("it is written anew", || ask::<String>(&redis, "GET", &key) != before).await;
+    socket.disconnect(false);
+    until("it is gone", || !is_there(&redis, &client)).await;
+    // One that may come back is where Node's servers find it, and only there.
+    let other = Client::join(&node.io).await;
+    until("it is there", || is_there(&redis, &other)).await;
+    let (key, live) = (other.claim().pid.clone().expect("recovery is on"), live_key(&other));
+    drop(other);
+    let key = format!("sio:session:{key}");
+    until("it is handed over", || ask(&redis, "EXISTS", &key)).await;
+    assert!(!ask::<bool>(&redis, "EXISTS", &live));
+}
+
+/// Cut off from Redis for longer than its lease, it finds its socket taken up, and ends it.
+#[tokio::test]
+async fn a_socket_that_was_taken_up_ends_where_it_was() {
+    let redis = RedisServer::start().await;
+    let [first, second] = [
+        node(&redis, StreamsOptions::default()).await,
+        node(&redis, StreamsOptions::default()).await,
+    ];
+    until_two(&first.io).await;
+    let (mut client, stays) = (Client::join(&first.io).await, Client::join(&first.io).await);
+    until("both are there", || is_there(&redis, &client) && is_there(&redis, &stays)).await;
+    let (_, is_recovered) = Client::take_up(&second.io, client.claim()).await;
+    assert!(!is_recovered, "its node is there");
+    let old = first.io.of("/").socket(&client.id()).expect("it is connected");
+    first.proxy.cut();
+    let (taken, is_recovered) = Client::take_up(&second.io, client.claim()).await;
+    assert!(is_recovered && old.is_connected(), "nobody has told its node");
+    until("it is its new node's", || is_there(&redis, &taken)).await;
+    first.proxy.mend();
+    until("it has ended", || !old.is_connected()).await;
+    assert_eq!(client.next().await, None, "the client is told");
+    assert!(second.io.of("/").socket(&taken.id()).is_some(), "where it was taken up it lives");
+    assert!(is_there(&redis, &taken));
+    // Those that nobody wanted live on, and are its own.
+    let stayed = first.io.of("/").socket(&stays.id()).expect("it is connected");
+    let (_, is_recovered) = Client::take_up(&second.io, stays.claim()).await;
+    assert!(!is_recovered && stayed.is_connected());
+}
+
+/// As that, where its connection ends before its node hears of it: nothing of it is kept.
+#[tokio::test]
+async fn a_socket_that_was_taken_up_is_not_handed_over_again() {
+    let redis = RedisServer::start().await;
+    let [first, second] = [
+        node(&redis, StreamsOptions::default()).await,
+        node(&redis, StreamsOptions::default()).await,
+    ];
+    until_two(&first.io).await;
+    let client = Client::join(&first.io).await;
+    until("it is there", || is_there(&redis, &client)).await;
+    first.proxy.cut();
+    let (taken, is_recovered) = Client::take_up(&second.io, client.claim()).await;
+    assert!(is_recovered);
+    let published = first.io.cluster_health().expect("it is in a cluster");
+    first.proxy.mend();
+    let _ = client.lose();
+    let settled = || first.io.cluster_health().expect("it is in a cluster");
+    let before = published.published + published.failed;
+    until("its end is said", || settled().published + settled().failed > before).await;
+    let key = format!("sio:session:{}", taken.claim().pid.as_deref().expect("recovery is on"));
+    assert!(!ask::<bool>(&redis, "EXISTS", &key));
+    assert!(second.io.of("/").socket(&taken.id()).is_some());
+}
+
+/// A Redis that has lost everything is told again, and nobody loses a socket.
+#[tokio::test]
+async fn what_redis_has_lost_is_entered_again() {
+    let mut redis = RedisServer::start().await;
+    let node = node(&redis, StreamsOptions::default()).await;
+    let client = Client::join(&node.io).await;
+    until("it is there", || is_there(&redis, &client)).await;
+    redis.kill();
+    redis.restart().await;
+    until("it is there again", || is_there(&redis, &client)).await;
+    assert!(node.io.of("/").socket(&client.id()).is_some());
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_not_wanted_is_not_kept() {
+    let redis = RedisServer::start().await;
+    let off = node(&redis, StreamsOptions { live_sessions: false, ..Default::default() }).await;
+    let unseen = Client::join(&off.io).await;
+    let on = node(&redis, StreamsOptions { live_session_bytes_max: 1000, ..Default::default() });
+    let on = on.await;
+    let client = Client::join(&on.io).await;
+    let socket = on.io.of("/").socket(&client.id()).expect("it is connected");
+    until("it is there", || is_there(&redis, &client)).await;
+    socket.set_shared_data(&"x".repeat(1000)).expect("JSON");
+    until("it is gone", || !is_there(&redis, &client)).await;
+    socket.set_shared_data("x").expect("JSON");
+    until("it is there again", || is_there(&redis, &client)).await;
+    assert!(!is_there(&redis, &unseen));
+}
