@@ -84,6 +84,107 @@ test("a node that shuts down hands its clients over", needsOurs, async (t) => {
   await hearsAll(client, [["meanwhile"]]);
 });
 
+const KILLS = KINDS[1] === "sockeye" ? {} : { skip: "Node's servers lose these clients" };
+
+for (const redisCluster of [false, true]) {
+  const where = redisCluster ? "a Redis Cluster" : "Redis";
+  test(`the clients of a node that is killed go on at others, over ${where}`, KILLS, async (t) => {
+    const kinds = ["sockeye", "sockeye", "sockeye"];
+    const cluster = await Cluster.start(t, kinds, { ...OPTIONS, redisCluster });
+    const [killed, ...others] = cluster.nodes;
+    const data = { user: "ann", list: [1, { a: null }] };
+    const clients = [];
+    for (let i = 0; i < 4; i += 1) {
+      const client = await connect(killed, { rooms: ["room", `of ${i}`], data });
+      t.after(() => client.disconnect());
+      clients.push(client);
+    }
+    await act(killed, { what: "emit", event: "first" });
+    for (const client of clients) await hearsAll(client, [["first"]]);
+    await untilKept(cluster, clients, "room");
+    const ids = clients.map((client) => client.id);
+    await kill(killed, clients);
+    await act(others[0], { what: "emit", to: ["room"], event: "meanwhile" }, Buffer.from([1]));
+    await act(others[1], { what: "emit", to: ["of 2"], event: "to one" }, "text");
+    await Promise.all(clients.map((client, i) => take(client, others[i % 2])));
+    await act(others[0], { what: "emit", to: ["room"], event: "after" });
+    for (const [i, client] of clients.entries()) {
+      assert.deepEqual([client.recovered, client.id], [true, ids[i]]);
+      await hearsAll(client, [["meanwhile", Buffer.from([1])]]);
+      if (i === 2) await hearsAll(client, [["to one", "text"]]);
+      await hearsAll(client, [["after"]]);
+      const [fetched, ...more] = await act(others[0], { what: "fetch", to: [ids[i]] });
+      assert.deepEqual(more, []);
+      assert.deepEqual(fetched.rooms, [ids[i], "room", `of ${i}`].sort());
+      assert.deepEqual(fetched.data, data);
+    }
+    // Killed once more, they go on once more.
+    await untilKept(cluster, clients, "room");
+    const moved = clients.filter((_, i) => i % 2 === 0);
+    await kill(others[0], moved);
+    await act(others[1], { what: "emit", to: ["room"], event: "again" });
+    for (const client of moved) {
+      await take(client, others[1]);
+      assert.equal(client.recovered, true);
+      await hearsAll(client, [["again"]]);
+    }
+  });
+}
+
+test("a client that left by itself is not let in again when its node is killed", KILLS, async (t) => {
+  const cluster = await Cluster.start(t, ["sockeye", "sockeye"], OPTIONS);
+  const redis = await sessions(t, cluster);
+  const client = await connect(cluster.nodes[0]);
+  const { id } = client;
+  await until("the session to be there", () => redis.exists(liveKey(client)));
+  const [live, claim] = [liveKey(client), { pid: client._pid, offset: client._lastOffset }];
+  client.disconnect();
+  await until("the session to be gone", async () => !(await redis.exists(live)));
+  await kill(cluster.nodes[0], []);
+  const again = await connect(cluster.nodes[1], claim);
+  t.after(() => again.disconnect());
+  assert.notEqual(again.id, id);
+});
+
+test("a socket of a node that was stopped for a while ends if it was taken up", KILLS, async (t) => {
+  let stopped;
+  // First of all, so that it can end.
+  t.after(() => stopped?.child.kill("SIGCONT"));
+  const cluster = await Cluster.start(t, ["sockeye", "sockeye"], OPTIONS);
+  const [, other] = cluster.nodes;
+  stopped = cluster.nodes[0];
+  const [client, idle] = [await connect(stopped, { rooms: ["room"] }), await connect(stopped)];
+  t.after(() => client.disconnect());
+  t.after(() => idle.disconnect());
+  await act(stopped, { what: "emit", event: "first" });
+  await hearsAll(client, [["first"]]);
+  await untilKept(cluster, [client, idle], "");
+  await untilKept(cluster, [client], "room");
+  const claim = { pid: client._pid, offset: client._lastOffset };
+  const early = await connect(other, claim);
+  t.after(() => early.disconnect());
+  assert.notEqual(early.id, client.id, "its node is there");
+
+  stopped.child.kill("SIGSTOP");
+  await act(other, { what: "emit", to: ["room"], event: "meanwhile" });
+  // Its old connection is still open.
+  const taken = await connect(other, claim);
+  t.after(() => taken.disconnect());
+  assert.equal(taken.id, client.id);
+  await hearsAll(taken, [["meanwhile"]]);
+
+  const ended = new Promise((resolve) => client.once("disconnect", resolve));
+  stopped.child.kill("SIGCONT");
+  assert.equal(await ended, "io server disconnect");
+  await until("one of it to be left", async () => {
+    const left = await act(other, { what: "fetch", to: [taken.id] });
+    return left.length === 1;
+  });
+  await act(stopped, { what: "emit", to: ["room"], event: "after" });
+  await hearsAll(taken, [["after"]]);
+  assert.ok(idle.connected, "nobody wanted this one");
+});
+
 test("a session that is gone, or an offset that is, makes a new socket", async (t) => {
   const cluster = await Cluster.start(t, KINDS, OPTIONS);
   const redis = await sessions(t, cluster);
@@ -110,6 +211,30 @@ test("a session that is gone, or an offset that is, makes a new socket", async (
 
 function key(client) {
   return `sio:session:${client._pid}`;
+}
+
+/** Where the session of a client is while it lives. */
+function liveKey(client) {
+  return `{${key(client)}}:live`;
+}
+
+/** Waits until the sessions of clients that live are kept, each with a room. */
+async function untilKept(cluster, clients, room) {
+  for (const client of clients) {
+    await until("a session to be kept", async () => {
+      const session = (await cluster.get(liveKey(client))).slice(24);
+      return session !== "" && Buffer.from(session, "base64").includes(room);
+    });
+  }
+}
+
+/** A node ends without a word; waits until its clients have noticed. */
+async function kill(node, clients) {
+  const ends = [...clients, node.control].map((client) => {
+    return new Promise((resolve) => client.once("disconnect", resolve));
+  });
+  node.child.kill("SIGKILL");
+  await Promise.all(ends);
 }
 
 async function sessions(t, cluster) {

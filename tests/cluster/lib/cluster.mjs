@@ -107,6 +107,12 @@ export class Cluster {
     return within(`${binary} to end`, new Promise((resolve) => child.once("exit", resolve)));
   }
 
+  /** What Redis has under a key, on whichever node; empty where it is not there. */
+  async get(key) {
+    const get = ["-c", "-u", this.oneRedis, "GET", key];
+    return (await promisify(execFile)("redis-cli", get)).stdout.trim();
+  }
+
   /** Waits until a node counts so many in these namespaces. */
   async counted(node, count, namespaces = ["/", "/other"]) {
     for (const namespace of namespaces) {

@@ -29,7 +29,7 @@ use crate::wire::UnwritableError;
 use crate::wire::sessions::{decode_session, encode_session};
 
 /// How long a node may not have been heard of before its sessions can be taken away.
-const LEASE: Duration = Duration::from_secs(3);
+pub(super) const LEASE: Duration = Duration::from_secs(3);
 /// How often it says that it is there.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the word of a lease stays when it has lapsed: so a node that was stopped can tell that

@@ -10,6 +10,7 @@ use sockeye::cluster::{
 };
 use tokio::sync::Semaphore;
 
+use super::live::LEASE;
 use super::reading::{entry, first_entry, first_id};
 use super::{StreamsBus, StreamsOptions, list, text};
 use crate::wire::UnwritableError;
@@ -121,8 +122,8 @@ impl ClusterLog for Log {
         })
     }
 
-    fn keeps_live_sessions(&self) -> bool {
-        self.bus.0.live.is_some()
+    fn live_session_lease(&self) -> Option<Duration> {
+        self.bus.0.live.as_ref().map(|_| LEASE)
     }
 }
 

@@ -125,8 +125,9 @@ pub trait ClusterLog: Send + Sync + 'static {
         id: &'a RecoveryId,
     ) -> BusFuture<'a, Result<Option<ClusterSession>, BusError>>;
 
-    /// Whether the bus keeps the sessions of sockets that live, too, so that those of a node that
-    /// is killed can be taken away. Then it
+    /// For how long a node must not have been heard of before the sessions of its sockets, which
+    /// live for all that it has said, can be taken away: where the bus keeps those, too, so that a
+    /// node may be killed. Then it
     /// * enters them as it is given them by [`EnterSession`](super::ClusterBody::EnterSession), and
     ///   lets them go by [`ForgetSession`](super::ClusterBody::ForgetSession) and
     ///   [`KeepSession`](super::ClusterBody::KeepSession);
@@ -136,9 +137,10 @@ pub trait ClusterLog: Send + Sync + 'static {
     /// * asks by [`enter_sessions`](super::ClusterNode::enter_sessions) for what it has lost, or is
     ///   to be told anew.
     ///
-    /// Asked once for each namespace. Default: false, which costs nothing.
-    fn keeps_live_sessions(&self) -> bool {
-        false
+    /// [`take_session`](Self::take_session) may take as long and be waited for. Default: `None`, they
+    /// are not kept, which costs nothing.
+    fn live_session_lease(&self) -> Option<Duration> {
+        None
     }
 }
 

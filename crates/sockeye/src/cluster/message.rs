@@ -215,7 +215,7 @@ pub enum ClusterBody {
     /// nodes. Only a bus with a [log](super::ClusterLog) is given it.
     KeepSession(Box<KeptSession>),
     /// The session of a socket that lives, to be entered beside those: as it would go on if this
-    /// node were killed. Only a bus whose log [wants them](super::ClusterLog::keeps_live_sessions)
+    /// node were killed. Only a bus whose log [wants them](super::ClusterLog::live_session_lease)
     /// is given it.
     EnterSession(Box<LiveSession>),
     /// What was entered of a socket goes: it has ended for good.

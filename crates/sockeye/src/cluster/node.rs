@@ -125,7 +125,7 @@ impl ClusterNode {
     }
 
     /// The sessions of these sockets are to be entered again
-    /// ([`keeps_live_sessions`](super::ClusterLog::keeps_live_sessions)); those of sockets that are
+    /// ([`live_session_lease`](super::ClusterLog::live_session_lease)); those of sockets that are
     /// not here any more are forgotten.
     pub fn enter_sessions(
         &self,

@@ -63,7 +63,7 @@ impl Shared {
 
     /// Whether all nodes see the sessions of sockets that live.
     pub(super) fn keeps_live_sessions(&self) -> bool {
-        self.log.keeps_live_sessions()
+        self.log.live_session_lease().is_some()
     }
 
     pub(super) fn namespace(&self) -> &Arc<str> {
@@ -87,7 +87,8 @@ impl Shared {
 
     /// How long a client waits for what must be asked for.
     pub(super) fn wait_max(&self) -> Duration {
-        self.link.config().request_timeout
+        let lease = self.log.live_session_lease().unwrap_or_default();
+        self.link.config().request_timeout.saturating_add(lease)
     }
 
     /// An event of the namespace has been delivered.

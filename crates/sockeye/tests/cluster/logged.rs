@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use sockeye::cluster::{
     BusError, BusFuture, ClusterBody, ClusterBus, ClusterLog, ClusterMessage, ClusterNode,
@@ -264,8 +265,8 @@ impl ClusterLog for LoggedBus {
         })
     }
 
-    fn keeps_live_sessions(&self) -> bool {
-        true
+    fn live_session_lease(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
     }
 }
 
