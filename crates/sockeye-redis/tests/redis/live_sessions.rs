@@ -1,6 +1,7 @@
 //! Sessions of sockets that live, as Redis has them, and whose they are when a node is back that
 //! could not say for a while that it was there.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::Cmd;
@@ -8,7 +9,7 @@ use sockeye::{ConnectionStateRecovery, Server};
 use sockeye_cluster_kit::{Client, until};
 use sockeye_redis::{Redis, StreamsBus, StreamsOptions};
 
-use crate::server::{Proxy, RedisServer, until_two};
+use crate::server::{Proxy, RedisServer, rule, until_two, words};
 
 /// A request is not waited for, as long as a lease lasts.
 const LONG: Duration = Duration::from_secs(60);
@@ -19,8 +20,17 @@ struct Node {
 }
 
 async fn node(redis: &RedisServer, options: StreamsOptions) -> Node {
+    node_by(redis, &|address| format!("redis://{address}/"), options).await
+}
+
+async fn node_by(
+    redis: &RedisServer,
+    url: &dyn Fn(SocketAddr) -> String,
+    options: StreamsOptions,
+) -> Node {
     let proxy = Proxy::to(redis.address()).await;
-    let bus = StreamsBus::with_options(Redis::open(&proxy.url()).expect("a URL"), options);
+    let redis = Redis::open(&url(proxy.address)).expect("a URL");
+    let bus = StreamsBus::with_options(redis, options);
     let io = Server::builder()
         .cluster(bus.clone())
         .cluster_request_timeout(LONG)
@@ -134,6 +144,31 @@ async fn what_redis_has_lost_is_entered_again() {
     redis.restart().await;
     until("it is there again", || is_there(&redis, &client)).await;
     assert!(node.io.of("/").socket(&client.id()).is_some());
+}
+
+/// What docs/scaling.md says of users is enough.
+#[tokio::test]
+async fn a_user_needs_no_more_for_sessions() {
+    let redis = RedisServer::start().await;
+    redis.ask::<()>(&mut rule("socket.io")).expect("it is a rule");
+    let more = "ACL SETUSER sockeye ~sio:session:* ~{sio:session:* \
+                +get +set +getdel +del +pttl +getrange +setrange +eval";
+    redis.ask::<()>(&mut words(more)).expect("it is a rule");
+    let url = |address| format!("redis://sockeye:s3cret@{address}/");
+    let options = StreamsOptions::default;
+    let first = node_by(&redis, &url, options()).await;
+    let second = node_by(&redis, &url, options()).await;
+    let client = Client::join(&first.io).await;
+    until("it is there", || is_there(&redis, &client)).await;
+    first.proxy.cut();
+    let (taken, is_recovered) = Client::take_up(&second.io, client.claim()).await;
+    assert!(is_recovered);
+    first.proxy.mend();
+    let old = || first.io.of("/").socket(&client.id());
+    until("it has ended where it was", || old().is_none()).await;
+    let claim = taken.lose();
+    claim.come_back(&first.io).await;
+    assert_eq!(second.io.cluster_health().expect("it is in a cluster").failed, 0);
 }
 
 #[tokio::test]

@@ -137,8 +137,8 @@ pub trait ClusterLog: Send + Sync + 'static {
     /// * asks by [`enter_sessions`](super::ClusterNode::enter_sessions) for what it has lost, or is
     ///   to be told anew.
     ///
-    /// [`take_session`](Self::take_session) may take as long and be waited for. Default: `None`, they
-    /// are not kept, which costs nothing.
+    /// A [`take_session`](Self::take_session) may take so much longer. Default: `None`, they are
+    /// not kept, which costs nothing.
     fn live_session_lease(&self) -> Option<Duration> {
         None
     }

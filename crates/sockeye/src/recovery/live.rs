@@ -26,6 +26,8 @@ pub(super) struct Live {
     /// For how long a session can be taken up when its node is gone.
     time: Duration,
     changed: Mutex<Changed>,
+    /// Those of which there is no telling now what they have got.
+    uncertain: Mutex<HashSet<SocketId>>,
     has_changed: Notify,
 }
 
@@ -46,8 +48,15 @@ impl Live {
             shared: shared.clone(),
             time,
             changed: Mutex::default(),
+            uncertain: Mutex::default(),
             has_changed: Notify::new(),
         })
+    }
+
+    /// Those of which nothing could be told may have answered a ping since.
+    pub(super) fn note_uncertain(&self) {
+        let sockets = std::mem::take(&mut *self.uncertain.lock());
+        sockets.into_iter().for_each(|socket| self.note(Some(socket)));
     }
 
     fn note(&self, socket: Option<SocketId>) {
@@ -130,6 +139,7 @@ impl Recovery {
             if log.unlogged_at().is_some_and(|at| at >= received_until) {
                 // It may be on its way still, and only this node knows of it.
                 drop(log);
+                live.uncertain.lock().insert(membership.socket());
                 return self.forget(recoverable);
             }
             if received_until > membership.admitted_at {

@@ -408,6 +408,9 @@ impl Recovery {
             !log.is_empty()
         };
         self.sessions.sweep(now);
+        if let Some(live) = &self.live {
+            live.note_uncertain();
+        }
         has_events || self.has_sessions()
     }
 }

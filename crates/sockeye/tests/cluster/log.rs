@@ -185,3 +185,28 @@ async fn where_sessions_cannot_be_had_a_client_gets_a_new_socket_in_time() {
         assert!(!cluster.has_session(&claim));
     }
 }
+
+/// What was delivered and is not in the log its node alone knows of: until its clients have it for
+/// certain, there is nothing of them to go on with should it be killed.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_logged_does_not_outlive_its_node() {
+    let cluster = LoggedCluster::default();
+    let (bus, io) = node(&cluster);
+    let mut client = Client::join(&io).await;
+    let claim = client.claim().clone();
+    until("it is kept", || cluster.has_live_session(&claim)).await;
+    bus.set(Mode::Fail);
+    io.emit("lost", ()).expect("sent");
+    client.expect(json!(["lost", null])).await;
+    bus.set(Mode::Work);
+    until("it is not kept", || !cluster.has_live_session(&claim)).await;
+    let kept_again = async {
+        while !cluster.has_live_session(&claim) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        event = client.next() => panic!("it answers pings, and hears {event:?}"),
+        () = kept_again => {}
+    }
+}

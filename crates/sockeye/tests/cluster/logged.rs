@@ -82,9 +82,17 @@ impl LoggedCluster {
 
     /// Whether the session of a client's socket is there.
     pub(crate) fn has_session(&self, claim: &Claim) -> bool {
-        let id = claim.pid.as_deref().and_then(RecoveryId::parse).expect("a private id");
-        self.hub.lock().sessions.contains_key(&id)
+        self.hub.lock().sessions.contains_key(&id(claim))
     }
+
+    /// Whether it is there while the socket lives.
+    pub(crate) fn has_live_session(&self, claim: &Claim) -> bool {
+        self.hub.lock().live.contains_key(&id(claim))
+    }
+}
+
+fn id(claim: &Claim) -> RecoveryId {
+    claim.pid.as_deref().and_then(RecoveryId::parse).expect("a private id")
 }
 
 impl Hub {
