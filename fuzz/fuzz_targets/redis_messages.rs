@@ -57,6 +57,7 @@ struct Options<'a> {
     compress: bool,
     timeout: Option<u16>,
     conflate: Option<&'a str>,
+    direct: bool,
 }
 
 /// JSON with binary data anywhere in it.
@@ -204,6 +205,7 @@ impl Options<'_> {
                 compress: self.compress,
                 timeout: self.timeout.map(|ms| Duration::from_millis(ms.into())),
                 conflate: self.conflate.map(Arc::from),
+                direct: self.direct,
             },
         }
     }
