@@ -64,6 +64,8 @@ const SETTINGS = {
   ],
   "redis-prefix": ["", /some characters, such as sockeye-chat:/, /\[default: sockeye-chat:\]/],
   "redis-lease-seconds": ["0", /a whole number from 1 to 3600/, /in seconds.*\[default: 15\]/],
+  "redis-timeout-seconds": ["61", /a whole number from 1 to 60/, /in seconds.*\[default: 3\]/],
+  "forward-requests": ["maybe", /true or false/, /true or false.*\[default: false\]/],
   "redis-room-messages-max": [
     "999",
     /a whole number from 1000 to/,

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Outgoing } from "../../crates/sockeye-chat/web/static/outgoing.js";
+import { Outgoing, againMs } from "../../crates/sockeye-chat/web/static/outgoing.js";
 import { Timeline } from "../../crates/sockeye-chat/web/static/timeline.js";
 
 const shown = (timeline) => timeline.entries.map(({ message, line }) => message?.id ?? line.text);
@@ -156,6 +156,23 @@ test("too fast is waited for", async () => {
     asked.map((message) => message.text),
     ["one", "one", "two"],
   );
+});
+
+test("a server that fails is asked again, later each time, and nothing is refused by that", async () => {
+  const { queue, asked } = outgoing([{ status: "error", code: "internal", message: "It failed." }]);
+  queue.send("room", "one");
+  while (queue.size) {
+    assert.ok(queue.of("room").every(({ error }) => error === null));
+    await settled();
+  }
+  assert.deepEqual(
+    asked.map(({ key }) => key === asked[0].key),
+    [true, true],
+  );
+  const failed = { code: "internal" };
+  const waits = [0, 1, 2, 9].map((failures) => againMs(failed, failures));
+  assert.deepEqual(waits, [250, 500, 1000, 5000]);
+  for (const answer of [{ status: "ok" }, { code: "bad_text" }]) assert.equal(againMs(answer, 3), null);
 });
 
 test("what is discarded, or of a room that was left, is not sent", async () => {

@@ -96,14 +96,13 @@ impl App {
         io
     }
 
-    /// HTTP: accounts, health, the page, and Socket.IO in front.
+    /// HTTP: accounts, health, and the page. Socket.IO goes in front ([`Server::wrap`]).
     pub fn router(&self, io: &Server) -> Router {
         Router::new()
             .merge(accounts::routes())
             .fallback(web::page)
             .with_state(self.clone())
             .merge(self.health(io))
-            .layer(io.layer())
     }
 
     /// Whether the process lives, and whether it is ready for work.

@@ -1,7 +1,6 @@
 //! Starts the chat server and ends it.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -61,9 +60,9 @@ async fn run(config: Config) -> Result<()> {
         // Until the process ends: who drains it wants to look on.
         tokio::spawn(axum::serve(listener, router).into_future());
     }
-    let service = app.router(&io).into_make_service_with_connect_info::<SocketAddr>();
+    let service = io.wrap(app.router(&io));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async {
+    let server = sockeye::serve(listener, service).with_graceful_shutdown(async {
         // Dropped, it means the same.
         let _ = stopped.await;
     });

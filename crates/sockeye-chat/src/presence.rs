@@ -298,7 +298,7 @@ mod tests {
         let config = Config::load(["sockeye-chat", &data].map(Into::into)).expect("settings");
         let app = App::open(config).await.expect("an app");
         let io = app.server();
-        let mut router = app.router(&io);
+        let mut router = app.router(&io).layer(io.layer());
         let open = request(&mut router, "GET", "", String::new()).await;
         let session = format!("&sid={}", open.split('"').nth(3).expect("a session's id"));
         let (token, _) = app.tokens.issue("1", "ann").expect("a token");

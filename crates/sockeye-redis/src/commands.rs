@@ -46,6 +46,8 @@ struct Nodes {
     looked: tokio::sync::Mutex<Option<Instant>>,
     /// Slots that have moved just now.
     moves: Mutex<BTreeMap<u16, (Arc<str>, Instant)>>,
+    /// The last that did not answer: it is asked at last.
+    suspect: Mutex<Option<Arc<str>>>,
     /// The node that takes what has no key: always the same, so that order is kept.
     home: Mutex<Option<Arc<str>>>,
 }
@@ -58,6 +60,7 @@ impl Commands {
             is_stale: AtomicBool::new(true),
             looked: tokio::sync::Mutex::new(None),
             moves: Mutex::default(),
+            suspect: Mutex::default(),
             home: Mutex::default(),
         });
         Self { redis, lines: Mutex::default(), cluster }
@@ -197,10 +200,10 @@ impl Commands {
         Ok(nodes.map.read().clone())
     }
 
-    /// Looks at the slots anew where that is in doubt; whether it still is.
-    pub(crate) async fn look(&self) -> RedisResult<bool> {
+    /// Looks at the slots anew where that is due or they are in doubt; whether they still are.
+    pub(crate) async fn look(&self, is_due: bool) -> RedisResult<bool> {
         let Some(nodes) = &self.cluster else { return Ok(false) };
-        if nodes.is_stale.load(Ordering::Acquire) {
+        if is_due || nodes.is_stale.load(Ordering::Acquire) {
             self.refresh(nodes).await?;
         }
         Ok(nodes.is_stale.load(Ordering::Acquire))
@@ -216,6 +219,7 @@ impl Commands {
         }
         let mut slots = Pipeline::new();
         slots.cmd("CLUSTER").arg("SLOTS");
+        // A doubt that comes meanwhile stays.
         nodes.is_stale.store(false, Ordering::Release);
         let mut result = Err(unserved("no node tells the slots"));
         for address in self.candidates(nodes) {
@@ -229,9 +233,11 @@ impl Commands {
                     }
                     None => result = answers[0].clone().extract_error().map(drop),
                 },
-                Ok(Err(error)) => result = Err(error),
-                // It hangs.
-                Err(_) => {}
+                Ok(Err(error)) => {
+                    nodes.note_failure(&address);
+                    result = Err(error);
+                }
+                Err(_) => nodes.note_failure(&address),
             }
         }
         if result.is_ok() {
@@ -252,6 +258,9 @@ impl Commands {
             let first = random_below(known.len());
             known.rotate_left(first);
         }
+        let suspect = nodes.suspect.lock();
+        // A stable sort.
+        known.sort_by_key(|address| Some(address) == suspect.as_ref());
         known.extend(self.redis.seeds().unwrap_or_default().iter().cloned());
         known
     }
@@ -299,6 +308,7 @@ impl Nodes {
 
     fn note_failure(&self, address: &Arc<str>) {
         self.is_stale.store(true, Ordering::Release);
+        *self.suspect.lock() = Some(address.clone());
         let mut home = self.home.lock();
         if home.as_ref() == Some(address) {
             *home = other_primary(&self.map.read(), Some(address));

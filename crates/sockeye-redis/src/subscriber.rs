@@ -206,8 +206,9 @@ impl Drop for Subscriber {
 /// Keeps everything where it belongs in a cluster.
 async fn run(inner: Weak<Inner>, mut changes: watch::Receiver<u64>) {
     let mut retry = RETRY_FIRST;
+    let mut is_due = false;
     while let Some(inner) = inner.upgrade().filter(|inner| !inner.state.lock().is_closed) {
-        let looked = inner.commands.look().await;
+        let looked = inner.commands.look(std::mem::take(&mut is_due)).await;
         changes.borrow_and_update();
         inner.place_all().await;
         let placed_at = Instant::now();
@@ -226,7 +227,7 @@ async fn run(inner: Weak<Inner>, mut changes: watch::Receiver<u64>) {
             () = inner.changed.notified(), if !has_failed => {}
             // The sender is the commands', which live as long.
             _ = changes.changed() => tokio::time::sleep_until(placed_at + PLACE_PAUSE).await,
-            () = pausing => inner.commands.note_doubt(),
+            () = pausing => is_due = true,
         }
     }
 }

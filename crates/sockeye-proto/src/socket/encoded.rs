@@ -124,17 +124,6 @@ impl EncodedPacket {
         Self::with_list(namespace, id, self.json(), &attachments)
     }
 
-    /// The same event as this one's, with text as one more argument, such as an offset.
-    pub fn event_behind(&self, namespace: &str, text: &str) -> Self {
-        let attachments: Vec<_> = self.attachments().map(Bytes::copy_from_slice).collect();
-        // An event's list has its name at least, so a comma stands before what is added.
-        let mut list = self.json().strip_suffix(']').unwrap_or_default().to_owned();
-        list.push(',');
-        list.push_str(&serde_json::Value::from(text).to_string());
-        list.push(']');
-        Self::with_list(namespace, None, &list, &attachments)
-    }
-
     fn with_list(namespace: &str, id: Option<u64>, list: &str, attachments: &[Bytes]) -> Self {
         let mut buffer = new_buffer();
         write_prefix(&mut buffer, attachments.len(), kind::EVENT, namespace, id);
@@ -557,12 +546,6 @@ mod tests {
         assert_eq!(same.expect("an event").wire(), packet.wire());
         let without = EncodedPacket::event("/b", None, "e", &args).expect("JSON");
         assert_eq!(packet.event_again("/b", None).wire(), without.wire());
-        let behind = without.event_behind("/b", "1-0").event_args().expect("an event");
-        let behind: (String, Binary, Vec<Binary>, String) = behind.cursor().rest().expect("four");
-        assert_eq!((behind.1.as_ref(), behind.3.as_str()), (&[1][..], "1-0"));
-        let named =
-            EncodedPacket::event("/", None, 7, &()).expect("JSON").event_behind("/", "a\"b");
-        assert_eq!((named.text(), named.event_name().as_deref()), (r#"2[7,"a\"b"]"#, Some("7")));
     }
 
     #[test]

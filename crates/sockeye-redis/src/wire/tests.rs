@@ -13,7 +13,9 @@ use sockeye::{Binary, OwnedArgs, SocketId};
 
 use super::classic::Writer;
 use super::*;
-use sockeye::cluster::{ClusterBody, ClusterEvent, ClusterMessage, NodeId};
+use sockeye::cluster::{
+    ClusterBody, ClusterEvent, ClusterMessage, ClusterSession, NodeId, RecoveryId,
+};
 
 fn root() -> Arc<str> {
     "/".into()
@@ -271,7 +273,8 @@ fn sockets_with_binary_data_keep_their_own() {
 
 #[test]
 fn what_only_we_say_is_passed_over_by_node() {
-    let flags = BroadcastFlags { conflate: Some("key".into()), ..BroadcastFlags::default() };
+    let flags =
+        BroadcastFlags { conflate: Some("key".into()), direct: true, ..BroadcastFlags::default() };
     let options = BroadcastOptions { flags, ..BroadcastOptions::default() };
     let event = ClusterEvent::encode("/", "e", &1).expect("JSON");
     let body = ClusterBody::Broadcast { event, options: options.clone(), request: None };
@@ -279,12 +282,38 @@ fn what_only_we_say_is_passed_over_by_node() {
     let written = sharded::encode(&message(body), None, &channels).expect("it is written");
     let json = concat!(
         r#"{"type":3,"data":{"packet":{"type":2,"data":["e",1]},"opts":{"rooms":[],"#,
-        r#""except":[],"flags":{"conflate":"key"}}},"uid":"me","nsp":"/"}"#
+        r#""except":[],"flags":{"conflate":"key","direct":true}}},"uid":"me","nsp":"/"}"#
     );
     assert_eq!(written.payload, json.as_bytes());
     let read = sharded::decode(&written.payload, &root()).expect("a broadcast");
     let ClusterBody::Broadcast { options: came, .. } = read.body else { panic!("a broadcast") };
     assert_eq!(came, options);
+}
+
+#[test]
+fn a_session_is_read_as_it_was_written() {
+    let data = OwnedArgs::write(&serde_json::json!({ "user": "ann" })).expect("JSON");
+    let bytes = OwnedArgs::write(&Binary::from(vec![1, 2, 3])).expect("JSON");
+    for (data, more) in [(data, None), (bytes, Some(r#"{"from":"1-0"}"#))] {
+        let more = more.map(|more| RawValue::from_string(more.to_owned()).expect("JSON"));
+        let session = ClusterSession {
+            socket: SocketId::from_entropy([1; 15]),
+            id: RecoveryId::from_entropy([2; 15]),
+            rooms: vec![room("a"), room("é")],
+            data,
+            more,
+        };
+        let text = sessions::encode_session(&session).expect("it can be written");
+        let read = sessions::decode_session(&text).expect("it is one");
+        assert_eq!((read.socket, read.id, read.rooms), (session.socket, session.id, session.rooms));
+        assert_eq!(read.data.raw(), session.data.raw());
+        assert_eq!(read.data.attachments(), session.data.attachments());
+        let json = |more: Option<Box<RawValue>>| more.map(|more| more.get().to_owned());
+        assert_eq!(json(read.more), json(session.more));
+    }
+    for text in ["", "nonsense", "!", "gA=="] {
+        assert!(sessions::decode_session(text).is_err(), "{text}");
+    }
 }
 
 #[test]

@@ -150,7 +150,7 @@ async fn check_failover<B: ClusterBus>(make: impl Fn(Redis) -> B, how: How) {
 impl RedisServer {
     /// How many connections are subscribed to something.
     fn subscribers(&self) -> usize {
-        let list: String = self.ask(&mut words("CLIENT LIST")).expect("it answers");
+        let list: String = self.ask(&mut words("CLIENT LIST")).unwrap_or_default();
         list.lines().filter(|line| !line.contains(" sub=0 psub=0 ssub=0 ")).count()
     }
 }

@@ -255,9 +255,10 @@ impl Recovery {
         let head = match read_to {
             None => log.head(),
             Some(Some(read_to)) => log.head().max(read_to),
+            Some(None) if recoverable.is_some() => return false,
             Some(None) => {
                 enter(None, &[]);
-                return recoverable.is_none();
+                return true;
             }
         };
         let (mut missed, mut bytes) = (Vec::new(), 0);

@@ -8,6 +8,7 @@ use sockeye_proto::socket::EncodedPacket;
 use tokio::time::{Instant, timeout};
 
 use super::log::{Absence, Log};
+use super::offset::Position;
 use super::sessions::Session;
 use super::shared::Shared;
 use super::{Claim, Origin, Recoverable, Recovery, Restored};
@@ -21,6 +22,8 @@ const UNCERTAIN_FOR: Duration = Duration::from_secs(10);
 
 /// What a client has missed.
 struct Missed {
+    /// The client has everything up to here.
+    known: Position,
     /// What the log here must tell.
     absence: Absence,
     /// What stands before that.
@@ -56,7 +59,7 @@ impl Recovery {
             None => self.find_missed_here(claim, &session),
             Some(shared) => self.find_missed(shared, claim, &session).await,
         };
-        let Some(Missed { absence, read }) = missed else {
+        let Some(Missed { known, absence, read }) = missed else {
             tracing::debug!(id = ?claim.id, "not recovered: what was missed is not known");
             metrics::recovery(Outcome::Lost);
             panics::discard(session);
@@ -64,10 +67,10 @@ impl Recovery {
         };
         let Session { id, mut membership, rooms, data, .. } = session;
         let mut origin = membership.clone();
-        membership.start = absence.known;
+        membership.start = known;
         if self.shared.is_some() {
             // Whoever takes it up later, elsewhere, is not told the offset again.
-            origin.start = origin.start.max(absence.known);
+            origin.start = origin.start.max(known);
         }
         let (socket, left_own) = (membership.socket(), !membership.is_in_own());
         let origin = Origin { membership: origin, rooms: rooms.clone(), absence, read };
@@ -88,7 +91,7 @@ impl Recovery {
         let Session { ended_at, received_until, .. } = *session;
         let absence = Absence { known, ended_at, received_until };
         let is_complete = log.is_complete(&session.membership, &absence);
-        is_complete.then(|| Missed { absence, read: Vec::new() })
+        is_complete.then(|| Missed { known, absence, read: Vec::new() })
     }
 
     /// As [`find_missed_here`](Self::find_missed_here), where the log is the cluster's: what is not
@@ -118,12 +121,12 @@ impl Recovery {
                 return None;
             }
             if log.is_complete(membership, &absence(known)) {
-                return Some(Missed { absence: absence(known), read: Vec::new() });
+                return Some(Missed { known, absence: absence(known), read: Vec::new() });
             }
             log.head().max(read_to)
         };
         let read = shared.read(membership, known, until, self.read_limits).await?;
-        Some(Missed { absence: absence(until), read })
+        Some(Missed { known, absence: absence(until), read })
     }
 
     /// Whether what is here and in the cluster's log is all that has been delivered.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
@@ -150,6 +150,8 @@ struct More {
     stamp: String,
     /// Its namespace.
     nsp: String,
+    /// When the socket ended, in milliseconds since 1970.
+    ended_ms: u64,
     /// The client has everything up to here.
     from: Position,
     /// Since when it is in rooms, its own among them, that it has joined behind that.
@@ -222,6 +224,8 @@ fn record(session: &Session, namespace: &Arc<str>, stamp: SocketId) -> ClusterSe
     let own = RoomName::from(membership.socket().as_str());
     let own = membership.is_in_own().then_some(&own);
     let from = membership.start;
+    let age = Instant::now().saturating_duration_since(session.ended_at);
+    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     let since = own.into_iter().chain(rooms).filter_map(|room| {
         let since = membership.since(room).filter(|since| *since > from)?;
         Some((room.to_string(), since))
@@ -231,6 +235,7 @@ fn record(session: &Session, namespace: &Arc<str>, stamp: SocketId) -> ClusterSe
     let more = More {
         stamp: stamp.as_str().to_owned(),
         nsp: namespace.to_string(),
+        ended_ms: unix_ms().saturating_sub(age_ms),
         from,
         since: since.collect(),
         past: past.collect(),
@@ -245,13 +250,21 @@ fn record(session: &Session, namespace: &Arc<str>, stamp: SocketId) -> ClusterSe
     }
 }
 
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A session of another node. `None` if it is of another namespace.
 fn session(record: ClusterSession, more: Option<More>, namespace: &str) -> Option<Session> {
     let ClusterSession { socket, id, rooms, data, .. } = record;
     let now = Instant::now();
+    let mut ended_at = now;
     let (membership, shared) = match more {
         Some(more) if more.nsp != namespace => return None,
-        Some(More { from, mut since, past, gap, .. }) => {
+        Some(More { from, mut since, past, gap, ended_ms, .. }) => {
+            let age = Duration::from_millis(unix_ms().saturating_sub(ended_ms));
+            ended_at = now.checked_sub(age).unwrap_or(now);
             let joined = rooms.iter().map(|room| {
                 // Those that it has been in for longer need no word.
                 (room.clone(), since.remove(&**room).unwrap_or_default())
@@ -271,7 +284,7 @@ fn session(record: ClusterSession, more: Option<More>, namespace: &str) -> Optio
         membership,
         rooms,
         data: SharedData::into_extensions(data),
-        ended_at: now,
+        ended_at,
         received_until: None,
         stamp: None,
         needs_offset: !shared,
