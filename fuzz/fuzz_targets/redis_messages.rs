@@ -57,6 +57,7 @@ struct Options<'a> {
     compress: bool,
     timeout: Option<u16>,
     conflate: Option<&'a str>,
+    direct: bool,
 }
 
 /// JSON with binary data anywhere in it.
@@ -140,8 +141,13 @@ impl Input<'_> {
         }
         let raw =
             |value: serde_json::Value| RawValue::from_string(value.to_string()).expect("JSON");
-        let answer = |attachments| match values.first() {
-            Some(first) => OwnedArgs::one(&raw(first.clone()), attachments),
+        // One argument, with the binary data that is in it.
+        let answer = || match self.values.first() {
+            Some(first) => {
+                let mut own = Vec::new();
+                let json = raw(first.json(&mut own));
+                OwnedArgs::one(&json, own)
+            }
             None => OwnedArgs::default(),
         };
         let request = self.request.map(RequestId::new);
@@ -162,7 +168,7 @@ impl Input<'_> {
                 ClusterBody::BroadcastClientCount { request: asked, count: self.number.into() }
             }
             Kind::Ack => {
-                let answer = answer(attachments);
+                let answer = answer();
                 ClusterBody::BroadcastAck { request: asked, socket: None, answer }
             }
             Kind::Join => ClusterBody::SocketsJoin { options, rooms },
@@ -174,7 +180,7 @@ impl Input<'_> {
                     id: SocketId::from_entropy([number; 15]),
                     handshake: raw(json!({ "query": self.namespace })),
                     rooms: rooms.clone(),
-                    data: answer(attachments.clone()),
+                    data: answer(),
                 };
                 let sockets = (0..self.number % 3).map(|number| details(number as u8)).collect();
                 ClusterBody::FetchSocketsResponse { request: asked, sockets }
@@ -184,7 +190,7 @@ impl Input<'_> {
                 ClusterBody::ServerSideEmit { event, request }
             }
             Kind::ServerSideEmitResponse => {
-                let answer = answer(attachments);
+                let answer = answer();
                 ClusterBody::ServerSideEmitResponse { request: asked, answer }
             }
         };
@@ -204,6 +210,7 @@ impl Options<'_> {
                 compress: self.compress,
                 timeout: self.timeout.map(|ms| Duration::from_millis(ms.into())),
                 conflate: self.conflate.map(Arc::from),
+                direct: self.direct,
             },
         }
     }

@@ -74,6 +74,8 @@ fn body(body: &ClusterBody) -> Value {
             };
             json!({ "change": change, "of": socket.as_str(), "request": request.to_string() })
         }
+        // Of a log's, which has a wire of its own.
+        ClusterBody::KeepSession(session) => json!({ "keep": format!("{session:?}") }),
         ClusterBody::ChangeSocketResponse { request } => json!({ "done": request.to_string() }),
         ClusterBody::Forward(forward) => json!({ "forward": *forward.encode() }),
     }
@@ -81,10 +83,10 @@ fn body(body: &ClusterBody) -> Value {
 
 fn options(options: &BroadcastOptions) -> Value {
     let BroadcastOptions { rooms, except, flags } = options;
-    let BroadcastFlags { volatile, compress, timeout, conflate } = flags;
+    let BroadcastFlags { volatile, compress, timeout, conflate, direct } = flags;
     // On the wire it is a double; up to here that has every millisecond.
     let timeout = timeout.map(|timeout| timeout.as_millis().min(1_000_000_000) as u64);
-    json!([names(rooms), names(except), volatile, compress, timeout, conflate.as_deref()])
+    json!([names(rooms), names(except), volatile, compress, timeout, conflate.as_deref(), direct])
 }
 
 fn names(rooms: &[sockeye::RoomName]) -> Vec<&str> {

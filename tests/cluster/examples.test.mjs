@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
-import { Cluster, SOCKEYE, connect, hears, until } from "./lib/cluster.mjs";
+import { Cluster, SOCKEYE, connect, hears, until, within } from "./lib/cluster.mjs";
 
 const example = (name) => join(dirname(SOCKEYE), name);
 
@@ -55,4 +55,34 @@ test("a script speaks to a room of both processes, and ends", async (t) => {
   await hears(outsider, ["said", "end"]);
   assert.notEqual(await once("news", "headline"), 0, "without data");
   assert.notEqual(await once("news", "connect", "1"), 0, "a reserved name");
+});
+
+test("a client goes on at the other process when the first one ends", async (t) => {
+  const cluster = await Cluster.start(t, [], {});
+  const env = { REDIS_URL: cluster.redis };
+  const [going, staying] = [
+    await cluster.process(example("restored-sessions"), env),
+    await cluster.process(example("restored-sessions"), env),
+  ];
+  const [client, friend] = [await connect(going), await connect(staying)];
+  t.after(() => [client, friend].forEach((socket) => socket.disconnect()));
+  const { id } = client;
+  await client.emitWithAck("enter", "garden");
+  // A process hears the other a moment after it listens; without an offset nothing is restored.
+  await until("the first to be heard", () => {
+    friend.emit("say", "garden", "hello");
+    return client.inbox.some(([, word]) => word === "hello");
+  });
+  const gone = new Promise((resolve) => client.once("disconnect", resolve));
+  going.child.kill("SIGTERM");
+  await gone;
+  await friend.emitWithAck("say", "garden", "meanwhile");
+  client.io.uri = staying.url;
+  const back = new Promise((resolve) => client.once("connect", resolve));
+  client.connect();
+  await within("the client to be back", back);
+  assert.deepEqual([client.recovered, client.id], [true, id]);
+  await until("what it missed", () => client.inbox.some(([, word]) => word === "meanwhile"));
+  friend.emit("say", "garden", "welcome");
+  await until("what is said now", () => client.inbox.some(([, word]) => word === "welcome"));
 });

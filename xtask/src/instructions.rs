@@ -17,12 +17,13 @@ const HEAD: &str =
 /// validator of UTF-8 choose, and ids are random.
 const TOLERANCE_PERCENT: i64 = 8;
 /// The workloads of `crates/bench-server/src/bin/instructions`, and how many rounds are enough.
-const WORKLOADS: [(&str, i64); 6] = [
+const WORKLOADS: [(&str, i64); 7] = [
     ("websocket-message", 2000),
     ("connect", 100),
     ("event-with-ack", 1000),
     ("broadcast-to-100", 30),
     ("polling-event", 500),
+    ("polling-event-forwarded", 500),
     ("broadcast-to-a-node", 500),
 ];
 
@@ -44,7 +45,7 @@ pub fn run_instructions(args: &[String]) -> Result<()> {
             / (2 * rounds);
         let before = accepted.get(workload).and_then(toml::Value::as_integer).unwrap_or(0);
         let percent = (each - before) * 100 / before.max(1);
-        eprintln!("  {workload:<20} {each:>9} {percent:>+4}");
+        eprintln!("  {workload:<24} {each:>9} {percent:>+4}");
         if percent > TOLERANCE_PERCENT {
             grown.push(workload);
         }

@@ -72,7 +72,24 @@ pub trait Buses: Send + 'static {
 #[macro_export]
 macro_rules! log_conformance {
     ($make:expr) => {
-        $crate::conformance_each! { ($make);
+        $crate::with_each_log_check! { conformance_each; $make }
+    };
+}
+
+/// As [`conformance_in_turn`], of what [`log_conformance`] checks.
+#[macro_export]
+macro_rules! log_conformance_in_turn {
+    ($name:ident, $shared:expr, $make:expr) => {
+        $crate::with_each_log_check! { conformance_all; $name, $shared, $make }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! with_each_log_check {
+    ($then:ident; $($given:tt)*) => {
+        $crate::$then! {
+            ($($given)*);
             recovery: a_client_goes_on_at_another_node,
             recovery: it_works_before_the_first_event,
             recovery: a_node_that_came_later_reads_what_it_has_not_heard,

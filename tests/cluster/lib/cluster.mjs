@@ -91,7 +91,7 @@ export class Cluster {
       assert.equal(child.exitCode, null, `${binary} ended`);
       return isListening(port);
     });
-    const node = { name: binary, kind: "example", url: `http://127.0.0.1:${port}` };
+    const node = { name: binary, kind: "example", url: `http://127.0.0.1:${port}`, child };
     this.nodes.push(node);
     return node;
   }
@@ -197,7 +197,7 @@ export async function until(what, isSo) {
   }
 }
 
-function within(what, promise) {
+export function within(what, promise) {
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`waited ${WAIT_MS} ms in vain for ${what}`)), WAIT_MS);

@@ -108,6 +108,12 @@ sockeye_cluster_kit::conformance_in_turn!(the_streams_bus_does_all, three(), |cl
     Made::with(cluster, streams(StreamsOptions::default(), number))
 });
 
+sockeye_cluster_kit::log_conformance_in_turn!(
+    clients_are_recovered_on_the_streams_bus,
+    three(),
+    |cluster, number| Made::with(cluster, streams(StreamsOptions::default(), number))
+);
+
 sockeye_cluster_kit::conformance_in_turn!(
     the_streams_bus_does_all_over_several_streams,
     three(),

@@ -20,6 +20,9 @@ use crate::connection::{Closed, Connection, Event, Part, PartEvent};
 
 /// How many bytes one read takes at the most.
 const READ_BYTES_MAX: usize = 64 * 1024;
+/// How far into its buffer a read begins: the payload of a short frame to a server, behind a header
+/// of six bytes, then lies where a word does, and is validated by words.
+const READ_START: usize = 2;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(Box::default());
@@ -30,9 +33,9 @@ thread_local! {
 pub(super) fn with_scratch<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
     let mut scratch = SCRATCH.take();
     if scratch.is_empty() {
-        scratch = vec![0; READ_BYTES_MAX].into_boxed_slice();
+        scratch = vec![0; READ_START + READ_BYTES_MAX].into_boxed_slice();
     }
-    let result = read(&mut scratch);
+    let result = read(&mut scratch[READ_START..]);
     SCRATCH.set(scratch);
     result
 }

@@ -36,7 +36,15 @@ async fn main() -> Outcome {
         "connect" => connect(rounds).await,
         "event-with-ack" => event_with_ack(rounds).await,
         "broadcast-to-100" => broadcast(rounds).await,
-        "polling-event" => polling_event(rounds).await,
+        "polling-event" => {
+            let io = Server::builder().build();
+            polling_event(rounds, &io, &io).await
+        }
+        "polling-event-forwarded" => {
+            let cluster = InProcessCluster::new();
+            let node = || Server::builder().cluster(cluster.bus()).forward_requests(true).build();
+            polling_event(rounds, &node(), &node()).await
+        }
         "broadcast-to-a-node" => broadcast_to_a_node(rounds).await,
         other => Err(format!("there is no workload `{other}`").into()),
     }
@@ -98,18 +106,17 @@ async fn broadcast(rounds: usize) -> Outcome {
     Ok(())
 }
 
-/// A POST with one event, and the GET that brings what it led to.
-async fn polling_event(rounds: usize) -> Outcome {
-    let io = Server::builder().build();
-    io.on("echo", async |socket: Socket, RawArgs(args): RawArgs| socket.emit("echo", args));
-    let opened = request(&io, Method::GET, "", "").await?;
+/// A POST with one event, and the GET that brings what it led to, for a session of `home`.
+async fn polling_event(rounds: usize, home: &Server, through: &Server) -> Outcome {
+    home.on("echo", async |socket: Socket, RawArgs(args): RawArgs| socket.emit("echo", args));
+    let opened = request(home, Method::GET, "", "").await?;
     let sid = opened.split('"').nth(3).ok_or("no session")?.to_owned();
-    request(&io, Method::POST, &sid, "40").await?;
-    request(&io, Method::GET, &sid, "").await?;
+    request(through, Method::POST, &sid, "40").await?;
+    request(through, Method::GET, &sid, "").await?;
     for _ in 0..rounds {
         let event = r#"42["echo","sixty-four bytes or so of a text, as in a chat"]"#;
-        request(&io, Method::POST, &sid, event).await?;
-        let answer = request(&io, Method::GET, &sid, "").await?;
+        request(through, Method::POST, &sid, event).await?;
+        let answer = request(through, Method::GET, &sid, "").await?;
         if !answer.starts_with("42[\"echo\"") {
             return Err(answer.into());
         }
