@@ -108,29 +108,35 @@ async fn a_socket_that_was_taken_up_ends_where_it_was() {
     assert!(!is_recovered && stayed.is_connected());
 }
 
-/// As that, where its connection ends before its node hears of it: nothing of it is kept.
+/// Whatever its node says of it before it knows: nothing is written over another's session.
 #[tokio::test]
 async fn a_socket_that_was_taken_up_is_not_handed_over_again() {
     let redis = RedisServer::start().await;
-    let [first, second] = [
-        node(&redis, StreamsOptions::default()).await,
-        node(&redis, StreamsOptions::default()).await,
-    ];
-    until_two(&first.io).await;
-    let client = Client::join(&first.io).await;
-    until("it is there", || is_there(&redis, &client)).await;
-    first.proxy.cut();
-    let (taken, is_recovered) = Client::take_up(&second.io, client.claim()).await;
-    assert!(is_recovered);
-    let published = first.io.cluster_health().expect("it is in a cluster");
-    first.proxy.mend();
-    let _ = client.lose();
-    let settled = || first.io.cluster_health().expect("it is in a cluster");
-    let before = published.published + published.failed;
-    until("its end is said", || settled().published + settled().failed > before).await;
-    let key = format!("sio:session:{}", taken.claim().pid.as_deref().expect("recovery is on"));
+    let node = node(&redis, StreamsOptions::default()).await;
+    let (ends, changes) = (Client::join(&node.io).await, Client::join(&node.io).await);
+    let leaves = Client::join(&node.io).await;
+    let all = [live_key(&ends), live_key(&changes), live_key(&leaves)];
+    let are_there = || all.iter().all(|key| ask(&redis, "EXISTS", key));
+    until("they are there", are_there).await;
+    let of_another = format!("{}00000000", "f".repeat(16));
+    for key in &all {
+        redis.ask::<()>(Cmd::new().arg("SET").arg(key).arg(&of_another)).expect("it is set");
+    }
+    let published = || node.io.cluster_health().expect("it is in a cluster").published;
+    until("its node knows that they are", || published() >= 3).await;
+    let before = published();
+    let socket = |client: &Client| node.io.of("/").socket(&client.id()).expect("it is connected");
+    let (changed, left) = (socket(&changes), socket(&leaves));
+    let key = format!("sio:session:{}", ends.claim().pid.as_deref().expect("recovery is on"));
+    drop(ends);
+    left.disconnect(false);
+    changed.join("room");
+    until("it has ended, too", || !changed.is_connected()).await;
+    until("all is said", || published() >= before + 4).await;
     assert!(!ask::<bool>(&redis, "EXISTS", &key));
-    assert!(second.io.of("/").socket(&taken.id()).is_some());
+    for key in &all {
+        assert_eq!(ask::<String>(&redis, "GET", key), of_another);
+    }
 }
 
 /// A Redis that has lost everything is told again, and nobody loses a socket.
