@@ -76,6 +76,8 @@ fn body(body: &ClusterBody) -> Value {
         }
         // Of a log's, which has a wire of its own.
         ClusterBody::KeepSession(session) => json!({ "keep": format!("{session:?}") }),
+        ClusterBody::EnterSession(session) => json!({ "enter": format!("{session:?}") }),
+        ClusterBody::ForgetSession(session) => json!({ "forget": format!("{session:?}") }),
         ClusterBody::ChangeSocketResponse { request } => json!({ "done": request.to_string() }),
         ClusterBody::Forward(forward) => json!({ "forward": *forward.encode() }),
     }
