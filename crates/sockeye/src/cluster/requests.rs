@@ -175,14 +175,19 @@ impl<W> Request<W> {
 
     /// Counts an answer; false if it is one too many.
     fn take(&mut self, sender: Option<&NodeId>, part: Part) -> bool {
-        let asked = self.clients.get_mut(&sender.cloned());
-        match (part, asked) {
-            (Part::Client, Some(asked)) => {
+        match part {
+            Part::Client => {
+                // It may overtake the count of its node: in a Redis Cluster, Node's servers publish
+                // each by whichever node of Redis.
+                let is_early = self.waits_for(sender);
+                if !is_early && !self.clients.contains_key(&sender.cloned()) {
+                    return false;
+                }
+                let asked = self.clients.entry(sender.cloned()).or_default();
                 *asked -= 1;
-                *asked >= 0
+                *asked >= 0 || is_early
             }
-            (Part::Client, None) => false,
-            (Part::Node { clients }, _) => {
+            Part::Node { clients } => {
                 match sender {
                     Some(node) if !self.answered.insert(node.clone()) => return false,
                     Some(node) => {
@@ -195,6 +200,16 @@ impl<W> Request<W> {
                 *self.clients.entry(sender.cloned()).or_default() += clients as i64;
                 true
             }
+        }
+    }
+
+    /// Whether a node has still to answer; of one that does not say who it is, whether any has.
+    fn waits_for(&self, sender: Option<&NodeId>) -> bool {
+        let has_answered = sender.is_some_and(|node| self.answered.contains(node));
+        match &self.expected {
+            Expected::Unknown => !has_answered,
+            Expected::Nodes(nodes) => sender.map_or(!nodes.is_empty(), |node| nodes.contains(node)),
+            Expected::Count { nodes, .. } => !has_answered && self.answered_len() < *nodes,
         }
     }
 
@@ -340,13 +355,39 @@ mod tests {
     #[test]
     fn clients_are_waited_for_when_their_node_has_counted_them() {
         let mut asked = Fixture::known(&["a", "b"]);
-        asked.answer(Some("a"), Part::Client);
-        assert_eq!(asked.told.get(), 0, "a has asked nobody yet");
         asked.answer(Some("a"), Part::Node { clients: 1 });
         asked.answer(Some("b"), NODE);
         assert!(asked.is_open());
+        asked.answer(Some("b"), Part::Client);
+        assert_eq!(asked.told.get(), 2, "b has asked nobody");
         asked.answer(Some("a"), Part::Client);
         assert!(!asked.is_open());
+    }
+
+    #[test]
+    fn a_client_may_overtake_the_count_of_its_node() {
+        for (nodes, name) in [
+            (Nodes::Known(vec![NodeId::new("a"), NodeId::new("b")]), Some(["a", "b"])),
+            (Nodes::Count(2), None),
+        ] {
+            let [a, b] = name.map_or([None; 2], |names| names.map(Some));
+            for early in [true, false] {
+                let mut asked = Fixture::new();
+                if early {
+                    asked.answer(a, Part::Client);
+                }
+                asked.nodes(nodes.clone());
+                if !early {
+                    asked.answer(a, Part::Client);
+                }
+                asked.answer(b, NODE);
+                asked.answer(a, Part::Node { clients: 2 });
+                assert!(asked.is_open(), "one client of a has not answered");
+                asked.answer(a, Part::Client);
+                assert!(!asked.is_open());
+                assert_eq!(asked.told.get(), 4);
+            }
+        }
     }
 
     #[test]
