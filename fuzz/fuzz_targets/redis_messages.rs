@@ -3,21 +3,20 @@
 
 #![no_main]
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use bytes::Bytes;
 use libfuzzer_sys::{Corpus, fuzz_target};
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Map, json};
 use sockeye::cluster::{
     BroadcastFlags, BroadcastOptions, ClusterBody, ClusterEvent, ClusterMessage, NodeId, RequestId,
     SocketDetails,
 };
 use sockeye::{OwnedArgs, RoomName, SocketId};
 use sockeye_fuzz::cluster::shown;
+use sockeye_fuzz::values::Value;
 use sockeye_redis::wire::classic::Writer;
 use sockeye_redis::wire::{classic, sharded, streams};
 
@@ -30,7 +29,7 @@ struct Input<'a> {
     request: Option<&'a str>,
     options: Options<'a>,
     rooms: Vec<&'a str>,
-    values: Vec<JsonValue<'a>>,
+    values: Vec<Value<'a>>,
     flag: bool,
     number: u16,
 }
@@ -58,20 +57,6 @@ struct Options<'a> {
     timeout: Option<u16>,
     conflate: Option<&'a str>,
     direct: bool,
-}
-
-/// JSON with binary data anywhere in it.
-#[derive(Arbitrary, Debug)]
-enum JsonValue<'a> {
-    Null,
-    Bool(bool),
-    Integer(i64),
-    /// A quarter of it: read again exactly.
-    Quarters(i32),
-    Text(&'a str),
-    Binary(&'a [u8]),
-    List(Vec<JsonValue<'a>>),
-    Object(BTreeMap<&'a str, JsonValue<'a>>),
 }
 
 /// Deeper arguments are refused when they are read.
@@ -212,40 +197,6 @@ impl Options<'_> {
                 conflate: self.conflate.map(Arc::from),
                 direct: self.direct,
             },
-        }
-    }
-}
-
-impl JsonValue<'_> {
-    /// `None`: it looks like a placeholder, and so is one in every implementation.
-    fn depth(&self) -> Option<usize> {
-        let deepest = |depths: Option<Vec<usize>>| Some(1 + depths?.into_iter().max().unwrap_or(0));
-        match self {
-            Self::List(list) => deepest(list.iter().map(Self::depth).collect()),
-            Self::Object(map) if map.contains_key("_placeholder") => None,
-            Self::Object(map) => deepest(map.values().map(Self::depth).collect()),
-            Self::Binary(_) => Some(1),
-            _ => Some(0),
-        }
-    }
-
-    fn json(&self, attachments: &mut Vec<Bytes>) -> serde_json::Value {
-        match self {
-            Self::Null => serde_json::Value::Null,
-            Self::Bool(value) => (*value).into(),
-            Self::Integer(value) => (*value).into(),
-            Self::Quarters(value) => (f64::from(*value) / 4.0).into(),
-            Self::Text(value) => (*value).into(),
-            Self::Binary(data) => {
-                attachments.push(Bytes::copy_from_slice(data));
-                json!({ "_placeholder": true, "num": attachments.len() - 1 })
-            }
-            Self::List(list) => list.iter().map(|value| value.json(attachments)).collect(),
-            Self::Object(map) => {
-                let entry =
-                    |(key, value): (&&str, &Self)| ((*key).to_owned(), value.json(attachments));
-                serde_json::Value::Object(map.iter().map(entry).collect::<Map<_, _>>())
-            }
         }
     }
 }

@@ -3,14 +3,13 @@
 
 #![no_main]
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::{Corpus, fuzz_target};
-use serde::{Serialize, Serializer};
 use sockeye_fuzz::chunks;
+use sockeye_fuzz::values::Value;
 use sockeye_proto::engine::payload::SEPARATOR;
 use sockeye_proto::engine::{Message, Packet, payload};
 use sockeye_proto::socket::{
@@ -36,20 +35,6 @@ struct Sent<'a> {
 enum Kind<'a> {
     Event { id: Option<u64>, name: &'a str },
     Ack { id: u64 },
-}
-
-/// JSON with binary data anywhere in it.
-#[derive(Arbitrary, Debug)]
-enum Value<'a> {
-    Null,
-    Bool(bool),
-    Integer(i64),
-    /// A quarter of it: read again exactly.
-    Quarters(i32),
-    Text(&'a str),
-    Binary(&'a [u8]),
-    List(Vec<Value<'a>>),
-    Object(BTreeMap<&'a str, Value<'a>>),
 }
 
 /// Deeper arguments are refused when they are read.
@@ -108,60 +93,12 @@ impl Sent<'_> {
 
     fn expected(&self) -> Arrived {
         let mut attachments = Vec::new();
-        let args = self.args.iter().map(|value| value.expected(&mut attachments)).collect();
+        let args = self.args.iter().map(|value| value.json(&mut attachments)).collect();
         let (name, id) = match self.kind {
             Kind::Event { id, name } => (Some(name.to_owned()), id),
             Kind::Ack { id } => (None, Some(id)),
         };
         Arrived { namespace: self.namespace(), id, name, args, attachments }
-    }
-}
-
-impl Value<'_> {
-    /// `None`: it looks like a placeholder, and so is one in every implementation.
-    fn depth(&self) -> Option<usize> {
-        let deepest = |depths: Option<Vec<usize>>| Some(1 + depths?.into_iter().max().unwrap_or(0));
-        match self {
-            Self::List(list) => deepest(list.iter().map(Self::depth).collect()),
-            Self::Object(map) if map.contains_key("_placeholder") => None,
-            Self::Object(map) => deepest(map.values().map(Self::depth).collect()),
-            Self::Binary(_) => Some(1),
-            _ => Some(0),
-        }
-    }
-
-    /// The value with placeholders for the attachments.
-    fn expected(&self, attachments: &mut Vec<Bytes>) -> serde_json::Value {
-        match self {
-            Self::Null => serde_json::Value::Null,
-            Self::Bool(value) => (*value).into(),
-            Self::Integer(value) => (*value).into(),
-            Self::Quarters(value) => (f64::from(*value) / 4.0).into(),
-            Self::Text(value) => (*value).into(),
-            Self::Binary(data) => {
-                attachments.push(Bytes::copy_from_slice(data));
-                serde_json::json!({ "_placeholder": true, "num": attachments.len() - 1 })
-            }
-            Self::List(list) => list.iter().map(|value| value.expected(attachments)).collect(),
-            Self::Object(map) => {
-                map.iter().map(|(key, value)| (*key, value.expected(attachments))).collect()
-            }
-        }
-    }
-}
-
-impl Serialize for Value<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Null => serializer.serialize_unit(),
-            Self::Bool(value) => serializer.serialize_bool(*value),
-            Self::Integer(value) => serializer.serialize_i64(*value),
-            Self::Quarters(value) => serializer.serialize_f64(f64::from(*value) / 4.0),
-            Self::Text(value) => serializer.serialize_str(value),
-            Self::Binary(data) => serializer.serialize_bytes(data),
-            Self::List(list) => serializer.collect_seq(list),
-            Self::Object(map) => serializer.collect_map(map),
-        }
     }
 }
 

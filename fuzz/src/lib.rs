@@ -1,11 +1,12 @@
 //! What several fuzz targets need: inputs cut into reads, WebSocket frames by hand, memory counted,
-//! messages of a cluster compared.
+//! messages of a cluster compared, values made up.
 //! Does not know what any of them asserts.
 
 pub mod cluster;
 pub mod frames;
 pub mod handshake;
 pub mod heap;
+pub mod values;
 
 /// `bytes` as so many reads would return them: of the given sizes, then all that is left.
 pub fn chunks<'b>(bytes: &'b [u8], sizes: &[u8]) -> Vec<&'b [u8]> {
