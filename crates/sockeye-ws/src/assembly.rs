@@ -21,21 +21,18 @@ const RESERVE_BYTES_MAX: usize = 1 << 20;
 /// What has arrived of a message, inflated if it is compressed.
 #[derive(Debug)]
 pub(crate) struct Assembly {
+    is_text: bool,
     /// What has not been handed out in parts.
-    content: Content,
+    bytes: Vec<u8>,
+    /// How much of a text has been found valid. What stands behind it is the beginning of a
+    /// character, or has just arrived.
+    valid_len: usize,
     /// Boxed: most messages are not compressed, and many connections may be within one.
     inflating: Option<Box<Inflating>>,
     /// How many bytes have been handed out, once the first part has.
     handed_out: Option<u64>,
     /// Where what a driver puts into the room it was given begins.
     room_start: Option<usize>,
-}
-
-/// Text is validated and binary is kept as it comes.
-#[derive(Debug)]
-enum Content {
-    Text { text: String, decoder: utf8::Decoder },
-    Binary(Vec<u8>),
 }
 
 /// A part of a message.
@@ -59,24 +56,20 @@ impl PartData<'_> {
 }
 
 impl Assembly {
-    pub(crate) fn text(inflating: Option<Inflating>) -> Self {
-        Self::new(
-            Content::Text { text: String::new(), decoder: utf8::Decoder::default() },
-            inflating,
-        )
-    }
-
-    pub(crate) fn binary(inflating: Option<Inflating>) -> Self {
-        Self::new(Content::Binary(Vec::new()), inflating)
-    }
-
-    fn new(content: Content, inflating: Option<Inflating>) -> Self {
-        Self { content, inflating: inflating.map(Box::new), handed_out: None, room_start: None }
+    pub(crate) fn new(is_text: bool, inflating: Option<Inflating>) -> Self {
+        Self {
+            is_text,
+            bytes: Vec::new(),
+            valid_len: 0,
+            inflating: inflating.map(Box::new),
+            handed_out: None,
+            room_start: None,
+        }
     }
 
     /// How many bytes have arrived.
     pub(crate) fn len(&self) -> u64 {
-        self.handed_out.unwrap_or(0) + self.content.len() as u64
+        self.handed_out.unwrap_or(0) + self.bytes.len() as u64
     }
 
     /// How many compressed bytes have arrived, if the message is compressed.
@@ -92,6 +85,9 @@ impl Assembly {
     /// Appends an unmasked part. `remaining` is what the message still has to come after it, once
     /// its last frame has declared that. What is inflated is held against `bytes_max`, which for
     /// anything else was done when its length was declared.
+    ///
+    /// Text that goes on is to be [checked](Self::check) then; all of it is when it
+    /// [ends](Self::finish).
     pub(crate) fn push(
         &mut self,
         part: &[u8],
@@ -100,25 +96,49 @@ impl Assembly {
     ) -> Result<(), ProtocolError> {
         self.room_start = None;
         let content_max = self.content_max(bytes_max);
-        let Self { content, inflating, .. } = self;
-        match inflating {
-            None => content.push(part, exact_reserve(content.len(), part.len(), remaining)),
-            Some(inflating) => inflating
-                .push(part, |piece| content.push_inflated(piece, content_max).map(|()| true))
-                .map(|_| ()),
+        let Self { bytes, inflating, .. } = self;
+        let Some(inflating) = inflating else {
+            if let Some(additional) = exact_reserve(bytes.len(), part.len(), remaining) {
+                bytes.reserve_exact(additional);
+            }
+            bytes.extend_from_slice(part);
+            return Ok(());
+        };
+        let inflated =
+            inflating.push(part, |piece| push_inflated(bytes, piece, content_max).map(|()| true));
+        match inflated {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.verdict(error)),
         }
+    }
+
+    /// Finds out whether what has arrived of a text can still become one.
+    pub(crate) fn check(&mut self) -> Result<(), ProtocolError> {
+        if self.is_text {
+            let whole = utf8::validate_part(&self.bytes[self.valid_len..]);
+            self.valid_len += whole.map_err(|_| ProtocolError::InvalidText)?.len();
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the message: what came before `error` is looked at first, so that the
+    /// verdict does not depend on how a message arrives.
+    fn verdict(&mut self, error: ProtocolError) -> ProtocolError {
+        self.check().err().unwrap_or(error)
     }
 
     /// The message is complete: moves it out, and the context that the peer's next compressed
     /// message may refer to.
-    pub(crate) fn finish(self) -> Result<(Event<'static>, Option<Window>), ProtocolError> {
-        let context = self.inflating.map(|inflating| inflating.finish()).transpose()?.flatten();
-        let event = match self.content {
-            Content::Text { text, decoder } => {
-                decoder.finish().map_err(|_| ProtocolError::InvalidText)?;
-                Event::Text(Cow::Owned(text))
-            }
-            Content::Binary(bytes) => Event::Binary(Cow::Owned(bytes)),
+    pub(crate) fn finish(mut self) -> Result<(Event<'static>, Option<Window>), ProtocolError> {
+        let inflated = self.inflating.take().map(|inflating| inflating.finish()).transpose();
+        let context = inflated.map_err(|error| self.verdict(error))?.flatten();
+        let event = if self.is_text {
+            // Once more as a whole, to own it as a text: that is still cheaper than to copy it
+            // part by part.
+            let text = utf8::into_string(self.bytes).map_err(|_| ProtocolError::InvalidText)?;
+            Event::Text(Cow::Owned(text))
+        } else {
+            Event::Binary(Cow::Owned(self.bytes))
         };
         Ok((event, context))
     }
@@ -126,28 +146,24 @@ impl Assembly {
     /// How much the next part had better hold at most: the rest of a character, so that what
     /// follows it can be handed out from where it is.
     pub(crate) fn part_len_max(&self) -> usize {
-        match &self.content {
-            Content::Text { text, decoder } if text.is_empty() => match decoder.missing_len() {
-                0 => usize::MAX,
-                missing => missing,
-            },
+        match self.bytes[..] {
+            [_, ..] if self.is_text && self.valid_len == 0 => utf8::missing_len(&self.bytes),
             _ => usize::MAX,
         }
     }
 
     /// What an unmasked part that is not compressed completes, together with what was kept before.
     pub(crate) fn part<'p>(&mut self, part: &'p [u8]) -> Result<PartData<'p>, ProtocolError> {
-        match &mut self.content {
-            Content::Text { text, decoder } if text.is_empty() && decoder.pending_len() == 0 => {
-                let text = decoder.split(part).map_err(|_| ProtocolError::InvalidText)?;
-                Ok(PartData::Text(Cow::Borrowed(text)))
-            }
-            Content::Binary(bytes) if bytes.is_empty() => Ok(PartData::Binary(Cow::Borrowed(part))),
-            content => {
-                content.push(part, None)?;
-                Ok(content.take())
-            }
+        if !self.bytes.is_empty() {
+            self.bytes.extend_from_slice(part);
+            return self.take();
         }
+        if !self.is_text {
+            return Ok(PartData::Binary(Cow::Borrowed(part)));
+        }
+        let text = utf8::validate_part(part).map_err(|_| ProtocolError::InvalidText)?;
+        self.bytes.extend_from_slice(&part[text.len()..]);
+        Ok(PartData::Text(Cow::Borrowed(text)))
     }
 
     /// What a part is inflated to, together with what was kept before, and how much of it that is:
@@ -158,11 +174,27 @@ impl Assembly {
         bytes_max: u64,
     ) -> Result<(usize, PartData<'static>), ProtocolError> {
         let content_max = self.content_max(bytes_max);
-        let Self { content, inflating, .. } = self;
+        let Self { bytes, inflating, .. } = self;
         let inflating = inflating.as_mut().expect("the message is compressed");
-        let consumed = inflating
-            .push(part, |piece| content.push_inflated(piece, content_max).map(|()| false))?;
-        Ok((consumed, content.take()))
+        let inflated =
+            inflating.push(part, |piece| push_inflated(bytes, piece, content_max).map(|()| false));
+        match inflated {
+            Ok(consumed) => Ok((consumed, self.take()?)),
+            Err(error) => Err(self.verdict(error)),
+        }
+    }
+
+    /// Takes out what is complete: all but the beginning of a character.
+    fn take(&mut self) -> Result<PartData<'static>, ProtocolError> {
+        if !self.is_text {
+            return Ok(PartData::Binary(Cow::Owned(mem::take(&mut self.bytes))));
+        }
+        let beginning = self.bytes.split_off(utf8::whole_len(&self.bytes));
+        let whole = mem::replace(&mut self.bytes, beginning);
+        self.valid_len = 0;
+        let text = utf8::into_string(whole).map_err(|_| ProtocolError::InvalidText)?;
+        self.check()?;
+        Ok(PartData::Text(Cow::Owned(text)))
     }
 
     /// Counts a part that is handed out. Whether it is the first.
@@ -172,13 +204,12 @@ impl Assembly {
         before.is_none()
     }
 
-    /// Room for at most `remaining` bytes more at the end of a binary message that is kept as it
-    /// comes. Text must be validated on its way.
+    /// Room for at most `remaining` bytes more at the end of a message that is kept as it comes.
     pub(crate) fn room(&mut self, remaining: u64) -> Option<Limit<&mut Vec<u8>>> {
-        let Content::Binary(bytes) = &mut self.content else { return None };
         if self.inflating.is_some() || self.handed_out.is_some() {
             return None;
         }
+        let bytes = &mut self.bytes;
         self.room_start = Some(bytes.len());
         let remaining = usize::try_from(remaining).unwrap_or(usize::MAX);
         let room_len = remaining.min(reserve_max(bytes.len()));
@@ -188,9 +219,9 @@ impl Assembly {
 
     /// What was put into the room, still masked.
     pub(crate) fn take_filled(&mut self) -> &mut [u8] {
-        match (&mut self.content, self.room_start.take()) {
-            (Content::Binary(bytes), Some(start)) => &mut bytes[start..],
-            _ => &mut [],
+        match self.room_start.take() {
+            Some(start) => &mut self.bytes[start..],
+            None => &mut [],
         }
     }
 
@@ -200,53 +231,17 @@ impl Assembly {
     }
 }
 
-impl Content {
-    fn len(&self) -> usize {
-        match self {
-            Self::Text { text, decoder } => text.len() + decoder.pending_len(),
-            Self::Binary(bytes) => bytes.len(),
-        }
+/// Appends what a part was inflated to. A few bytes can become many: here the buffer doubles, but
+/// never beyond the limit.
+fn push_inflated(bytes: &mut Vec<u8>, piece: &[u8], bytes_max: usize) -> Result<(), ProtocolError> {
+    let fits = &piece[..piece.len().min(bytes_max.saturating_sub(bytes.len()))];
+    let needed = bytes.len() + fits.len();
+    if needed > bytes.capacity() {
+        let grown = (2 * bytes.capacity()).min(bytes_max).max(needed);
+        bytes.reserve_exact(grown - bytes.len());
     }
-
-    fn push(&mut self, part: &[u8], reserve: Option<usize>) -> Result<(), ProtocolError> {
-        match self {
-            Self::Text { text, decoder } => {
-                if let Some(additional) = reserve {
-                    text.reserve_exact(additional);
-                }
-                decoder.push(part, text).map_err(|_| ProtocolError::InvalidText)
-            }
-            Self::Binary(bytes) => {
-                if let Some(additional) = reserve {
-                    bytes.reserve_exact(additional);
-                }
-                bytes.extend_from_slice(part);
-                Ok(())
-            }
-        }
-    }
-
-    /// Appends what a part was inflated to. A few bytes can become many: here the buffer doubles,
-    /// but never beyond the limit.
-    fn push_inflated(&mut self, piece: &[u8], bytes_max: usize) -> Result<(), ProtocolError> {
-        let len = self.len();
-        let fits = &piece[..piece.len().min(bytes_max.saturating_sub(len))];
-        let (stored_len, capacity) = match self {
-            Self::Text { text, .. } => (text.len(), text.capacity()),
-            Self::Binary(bytes) => (bytes.len(), bytes.capacity()),
-        };
-        let needed = len + fits.len();
-        let grown = (2 * capacity).min(bytes_max).max(needed);
-        self.push(fits, (needed > capacity).then(|| grown - stored_len))?;
-        if fits.len() < piece.len() { Err(ProtocolError::MessageTooLong) } else { Ok(()) }
-    }
-
-    fn take(&mut self) -> PartData<'static> {
-        match self {
-            Self::Text { text, .. } => PartData::Text(Cow::Owned(mem::take(text))),
-            Self::Binary(bytes) => PartData::Binary(Cow::Owned(mem::take(bytes))),
-        }
-    }
+    bytes.extend_from_slice(fits);
+    if fits.len() < piece.len() { Err(ProtocolError::MessageTooLong) } else { Ok(()) }
 }
 
 /// What to reserve so that the message ends without growing again, or `None` where its end is not
@@ -268,52 +263,45 @@ fn reserve_max(arrived: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn capacity(assembly: &Assembly) -> usize {
-        match &assembly.content {
-            Content::Text { text, .. } => text.capacity(),
-            Content::Binary(bytes) => bytes.capacity(),
-        }
-    }
-
     #[test]
     fn a_declared_length_is_not_believed() {
         const DECLARED: usize = 100 << 20;
-        for mut assembly in [Assembly::text(None), Assembly::binary(None)] {
+        for mut assembly in [true, false].map(|is_text| Assembly::new(is_text, None)) {
             for arrived in 1..=100 {
                 let part = [b'x'; 1000];
                 let remaining = DECLARED - arrived * part.len();
                 assembly.push(&part, Some(remaining as u64), DECLARED as u64).unwrap();
-                assert!(capacity(&assembly) <= 2 * arrived * part.len() + RESERVE_BYTES);
+                assert!(assembly.bytes.capacity() <= 2 * arrived * part.len() + RESERVE_BYTES);
             }
         }
     }
 
     #[test]
     fn a_message_of_1_mib_is_reserved_with_its_first_sixteenth() {
-        for mut assembly in [Assembly::text(None), Assembly::binary(None)] {
+        for mut assembly in [true, false].map(|is_text| Assembly::new(is_text, None)) {
             let part = vec![b'x'; 1 << 16];
             assembly.push(&part, Some((1 << 20) - (1 << 16)), 1 << 20).unwrap();
-            assert_eq!(capacity(&assembly), 1 << 20);
+            assert_eq!(assembly.bytes.capacity(), 1 << 20);
         }
     }
 
     #[test]
     fn a_message_that_nearly_came_whole_is_kept_without_slack() {
-        for mut assembly in [Assembly::text(None), Assembly::binary(None)] {
+        for mut assembly in [true, false].map(|is_text| Assembly::new(is_text, None)) {
             assembly.push(&[b'x'; 10_000], Some(5000), 15_000).unwrap();
             assembly.push(&[b'x'; 5000], Some(0), 15_000).unwrap();
-            assert_eq!((assembly.len(), capacity(&assembly)), (15_000, 15_000));
+            assert_eq!((assembly.len(), assembly.bytes.capacity()), (15_000, 15_000));
         }
     }
 
     #[test]
     fn small_fragments_do_not_make_the_buffer_grow_one_by_one() {
-        for mut assembly in [Assembly::text(None), Assembly::binary(None)] {
+        for mut assembly in [true, false].map(|is_text| Assembly::new(is_text, None)) {
             let mut growths = 0;
             for _ in 0..16_384 {
-                let before = capacity(&assembly);
+                let before = assembly.bytes.capacity();
                 assembly.push(b"x", None, 16_384).unwrap();
-                growths += u32::from(capacity(&assembly) != before);
+                growths += u32::from(assembly.bytes.capacity() != before);
             }
             assert!(growths < 20, "grew {growths} times");
         }

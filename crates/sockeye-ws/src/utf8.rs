@@ -1,6 +1,8 @@
 //! UTF-8 validation of whole texts and of texts that arrive in parts.
 //! Knows nothing of frames; a part may end anywhere, also within a character.
 
+use faststr::FastStr;
+
 /// From this length on the SIMD validator is the faster one.
 const SIMD_BYTES_MIN: usize = 64;
 
@@ -23,80 +25,44 @@ pub fn validate(bytes: &[u8]) -> Result<&str, InvalidUtf8> {
     }
 }
 
-/// Validates a text that arrives in parts. Bad input fails with the part that makes it bad, not
-/// only at the end (RFC 6455 §8.1).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Decoder {
-    /// The beginning of a character that the last part ended in.
-    tail: [u8; 4],
-    tail_len: u8,
+/// The whole characters that `bytes` begin with, and end with but for the beginning of one more: of
+/// a text that arrives in parts, what is complete. What is bad is found in the part that makes it
+/// bad, not only at the end (RFC 6455 §8.1).
+///
+/// # Errors
+///
+/// [`InvalidUtf8`] when no continuation could make `bytes` a text.
+pub fn validate_part(bytes: &[u8]) -> Result<&str, InvalidUtf8> {
+    let (whole, tail) = bytes.split_at(whole_len(bytes));
+    let whole = validate(whole)?;
+    match str::from_utf8(tail) {
+        Err(error) if error.error_len().is_some() => Err(InvalidUtf8),
+        _ => Ok(whole),
+    }
 }
 
-impl Decoder {
-    /// Appends to `text` what `part` completes; each byte is validated once.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidUtf8`] when no continuation could make the parts so far a text.
-    pub fn push(&mut self, mut part: &[u8], text: &mut String) -> Result<(), InvalidUtf8> {
-        while self.tail_len > 0 {
-            let Some((&byte, rest)) = part.split_first() else { return Ok(()) };
-            part = rest;
-            self.tail[usize::from(self.tail_len)] = byte;
-            self.tail_len += 1;
-            let tail = &self.tail[..usize::from(self.tail_len)];
-            match str::from_utf8(tail) {
-                Ok(character) => {
-                    text.push_str(character);
-                    self.tail_len = 0;
-                }
-                // At four bytes a character is complete or wrong, so `tail` cannot overflow.
-                Err(error) if error.error_len().is_none() => {}
-                Err(_) => return Err(InvalidUtf8),
-            }
-        }
-
-        text.push_str(self.split(part)?);
-        Ok(())
+/// The text that `bytes` are, without a copy.
+///
+/// # Errors
+///
+/// [`InvalidUtf8`] when they are none.
+pub(crate) fn into_string(bytes: Vec<u8>) -> Result<String, InvalidUtf8> {
+    if bytes.len() < SIMD_BYTES_MIN {
+        String::from_utf8(bytes).map_err(|_| InvalidUtf8)
+    } else {
+        // The SIMD validator itself knows no owned strings.
+        FastStr::from_vec_u8(bytes).map(String::from).map_err(|_| InvalidUtf8)
     }
+}
 
-    /// The whole characters of a part; what is left of it waits for the rest. Nothing may wait
-    /// already.
-    pub(crate) fn split<'p>(&mut self, part: &'p [u8]) -> Result<&'p str, InvalidUtf8> {
-        debug_assert_eq!(self.tail_len, 0);
-        let (whole, tail) = part.split_at(part.len() - incomplete_len(part));
-        let whole = validate(whole)?;
-        if let Err(error) = str::from_utf8(tail)
-            && error.error_len().is_some()
-        {
-            return Err(InvalidUtf8);
-        }
-        self.tail[..tail.len()].copy_from_slice(tail);
-        self.tail_len = tail.len() as u8;
-        Ok(whole)
-    }
+/// How many bytes of `bytes` there are before the beginning of a character that they end in.
+pub(crate) fn whole_len(bytes: &[u8]) -> usize {
+    bytes.len() - incomplete_len(bytes)
+}
 
-    /// Ends the text.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidUtf8`] when it ends within a character.
-    pub fn finish(self) -> Result<(), InvalidUtf8> {
-        if self.tail_len == 0 { Ok(()) } else { Err(InvalidUtf8) }
-    }
-
-    /// How many bytes wait for the rest of their character.
-    pub(crate) fn pending_len(self) -> usize {
-        usize::from(self.tail_len)
-    }
-
-    /// How many bytes the character still needs whose beginning waits; 0 if none waits.
-    pub(crate) fn missing_len(self) -> usize {
-        match self.tail[..self.pending_len()] {
-            [] => 0,
-            [lead, ..] => char_len(lead) - self.pending_len(),
-        }
-    }
+/// How many bytes the character still needs that `beginning` is the beginning of.
+pub(crate) fn missing_len(beginning: &[u8]) -> usize {
+    beginning.first().map_or(0, |lead| char_len(*lead) - beginning.len())
 }
 
 /// How many bytes at the end of `part` are the beginning of a longer character.
@@ -143,13 +109,18 @@ mod tests {
     const VALID: [&str; 7] =
         ["", "Hello", "κόσμε", "\u{0}\u{7F}\u{80}\u{7FF}", "\u{FFFF}", "🐟🐠", "\u{10FFFF}"];
 
+    /// What a reader does: it keeps what is not complete, and looks at it again with the next part.
     fn decode<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Result<String, InvalidUtf8> {
         let mut text = String::new();
-        let mut decoder = Decoder::default();
+        let mut kept = Vec::new();
         for part in parts {
-            decoder.push(part, &mut text)?;
+            kept.extend_from_slice(part);
+            let whole = validate_part(&kept)?;
+            text.push_str(whole);
+            kept.drain(..whole.len());
+            assert!(kept.is_empty() || (1..=3).contains(&missing_len(&kept)), "{kept:02X?}");
         }
-        decoder.finish().map(|()| text)
+        if kept.is_empty() { Ok(text) } else { Err(InvalidUtf8) }
     }
 
     /// The same bytes alone, and behind so much ASCII that the SIMD validator takes them.
@@ -161,9 +132,11 @@ mod tests {
     fn whole_texts() {
         for bytes in VALID.iter().flat_map(|text| short_and_long(text.as_bytes())) {
             assert_eq!(validate(&bytes).map(str::as_bytes), Ok(&bytes[..]));
+            assert_eq!(into_string(bytes.clone()).map(String::into_bytes), Ok(bytes));
         }
         for bytes in INVALID.iter().flat_map(|bytes| short_and_long(bytes)) {
             assert_eq!(validate(&bytes), Err(InvalidUtf8), "{bytes:02X?}");
+            assert_eq!(into_string(bytes.clone()), Err(InvalidUtf8), "{bytes:02X?}");
         }
     }
 
@@ -188,18 +161,32 @@ mod tests {
     #[test]
     fn a_character_that_cannot_become_valid_fails_at_once() {
         for bytes in [&b"\xF4\x90"[..], b"\xED\xA0", b"\xE0\x80", b"\xF5", b"\xC1", b"a\x80"] {
-            let mut decoder = Decoder::default();
-            assert_eq!(decoder.push(bytes, &mut String::new()), Err(InvalidUtf8), "{bytes:02X?}");
+            assert_eq!(validate_part(bytes), Err(InvalidUtf8), "{bytes:02X?}");
         }
     }
 
     #[test]
     fn a_text_may_not_end_within_a_character() {
         for bytes in [&b"\xC3"[..], b"\xE2\x82", b"\xF0\x9F\x90"] {
-            let mut decoder = Decoder::default();
-            assert_eq!(decoder.push(bytes, &mut String::new()), Ok(()));
-            assert_eq!(decoder.pending_len(), bytes.len());
-            assert_eq!(decoder.finish(), Err(InvalidUtf8));
+            for bytes in short_and_long(bytes) {
+                let whole = validate_part(&bytes).expect("it may go on");
+                assert!(whole.len() < bytes.len());
+                assert_eq!(validate(&bytes), Err(InvalidUtf8));
+                assert_eq!(into_string(bytes), Err(InvalidUtf8));
+            }
+        }
+    }
+
+    #[test]
+    fn an_owned_text_stays_where_its_bytes_were() {
+        for text in ["a".repeat(SIMD_BYTES_MIN - 1), "🐟".repeat(1000)] {
+            for spare in [0, 100] {
+                let mut bytes = Vec::with_capacity(text.len() + spare);
+                bytes.extend_from_slice(text.as_bytes());
+                let address = bytes.as_ptr();
+                let owned = into_string(bytes).expect("it is a text");
+                assert_eq!((&owned, owned.as_ptr()), (&text, address));
+            }
         }
     }
 }

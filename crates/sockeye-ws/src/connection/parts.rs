@@ -84,7 +84,7 @@ impl Connection {
             assembly.part(frame.take_payload_part(input, assembly.part_len_max()))?
         };
         self.reader = frame.reader();
-        let last = frame.fin && frame.remaining == 0;
+        let last = frame.ends_message();
         if data.is_empty() && !last {
             return Ok(None);
         }

@@ -276,7 +276,9 @@ impl Connection {
     /// Puts a part of a frame's payload to the message under way.
     fn assemble(&mut self, frame: &Frame, part: &[u8]) -> Result<(), ProtocolError> {
         let bytes_max = self.bytes_max();
-        self.assembly(frame).push(part, frame.message_remaining(), bytes_max)
+        let assembly = self.assembly(frame);
+        assembly.push(part, frame.message_remaining(), bytes_max)?;
+        if frame.ends_message() { Ok(()) } else { assembly.check() }
     }
 
     /// The message under way, which the frame may begin.
@@ -285,10 +287,7 @@ impl Connection {
         assembly.get_or_insert_with(|| {
             let deflate = deflate.as_mut().filter(|_| frame.compressed);
             let inflating = deflate.map(|deflate| deflate.begin_inflating());
-            Box::new(match frame.opcode {
-                Opcode::Text => Assembly::text(inflating),
-                _ => Assembly::binary(inflating),
-            })
+            Box::new(Assembly::new(frame.opcode == Opcode::Text, inflating))
         })
     }
 
@@ -344,6 +343,11 @@ impl Frame {
     /// What the message still has to come, if this is its last frame.
     fn message_remaining(&self) -> Option<u64> {
         self.fin.then_some(self.remaining)
+    }
+
+    /// Whether nothing of its message is still to come.
+    pub(super) fn ends_message(&self) -> bool {
+        self.fin && self.remaining == 0
     }
 
     /// What the next byte of input belongs to.

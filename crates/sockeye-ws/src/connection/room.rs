@@ -12,12 +12,12 @@ use super::{Connection, Event};
 const WORTH_BYTES: u64 = 16 << 10;
 
 impl Connection {
-    /// Room for what comes next, if that is a large part of a binary message: a driver may read
-    /// into it in place of its own buffer, and then calls [`handle_filled`](Self::handle_filled).
-    /// That spares a copy of the payload.
+    /// Room for what comes next, if that is a large part of a message: a driver may read into it in
+    /// place of its own buffer, and then calls [`handle_filled`](Self::handle_filled). That spares
+    /// a copy of the payload.
     ///
-    /// `None` for anything else: text, which is validated on its way, compressed messages, short
-    /// rests of a frame, and where messages are handed out in parts. The room is as long as what
+    /// `None` for anything else: compressed messages, short rests of a frame, and where messages
+    /// are handed out in parts. The room is as long as what
     /// has arrived of the message, or sixteen times as long up to 1 MiB, so that its declared
     /// length is not believed here either.
     pub fn payload_room(&mut self) -> Option<Limit<&mut Vec<u8>>> {
@@ -39,15 +39,17 @@ impl Connection {
             return Some(Event::Closed(closed));
         }
         let Reader::Payload(mut frame) = self.reader else { return None };
-        let filled = self.assembly.as_mut()?.take_filled();
+        let assembly = self.assembly.as_mut()?;
+        let filled = assembly.take_filled();
         assert!(filled.len() as u64 <= frame.remaining, "more than there was room for");
         frame.unmask(filled);
         frame.count(filled.len());
         self.reader = frame.reader();
-        let complete = frame.fin && frame.remaining == 0;
-        match complete.then(|| self.finish_message())? {
-            Ok(event) => Some(event),
-            Err(error) => Some(Event::Closed(self.fail(error))),
-        }
+        let event = if frame.ends_message() {
+            self.finish_message().map(Some)
+        } else {
+            assembly.check().map(|()| None)
+        };
+        event.unwrap_or_else(|error| Some(Event::Closed(self.fail(error))))
     }
 }

@@ -119,7 +119,7 @@ impl Incoming {
         machine: &mut Connection,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Read<M>>> {
-        // A large rest of a binary message goes straight to where it stays.
+        // A large rest of a message goes straight to where it stays.
         if !M::IN_PARTS
             && let Some(mut room) = machine.payload_room()
         {

@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use bytes::BufMut as _;
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::Index;
 use sockeye_ws::deflate::Options;
-use sockeye_ws::{Connection, Event, Limits, Role};
+use sockeye_ws::{Connection, Event, Limits, ProtocolError, Role};
 
 use crate::foreign::ForeignSender;
 use crate::items::roles;
@@ -45,10 +47,19 @@ fn has_room(connection: &mut Connection, bytes: &[u8]) -> bool {
 
 #[test]
 fn a_large_message_is_read_into_its_place() {
-    let message: Vec<u8> = (0..300_000_u32).map(|index| (index * 7) as u8).collect();
-    for role in [Role::Server, Role::Client] {
+    // Of four bytes each, with the beginning and the end of the second frame within one.
+    let text = "x".to_owned() + &"🐟".repeat(75_000);
+    let binary: Vec<u8> = (0..300_000_u32).map(|index| (index * 7) as u8).collect();
+    let messages = [
+        (TEXT, text.as_bytes(), Event::Text(text.as_str().into())),
+        (BINARY, &binary[..], Event::Binary(binary.as_slice().into())),
+    ];
+    for ((opcode, message, event), role) in messages
+        .iter()
+        .flat_map(|message| [Role::Server, Role::Client].map(|role| (message.clone(), role)))
+    {
         let (head, tail) = message.split_at(100_000);
-        let bytes = [frame_to(role, BINARY, head), frame_to(role, FIN | CONTINUATION, tail)];
+        let bytes = [frame_to(role, opcode, head), frame_to(role, FIN | CONTINUATION, tail)];
         let mut connection = Connection::new(role, Limits::default());
         let mut events = Vec::new();
         let mut in_room = 0;
@@ -67,7 +78,7 @@ fn a_large_message_is_read_into_its_place() {
                 }
             }
         }
-        assert_eq!(events, [Event::Binary(message.clone().into())]);
+        assert!(events == [event]);
         assert!(in_room > 200_000, "{in_room}");
     }
 }
@@ -93,7 +104,7 @@ fn there_is_none_for_anything_else() {
     let large = vec![b'x'; 100_000];
     let begun = |first: u8| masked(first, &large)[..50_000].to_vec();
     assert!(has_room(&mut server(Limits::default()), &begun(FIN | BINARY)));
-    assert!(!has_room(&mut server(Limits::default()), &begun(FIN | TEXT)));
+    assert!(has_room(&mut server(Limits::default()), &begun(FIN | TEXT)));
     assert!(!has_room(&mut server(Limits::default()), &masked(FIN | BINARY, &large)[..90_000]));
     assert!(!has_room(&mut server(Limits::default()), &masked(BINARY, &large)));
     let ping = [masked(BINARY, &large), masked(FIN | PING, &[0; 125])[..50].to_vec()].concat();
@@ -110,6 +121,38 @@ fn there_is_none_for_anything_else() {
     assert_eq!((count, in_parts.payload_room().is_none()), (1, true));
     // Also when the rest of it is passed over.
     assert!(!has_room(&mut in_parts, &large[..1000]));
+}
+
+#[test]
+fn bad_text_fails_with_the_read_that_brings_it() {
+    let mut connection = server(Limits::default());
+    let mut message = "é".repeat(100_000).into_bytes();
+    message[80_001] = b'!';
+    let bytes = masked(FIN | TEXT, &message);
+    let (begun, rest) = bytes.split_at(30_000);
+    assert!(has_room(&mut connection, begun));
+    for part in rest[..60_000].chunks(20_000) {
+        assert!(!connection.is_closed());
+        connection.payload_room().expect("a large message").put_slice(part);
+        let event = connection.handle_filled(Instant::now());
+        assert_eq!(event.is_some(), connection.is_closed());
+    }
+    let error = connection.closed().and_then(|closed| closed.error);
+    assert_eq!(error, Some(ProtocolError::InvalidText));
+    assert!(connection.payload_room().is_none());
+}
+
+#[test]
+fn a_text_that_ends_within_a_character_is_none() {
+    let mut connection = server(Limits::default());
+    let message = "é".repeat(50_000).into_bytes();
+    let bytes = masked(FIN | TEXT, &message[..message.len() - 1]);
+    let (begun, rest) = bytes.split_at(30_001);
+    assert!(has_room(&mut connection, begun));
+    connection.payload_room().expect("a large message").put_slice(rest);
+    let event = connection.handle_filled(Instant::now());
+    let Some(Event::Closed(closed)) = event else { panic!("{event:?}") };
+    assert_eq!(closed.error, Some(ProtocolError::InvalidText));
 }
 
 #[test]
@@ -159,11 +202,17 @@ proptest! {
     fn with_and_without_it_the_events_are_the_same(
         role in roles(),
         messages in vec((any::<bool>(), 0..60_000_usize, 0..3_usize), 1..4),
+        bad in option::weighted(0.2, any::<Index>()),
         reads in vec((1..40_000_usize, any::<bool>()), 1..20),
     ) {
         let mut bytes = Vec::new();
         for (text, len, fragments) in messages {
-            let payload: Vec<u8> = noise(len).into_iter().map(|byte| byte % 128).collect();
+            let characters = noise(len / 2).into_iter();
+            let characters = characters.map(|byte| ['x', 'é', '€', '🐟'][usize::from(byte % 4)]);
+            let mut payload = characters.collect::<String>().into_bytes();
+            if let Some(bad) = bad && !payload.is_empty() {
+                payload[bad.index(len / 2)] ^= 0xC0;
+            }
             let mut opcode = if text { TEXT } else { BINARY };
             for _ in 0..fragments {
                 bytes.extend(frame_to(role, opcode, &payload));
