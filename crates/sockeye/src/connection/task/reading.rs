@@ -1,6 +1,7 @@
 //! The reading side of a connection's task: bytes to frames to packets to sockets.
 //! Does not write, but for what the WebSocket machine owes its peer.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -159,7 +160,10 @@ fn payload_len(event: &Event<'_>) -> usize {
 impl Core {
     fn handle_event(&mut self, event: Event<'_>, now: Instant, cx: &mut Context<'_>) {
         match event {
-            Event::Text(text) => self.handle_read(self.session.read_text(text), now, cx),
+            // Borrowed also where it is owned: to take the type off an owned text would move it.
+            Event::Text(text) => {
+                self.handle_read(self.session.read_text(Cow::Borrowed(&text)), now, cx);
+            }
             Event::Binary(data) => self.handle_read(self.session.read_binary(data), now, cx),
             Event::Ping(_) | Event::Pong(_) => {}
             Event::Closed(closed) => match closed.error {
@@ -231,8 +235,8 @@ impl Core {
             Message::Text(text) if is_v3 => connect_of_v3(text),
             _ => None,
         };
-        let message = connect.map_or(message, |connect| Message::Text(connect.into()));
-        match self.sockets.parser().handle(&mut self.multiplexer, &message) {
+        let mut message = connect.map_or(message, |connect| Message::Text(connect.into()));
+        match self.sockets.parser().handle(&mut self.multiplexer, &mut message) {
             Ok(Some(incoming)) => {
                 joins = matches!(incoming, Incoming::Connect { .. });
                 self.sockets.handle(incoming, cx);
