@@ -1,5 +1,5 @@
-//! HTTP long-polling: its sessions, the packets that POSTs bring, and the GETs that wait for answers.
-//! Does not know WebSocket; of events it knows `echo` alone, the only one that is measured here.
+//! HTTP long-polling: its sessions, the packets that POSTs bring, the GETs that wait for answers.
+//! Does not know WebSocket; of events it knows `echo` alone, the only one measured here.
 use super::{NONE, Server, handshake::open_packet};
 use crate::http;
 use std::os::fd::RawFd;
