@@ -1,5 +1,6 @@
 //! Peer: yawc, which checks UTF-8 as the others do. DEFLATE=1: level 3, as ours, from 1024 bytes
-//! on, without context takeover, with its pool of compressors. TUNED=1: buffers as in its benchmark.
+//! on, without context takeover, with its pool of compressors. TUNED=1: buffers as in its
+//! benchmark.
 use peer_ws::{Library, MESSAGE_BYTES_MAX, env, serve_library};
 use tokio::net::TcpStream;
 use yawc::{CompressionLevel, DeflatePool, Frame, OpCode, Options, Role, WebSocket};
