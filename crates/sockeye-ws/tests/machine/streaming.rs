@@ -213,6 +213,25 @@ fn a_message_that_had_begun_comes_out_with_what_was_kept() {
 }
 
 #[test]
+fn a_message_is_held_to_the_limit_of_how_it_is_read_now() {
+    let limits =
+        Limits { message_bytes_max: 50_000, streamed_bytes_max: 80_000, ..Limits::default() };
+    // Of the first two nothing has come out in parts, so that all of them would be kept.
+    for (opcode, begun, longest) in
+        [(BINARY, &b""[..], 50_000), (TEXT, b"\xC3", 50_000), (BINARY, b"begun", 80_000)]
+    {
+        for (declared, error) in [(longest, None), (longest + 1, Some(MessageTooLong))] {
+            let mut connection = Connection::new(Role::Client, limits);
+            let bytes = [&head_to(Role::Client, opcode, declared)[..], begun].concat();
+            parts(&mut connection, &bytes);
+            read(&mut connection, b"\xA9");
+            let closed = connection.closed().and_then(|closed| closed.error);
+            assert_eq!(closed, error, "{declared} as {opcode}");
+        }
+    }
+}
+
+#[test]
 fn what_is_left_of_a_message_in_parts_is_passed_over() {
     let mut sender = ForeignSender::new(6, true);
     let begin = "a text that is given up, ä";
