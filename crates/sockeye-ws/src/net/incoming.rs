@@ -19,8 +19,8 @@ use crate::close::CloseCode;
 use crate::connection::{Closed, Connection, Event, Part, PartEvent};
 use crate::frame::HEADER_BYTES_MAX;
 
-/// How many bytes one read takes at the most: of a long message to a server, 64 KiB of payload. What
-/// follows is read to where cache lines begin, which spares a twentieth of an echo of 1 MiB.
+/// How many bytes one read takes at the most: of a long message to a server, 64 KiB of payload.
+/// What follows is read to where cache lines begin, which spares a twentieth of an echo of 1 MiB.
 const READ_BYTES_MAX: usize = 64 * 1024 + HEADER_BYTES_MAX;
 /// How far into its buffer a read begins: the payload of a short frame to a server, behind a header
 /// of six bytes, then lies where a word does, and is validated by words; that of a long one, behind
