@@ -33,6 +33,8 @@ pub(crate) struct Assembly {
     inflating: Option<Box<Inflating>>,
     /// How many bytes have been handed out, once the first part has.
     handed_out: Option<u64>,
+    /// Some of it has been passed over, and so the rest will be.
+    given_up: bool,
     /// Where what a driver puts into the room it was given begins.
     room_start: Option<usize>,
 }
@@ -65,6 +67,7 @@ impl Assembly {
             valid_len: 0,
             inflating: inflating.map(Box::new),
             handed_out: None,
+            given_up: false,
             room_start: None,
         }
     }
@@ -210,6 +213,15 @@ impl Assembly {
         let before = self.handed_out;
         self.handed_out = Some(before.unwrap_or(0) + part.len() as u64);
         before.is_none()
+    }
+
+    /// A part is not handed out: what follows would stand behind a hole.
+    pub(crate) fn give_up(&mut self) {
+        self.given_up = true;
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up
     }
 
     /// Room for at most `remaining` bytes more at the end of a message that is kept as it comes.
