@@ -46,8 +46,8 @@ fn packet(bytes: &[u8]) {
     let mut multiplexer = Multiplexer::new(limits);
     multiplexer.handle_text("0").expect("CONNECT");
     multiplexer.handle_connect_accepted("/");
-    let message = Message::Binary(Cow::Borrowed(bytes));
-    match Parser::MessagePack.handle(&mut multiplexer, &message) {
+    let mut message = Message::Binary(Cow::Borrowed(bytes));
+    match Parser::MessagePack.handle(&mut multiplexer, &mut message) {
         Ok(Some(Incoming::Connect { namespace, auth })) => {
             assert!(namespace.starts_with('/') && namespace != "/");
             let auth = auth.map(|auth| serde_json::from_str::<Value>(auth).expect("valid JSON"));

@@ -11,6 +11,9 @@ use super::args::OwnedArgs;
 use super::binary::Binary;
 use super::name::Name;
 
+/// At least how much may still come behind arguments: what closes the list, and a frame's header.
+const CLOSING_BYTES: usize = 16;
+
 /// A packet cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
@@ -82,6 +85,8 @@ impl<'a> ArgsWriter<'a> {
     pub(super) fn raw(&mut self, json: &str, attachments: &[Bytes]) {
         if !json.is_empty() {
             self.separate();
+            // With room for what closes the list and frames it: what is long would be moved.
+            self.json.reserve(json.len() + CLOSING_BYTES);
             self.json.extend_from_slice(json.as_bytes());
         }
         self.attachments.extend_from_slice(attachments);

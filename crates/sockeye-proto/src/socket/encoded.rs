@@ -372,7 +372,8 @@ pub(super) fn finish_args(mut buffer: Vec<u8>, attachments: &[Bytes]) -> Encoded
 }
 
 /// A buffer with room for the frame header in front. What is written in it is copied once it is
-/// known how long it is, so that a packet that waits holds no more than it is.
+/// known how long it is, so that a packet that waits holds no more than it is; what is long and
+/// fills its buffer stays there.
 fn new_buffer() -> Vec<u8> {
     let mut buffer = SCRATCH.take();
     buffer.clear();
@@ -412,9 +413,21 @@ fn finish(mut buffer: Vec<u8>, attachments: &[Bytes], is_json: bool) -> EncodedP
     let header_len = buffer.len() - text_end;
     let start = HEADER_BYTES_MAX - header_len;
     buffer.copy_within(text_end.., start);
+    buffer.truncate(text_end);
     let frames: usize = attachments.iter().map(|data| HEADER_BYTES_MAX + data.len()).sum();
-    let mut wire = Vec::with_capacity(text_end - start + frames);
-    wire.extend_from_slice(&buffer[start..text_end]);
+    // The header of a long text takes all the room in front.
+    let fills = start == 0 && buffer.capacity() - text_end <= text_end / 8;
+    let mut wire = if fills {
+        buffer.reserve_exact(frames);
+        buffer
+    } else {
+        let mut wire = Vec::with_capacity(text_end - start + frames);
+        wire.extend_from_slice(&buffer[start..]);
+        if buffer.capacity() <= SCRATCH_BYTES_MAX {
+            SCRATCH.set(buffer);
+        }
+        wire
+    };
     let attachments = attachments
         .iter()
         .map(|attachment| {
@@ -424,9 +437,6 @@ fn finish(mut buffer: Vec<u8>, attachments: &[Bytes], is_json: bool) -> EncodedP
             start..wire.len()
         })
         .collect();
-    if buffer.capacity() <= SCRATCH_BYTES_MAX {
-        SCRATCH.set(buffer);
-    }
     let text = header_len..header_len + text_len;
     EncodedPacket(Arc::new(Inner::new(wire, text, attachments, is_json)))
 }

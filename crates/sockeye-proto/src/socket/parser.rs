@@ -2,8 +2,8 @@
 //! Does not know when a packet is legal; [`Multiplexer`] does.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, mem};
 
 use super::EncodedPacket;
 use super::emit::EncodeError;
@@ -123,28 +123,27 @@ pub trait PacketParser: fmt::Debug + Send + Sync {
 
 impl Parser {
     /// A message came: what [`Multiplexer::handle_text`] and
-    /// [`handle_binary`](Multiplexer::handle_binary) are for JSON.
+    /// [`handle_binary`](Multiplexer::handle_binary) are for JSON. An attachment that is owned is
+    /// moved out of `message`.
     ///
     /// # Errors
     /// The client broke the protocol; the connection must be closed.
     pub fn handle<'a>(
         &self,
         multiplexer: &'a mut Multiplexer,
-        message: &'a Message<'_>,
+        message: &'a mut Message<'_>,
     ) -> Result<Option<Incoming<'a>>, Violation> {
-        let borrowed = || match message {
-            Message::Text(text) => Message::Text(Cow::Borrowed(text)),
-            Message::Binary(data) => Message::Binary(Cow::Borrowed(data)),
-        };
-        match (self.custom(), message) {
-            (Some(parser), _) => {
-                let packet = parser.decode(borrowed(), multiplexer.limits())?;
-                multiplexer.handle_packet(packet)
-            }
-            (None, Message::Text(text)) => multiplexer.handle_text(text),
-            (None, Message::Binary(data)) => {
-                multiplexer.handle_binary(bytes::Bytes::copy_from_slice(data))
-            }
+        if let Some(parser) = self.custom() {
+            let borrowed = match message {
+                Message::Text(text) => Message::Text(Cow::Borrowed(text)),
+                Message::Binary(data) => Message::Binary(Cow::Borrowed(data)),
+            };
+            let packet = parser.decode(borrowed, multiplexer.limits())?;
+            return multiplexer.handle_packet(packet);
+        }
+        match message {
+            Message::Text(text) => multiplexer.handle_text(text),
+            Message::Binary(data) => multiplexer.handle_binary(mem::take(data).into_owned().into()),
         }
     }
 

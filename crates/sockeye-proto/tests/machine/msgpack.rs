@@ -25,11 +25,11 @@ fn arrived(packets: &[Sent], messages: Vec<Message>) -> Vec<Sent> {
     let mut multiplexer = joined(packets.iter().map(Sent::namespace));
     let mut arrived = Vec::new();
     for message in messages {
-        let message = match message {
+        let mut message = match message {
             Message::Text(text) => engine::Message::Text(text.into()),
             Message::Binary(data) => engine::Message::Binary(data.into()),
         };
-        let incoming = Parser::MessagePack.handle(&mut multiplexer, &message);
+        let incoming = Parser::MessagePack.handle(&mut multiplexer, &mut message);
         arrived.extend(incoming.expect("a legal packet").and_then(read));
     }
     arrived
@@ -122,13 +122,13 @@ proptest! {
     #[test]
     fn whatever_comes_is_a_packet_or_a_violation(bytes in broken(), good in sent()) {
         let mut multiplexer = joined(["/"]);
-        let message = engine::Message::Binary(Cow::Borrowed(&bytes));
-        let _ = Parser::MessagePack.handle(&mut multiplexer, &message);
+        let mut message = engine::Message::Binary(Cow::Borrowed(&bytes));
+        let _ = Parser::MessagePack.handle(&mut multiplexer, &mut message);
         multiplexer.handle_packet_done();
         join(&mut multiplexer, good.namespace());
         let good_bytes = encode(&good).attachments().next().expect("one message").to_vec();
-        let message = engine::Message::Binary(good_bytes.into());
-        let incoming = Parser::MessagePack.handle(&mut multiplexer, &message).expect("legal");
+        let mut message = engine::Message::Binary(good_bytes.into());
+        let incoming = Parser::MessagePack.handle(&mut multiplexer, &mut message).expect("legal");
         prop_assert_eq!(incoming.and_then(read), Some(expected(&good)));
     }
 }
@@ -154,8 +154,8 @@ fn is_same(one: &serde_json::Value, other: &serde_json::Value) -> bool {
 
 #[test]
 fn a_client_with_another_parser_is_told_so() {
-    let text = engine::Message::Text("0".into());
-    let handled = Parser::MessagePack.handle(&mut joined([]), &text).map(drop);
+    let mut text = engine::Message::Text("0".into());
+    let handled = Parser::MessagePack.handle(&mut joined([]), &mut text).map(drop);
     assert_eq!(handled, Err(Violation::WrongParser));
 }
 
@@ -163,8 +163,10 @@ fn a_client_with_another_parser_is_told_so() {
 fn h39_placeholders_stand_for_one_attachment_each() {
     let handle = |data: &[u8]| {
         let packet = [&b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data"[..], data].concat();
-        let message = engine::Message::Binary(packet.into());
-        Parser::MessagePack.handle(&mut joined(["/"]), &message).map(|incoming| incoming.is_some())
+        let mut message = engine::Message::Binary(packet.into());
+        Parser::MessagePack
+            .handle(&mut joined(["/"]), &mut message)
+            .map(|incoming| incoming.is_some())
     };
     let fake = b"\x82\xac_placeholder\xc3\xa3num\x00";
     // Nothing binary is there: an object like any other.
@@ -177,7 +179,7 @@ fn h39_placeholders_stand_for_one_attachment_each() {
 #[test]
 fn what_a_client_gives_to_identify_itself_has_no_binary_data() {
     let packet = b"\x83\xa4type\x00\xa3nsp\xa2/a\xa4data\x81\xa1t\xc4\x01x";
-    let message = engine::Message::Binary(packet[..].into());
-    let handled = Parser::MessagePack.handle(&mut joined([]), &message).map(drop);
+    let mut message = engine::Message::Binary(packet[..].into());
+    let handled = Parser::MessagePack.handle(&mut joined([]), &mut message).map(drop);
     assert_eq!(handled, Err(Violation::InvalidPayload));
 }

@@ -2,14 +2,14 @@
 //! Knows neither Engine.IO packets nor the outbox that writes to it.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use sockeye_ws::{CloseCode, Limits, Role};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -95,6 +95,20 @@ impl Transport {
             Io::Tcp { read, .. } => read.peer_addr().ok(),
             Io::Boxed(_) => None,
         }
+    }
+
+    /// Reads into the message under way, if a large part of one comes next: the machine is told by
+    /// `handle_filled`. `None` where [`poll_read`](Self::poll_read) is to be called.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Option<Poll<io::Result<usize>>> {
+        if self.early.is_some() {
+            return None;
+        }
+        let mut room = self.machine.payload_room()?;
+        // Nothing is lost with these futures: they have read, or they have not.
+        Some(match &mut self.io {
+            Io::Tcp { read, .. } => pin!(read.read_buf(&mut room)).poll(cx),
+            Io::Boxed(stream) => pin!(stream.read_buf(&mut room)).poll(cx),
+        })
     }
 
     /// Reads into `buffer`; 0 is the end of the stream.

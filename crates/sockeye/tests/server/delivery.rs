@@ -1,6 +1,7 @@
 //! What is emitted arrives: whole, in order, once; also where the stream takes a little at a time.
 
-use sockeye::{Data, Server, Socket};
+use sockeye::{Data, HandlerError, Server, Socket};
+use sockeye_ws::{Header, Opcode, mask};
 
 use crate::support::{Host, Polling, WebSocket, only_socket, until_empty};
 
@@ -12,6 +13,53 @@ async fn a_stream_that_takes_little_at_a_time_takes_it_all() {
     only_socket(&host.io).emit("large", &text).expect("it is connected");
     // Nothing else happens that could carry the rest along.
     assert_eq!(client.next().await, Some(format!("42[\"large\",\"{text}\"]")));
+}
+
+/// A message in frames of so many bytes of payload, with a ping before each but the first.
+fn fragments(opcode: Opcode, message: &[u8], len: usize) -> Vec<u8> {
+    const KEY: mask::MaskingKey = [1, 2, 3, 4];
+    let mut frames = Vec::new();
+    let mut frame = |fin, opcode, payload: &[u8]| {
+        let payload_len = payload.len() as u64;
+        Header { fin, rsv: 0, opcode, mask: Some(KEY), payload_len }.encode(&mut frames);
+        let start = frames.len();
+        frames.extend_from_slice(payload);
+        mask::apply(KEY, 0, &mut frames[start..]);
+    };
+    let last = message.len().div_ceil(len) - 1;
+    for (index, fragment) in message.chunks(len).enumerate() {
+        if index > 0 {
+            frame(true, Opcode::Ping, b"between");
+        }
+        frame(index == last, if index == 0 { opcode } else { Opcode::Continuation }, fragment);
+    }
+    frames
+}
+
+#[tokio::test]
+async fn a_large_event_arrives_whole_however_it_is_cut() {
+    let io = Server::default();
+    io.on("large", async |Data(text): Data<String>, Data(data): Data<sockeye::Binary>| {
+        Ok::<_, HandlerError>((text, data))
+    });
+    // What comes behind it is still read after it.
+    io.on("then", async || Ok::<_, HandlerError>("then"));
+    let text = "x".to_owned() + &"🐟".repeat(70_000);
+    let data: Vec<u8> = (0..300_000_u32).map(|index| (index * 7) as u8).collect();
+    let args = format!("[\"large\",\"{text}\",{{\"_placeholder\":true,\"num\":0}}]");
+    let event = format!("451-1{args}");
+    for host in [Host::in_memory(io.clone()), Host::on_loopback(io.clone()).await] {
+        let mut client = WebSocket::join(&host).await;
+        for len in [1_000_000, 100_001] {
+            client.write(&fragments(Opcode::Text, event.as_bytes(), len)).await;
+            client.write(&fragments(Opcode::Binary, &data, len)).await;
+            client.send("422[\"then\"]").await;
+            let ack = client.next().await.expect("it is answered");
+            assert!(ack.starts_with("461-1[") && ack.contains(&text), "{} bytes", ack.len());
+            assert!(client.next_binary().await.as_ref() == Some(&data));
+            assert_eq!(client.next().await.as_deref(), Some("432[\"then\"]"));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

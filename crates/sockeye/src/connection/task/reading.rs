@@ -1,6 +1,7 @@
 //! The reading side of a connection's task: bytes to frames to packets to sockets.
 //! Does not write, but for what the WebSocket machine owes its peer.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -13,7 +14,8 @@ use sockeye_ws::Event;
 use super::{Connection, Core};
 use crate::connection::transport::READ_BYTES_MAX;
 
-/// A peer that never stops sending gives way to others after so many reads.
+/// A peer that never stops sending gives way to others after so many reads, or after as many bytes
+/// as they can bring.
 const READS_PER_TURN_MAX: usize = 16;
 
 thread_local! {
@@ -33,14 +35,17 @@ impl Connection {
     }
 
     fn read_transport(&mut self, buffer: &mut [u8], now: Instant, cx: &mut Context<'_>) {
-        for _ in 0..READS_PER_TURN_MAX {
+        let mut left = READS_PER_TURN_MAX * READ_BYTES_MAX;
+        while left > 0 {
             let paused = self.is_paused(now);
             self.core.session.set_paused(paused, now);
             let Some(transport) = &mut self.transport else { return };
             if paused {
                 return;
             }
-            let count = match transport.poll_read(cx, buffer) {
+            let filled = transport.poll_fill(cx);
+            let is_filled = filled.is_some();
+            let count = match filled.unwrap_or_else(|| transport.poll_read(cx, buffer)) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(count)) if count > 0 => count,
                 Poll::Ready(_) => {
@@ -50,26 +55,49 @@ impl Connection {
                     return;
                 }
             };
-            let inflates = transport.inflates();
-            let (mut packets, mut bytes) = (0, 0);
-            let mut events = transport.machine.handle_input(&mut buffer[..count], now);
-            for event in events.by_ref() {
-                packets += 1;
-                bytes += payload_len(&event);
-                self.core.handle_event(event, now, cx);
-                // A read holds few events unless they are compressed.
-                if inflates && self.core.sockets.is_full() {
-                    break;
+            left = left.saturating_sub(count.max(READ_BYTES_MAX));
+            let (packets, bytes) = if is_filled {
+                let event = transport.machine.handle_filled(now);
+                let bytes = event.as_ref().map_or(0, payload_len);
+                let packets = event.is_some().into();
+                if let Some(event) = event {
+                    self.core.handle_event(event, now, cx);
                 }
-            }
-            let rest = events.into_rest();
-            if !rest.is_empty() {
-                transport.put_back(rest);
-            }
+                (packets, bytes)
+            } else {
+                self.handle_input(&mut buffer[..count], now, cx)
+            };
             self.charge(packets, bytes.max(count), now);
             self.answer_transport();
         }
         cx.waker().wake_by_ref();
+    }
+
+    /// Handles what a read brought: how many events, and how many bytes of payload they had.
+    fn handle_input(
+        &mut self,
+        input: &mut [u8],
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> (usize, usize) {
+        let Some(transport) = &mut self.transport else { return (0, 0) };
+        let inflates = transport.inflates();
+        let (mut packets, mut bytes) = (0, 0);
+        let mut events = transport.machine.handle_input(input, now);
+        for event in events.by_ref() {
+            packets += 1;
+            bytes += payload_len(&event);
+            self.core.handle_event(event, now, cx);
+            // A read holds few events unless they are compressed.
+            if inflates && self.core.sockets.is_full() {
+                break;
+            }
+        }
+        let rest = events.into_rest();
+        if !rest.is_empty() {
+            transport.put_back(rest);
+        }
+        (packets, bytes)
     }
 
     /// Sends the pongs and the close frame that the WebSocket machine owes. While the socket takes
@@ -132,7 +160,10 @@ fn payload_len(event: &Event<'_>) -> usize {
 impl Core {
     fn handle_event(&mut self, event: Event<'_>, now: Instant, cx: &mut Context<'_>) {
         match event {
-            Event::Text(text) => self.handle_read(self.session.read_text(text), now, cx),
+            // Borrowed also where it is owned: to take the type off an owned text would move it.
+            Event::Text(text) => {
+                self.handle_read(self.session.read_text(Cow::Borrowed(&text)), now, cx);
+            }
             Event::Binary(data) => self.handle_read(self.session.read_binary(data), now, cx),
             Event::Ping(_) | Event::Pong(_) => {}
             Event::Closed(closed) => match closed.error {
@@ -204,8 +235,8 @@ impl Core {
             Message::Text(text) if is_v3 => connect_of_v3(text),
             _ => None,
         };
-        let message = connect.map_or(message, |connect| Message::Text(connect.into()));
-        match self.sockets.parser().handle(&mut self.multiplexer, &message) {
+        let mut message = connect.map_or(message, |connect| Message::Text(connect.into()));
+        match self.sockets.parser().handle(&mut self.multiplexer, &mut message) {
             Ok(Some(incoming)) => {
                 joins = matches!(incoming, Incoming::Connect { .. });
                 self.sockets.handle(incoming, cx);
