@@ -17,6 +17,8 @@ const RESERVE_BYTES: usize = 4096;
 /// How much may be reserved ahead once a sixteenth of it has arrived. A message that grows by
 /// doubling is copied once more on its way; up to here that would show beside the reads.
 const RESERVE_BYTES_MAX: usize = 1 << 20;
+/// Less room than this is not worth a read of its own.
+pub(crate) const ROOM_BYTES_MIN: usize = 16 << 10;
 
 /// What has arrived of a message, inflated if it is compressed.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct Assembly {
     inflating: Option<Box<Inflating>>,
     /// How many bytes have been handed out, once the first part has.
     handed_out: Option<u64>,
+    /// Some of it has been passed over, and so the rest will be.
+    given_up: bool,
     /// Where what a driver puts into the room it was given begins.
     room_start: Option<usize>,
 }
@@ -63,6 +67,7 @@ impl Assembly {
             valid_len: 0,
             inflating: inflating.map(Box::new),
             handed_out: None,
+            given_up: false,
             room_start: None,
         }
     }
@@ -75,6 +80,12 @@ impl Assembly {
     /// How many compressed bytes have arrived, if the message is compressed.
     pub(crate) fn compressed_len(&self) -> Option<u64> {
         self.inflating.as_ref().map(|inflating| inflating.compressed_len())
+    }
+
+    /// Whether the message is too long with so much more of it. One that is compressed tells when
+    /// it is inflated.
+    pub(crate) fn exceeds(&self, bytes_max: u64, further: u64) -> bool {
+        self.inflating.is_none() && self.len().saturating_add(further) > bytes_max
     }
 
     /// Whether the message is handed out in parts.
@@ -204,6 +215,15 @@ impl Assembly {
         before.is_none()
     }
 
+    /// A part is not handed out: what follows would stand behind a hole.
+    pub(crate) fn give_up(&mut self) {
+        self.given_up = true;
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+
     /// Room for at most `remaining` bytes more at the end of a message that is kept as it comes.
     pub(crate) fn room(&mut self, remaining: u64) -> Option<Limit<&mut Vec<u8>>> {
         if self.inflating.is_some() || self.handed_out.is_some() {
@@ -212,9 +232,13 @@ impl Assembly {
         let bytes = &mut self.bytes;
         self.room_start = Some(bytes.len());
         let remaining = usize::try_from(remaining).unwrap_or(usize::MAX);
-        let room_len = remaining.min(reserve_max(bytes.len()));
-        bytes.reserve_exact(room_len);
-        Some(bytes.limit(room_len))
+        let mut room_len = bytes.capacity() - bytes.len();
+        // What is there is used up first. To reserve with each read would copy with each read.
+        if room_len < remaining.min(ROOM_BYTES_MIN) {
+            room_len = remaining.min(reserve_max(bytes.len()));
+            bytes.reserve_exact(room_len);
+        }
+        Some(bytes.limit(room_len.min(remaining)))
     }
 
     /// What was put into the room, still masked.
@@ -292,6 +316,25 @@ mod tests {
             assembly.push(&[b'x'; 5000], Some(0), 15_000).unwrap();
             assert_eq!((assembly.len(), assembly.bytes.capacity()), (15_000, 15_000));
         }
+    }
+
+    #[test]
+    fn the_room_doubles() {
+        let total = 64 << 20;
+        let mut assembly = Assembly::new(false, None);
+        assembly.push(&[b'x'; 1 << 16], Some(total - (1 << 16)), total).unwrap();
+        let mut growths = 0;
+        while assembly.len() < total {
+            let before = assembly.bytes.capacity();
+            let mut room = assembly.room(total - assembly.len()).expect("it is kept");
+            let len = room.remaining_mut().min(50_000);
+            room.put_bytes(b'x', len);
+            growths += u32::from(assembly.bytes.capacity() != before);
+            let bounded = assembly.bytes.capacity() as u64 <= (2 * assembly.len()).max(2 << 20);
+            assert!(bounded, "{} for {}", assembly.bytes.capacity(), assembly.len());
+        }
+        assert!(growths < 12, "grew {growths} times");
+        assert_eq!(assembly.bytes.capacity() as u64, total);
     }
 
     #[test]

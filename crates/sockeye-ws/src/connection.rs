@@ -123,7 +123,8 @@ impl Connection {
     ///
     /// A part of a message that is not compressed borrows from `input`; others have about 64 KiB at
     /// most. A message that had begun before comes out with all that has been kept of it. The other
-    /// way round, `handle_input` passes over what is left of a message that has come out in parts.
+    /// way round, `handle_input` passes over what is left of a message that has come out in parts;
+    /// where it has passed over some of it, no part of that message comes any more.
     ///
     /// [`Limits::streamed_bytes_max`] bounds these messages, and no other limit does.
     ///

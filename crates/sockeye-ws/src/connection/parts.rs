@@ -49,7 +49,10 @@ impl Connection {
             && let Some(frame) = self.next_frame(input)?
         {
             if !frame.opcode.is_control() {
-                self.read_data_part(frame, input)?;
+                let part = self.read_data_part(frame, input)?;
+                if let (Some(_), Some(assembly)) = (part, &mut self.assembly) {
+                    assembly.give_up();
+                }
             } else if let event @ Some(_) = self.read_control(frame, input)? {
                 return Ok(event);
             }
@@ -88,11 +91,12 @@ impl Connection {
         if data.is_empty() && !last {
             return Ok(None);
         }
-        let first = self.assembly(&frame).hand_out(&data);
+        let assembly = self.assembly(&frame);
+        let (first, is_given_up) = (assembly.hand_out(&data), assembly.is_given_up());
         if last {
             self.finish_message()?;
         }
-        Ok(Some(PartEvent::new(data, first, last)))
+        Ok((!is_given_up).then(|| PartEvent::new(data, first, last)))
     }
 }
 

@@ -277,6 +277,10 @@ impl Connection {
     fn assemble(&mut self, frame: &Frame, part: &[u8]) -> Result<(), ProtocolError> {
         let bytes_max = self.bytes_max();
         let assembly = self.assembly(frame);
+        // Its length was held against the limit of how messages were read then.
+        if assembly.exceeds(bytes_max, part.len() as u64 + frame.remaining) {
+            return Err(ProtocolError::MessageTooLong);
+        }
         assembly.push(part, frame.message_remaining(), bytes_max)?;
         if frame.ends_message() { Ok(()) } else { assembly.check() }
     }

@@ -7,9 +7,7 @@ use bytes::buf::Limit;
 
 use super::reader::Reader;
 use super::{Connection, Event};
-
-/// From how much of a frame on it is worth a read of its own, in which nothing else can arrive.
-const WORTH_BYTES: u64 = 16 << 10;
+use crate::assembly::ROOM_BYTES_MIN;
 
 impl Connection {
     /// Room for what comes next, if that is a large part of a message: a driver may read into it in
@@ -17,15 +15,20 @@ impl Connection {
     /// a copy of the payload.
     ///
     /// `None` for anything else: compressed messages, short rests of a frame, and where messages
-    /// are handed out in parts. The room is as long as what
-    /// has arrived of the message, or sixteen times as long up to 1 MiB, so that its declared
-    /// length is not believed here either.
+    /// are handed out in parts. The room is at most as long as what has arrived of the message, or
+    /// sixteen times as long up to 1 MiB, so that its declared length is not believed here either.
     pub fn payload_room(&mut self) -> Option<Limit<&mut Vec<u8>>> {
         let Reader::Payload(frame) = self.reader else { return None };
-        if frame.opcode.is_control() || frame.remaining < WORTH_BYTES || self.in_parts {
+        if frame.opcode.is_control() || frame.remaining < ROOM_BYTES_MIN as u64 || self.in_parts {
             return None;
         }
-        self.assembly.as_mut()?.room(frame.remaining)
+        let bytes_max = self.bytes_max();
+        let assembly = self.assembly.as_mut()?;
+        if assembly.exceeds(bytes_max, frame.remaining) {
+            // Which shows when it is read the other way.
+            return None;
+        }
+        assembly.room(frame.remaining)
     }
 
     /// The driver has read into [`payload_room`](Self::payload_room), and done nothing else with

@@ -182,6 +182,8 @@ impl Outgoing {
         self.unflushed = true;
         if count < bytes.len() {
             self.push_shared(bytes.slice(count..));
+            // Until the stream says "not now": only then does it wake who waits for it.
+            ready!(self.poll_write(stream, cx))?;
         }
         self.poll_flush(stream, cx)
     }

@@ -140,7 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// The next part of a message, as much of it as has arrived: nothing is held of it, however
     /// long it is. Whole messages and parts can be asked for in turns; [`next`](Self::next) passes
-    /// over what is left of a message that has begun to come out in parts.
+    /// over what is left of a message that has begun to come out in parts. (Where it is dropped
+    /// while it does so, the next part is of the next message.)
     ///
     /// [`Limits::streamed_bytes_max`](crate::Limits::streamed_bytes_max) bounds such messages, in
     /// place of the limits of whole ones.

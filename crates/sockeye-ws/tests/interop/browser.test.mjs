@@ -25,7 +25,7 @@ after(() => browser?.close());
 
 /** A server, and a page of its origin whose scripts have `connect`, `bytes` and `text`. */
 async function open(t, compression) {
-  const server = await serve("interop_server", ...(compression === "plain" ? [] : [compression]));
+  const server = await serve("interop_server", ...(compression === "plain" ? [] : [EXTENSIONS[compression]]));
   const page = await browser.newPage();
   t.after(async () => {
     await page.close();

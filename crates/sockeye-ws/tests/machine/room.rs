@@ -94,7 +94,8 @@ fn a_declared_length_makes_no_room() {
         arrived += len;
         let room = connection.payload_room().expect("a large message");
         let believed = arrived.max((16 * arrived).clamp(4096, 1 << 20));
-        assert_eq!(room.remaining_mut(), believed);
+        let least = believed.min(16 << 10);
+        assert!((least..=believed).contains(&room.remaining_mut()), "{}", room.remaining_mut());
         assert!(room.get_ref().capacity() <= 2 * arrived + believed + 3 * 4096);
     }
 }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
+use bytes::BufMut as _;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -213,6 +214,25 @@ fn a_message_that_had_begun_comes_out_with_what_was_kept() {
 }
 
 #[test]
+fn a_message_is_held_to_the_limit_of_how_it_is_read_now() {
+    let limits =
+        Limits { message_bytes_max: 50_000, streamed_bytes_max: 80_000, ..Limits::default() };
+    // Of the first two nothing has come out in parts, so that all of them would be kept.
+    for (opcode, begun, longest) in
+        [(BINARY, &b""[..], 50_000), (TEXT, b"\xC3", 50_000), (BINARY, b"begun", 80_000)]
+    {
+        for (declared, error) in [(longest, None), (longest + 1, Some(MessageTooLong))] {
+            let mut connection = Connection::new(Role::Client, limits);
+            let bytes = [&head_to(Role::Client, opcode, declared)[..], begun].concat();
+            parts(&mut connection, &bytes);
+            read(&mut connection, b"\xA9");
+            let closed = connection.closed().and_then(|closed| closed.error);
+            assert_eq!(closed, error, "{declared} as {opcode}");
+        }
+    }
+}
+
+#[test]
 fn what_is_left_of_a_message_in_parts_is_passed_over() {
     let mut sender = ForeignSender::new(6, true);
     let begin = "a text that is given up, ä";
@@ -275,6 +295,42 @@ fn nothing_comes_behind_the_end() {
     assert_eq!(error_of(Limits::default(), &bytes), Some(InvalidDeflate));
 }
 
+/// What comes of `bytes` that are read as `reads` say: so many bytes, asking for parts, or past the
+/// driver's buffer where there is room.
+fn in_turns(
+    connection: &mut Connection,
+    mut bytes: &[u8],
+    mut reads: impl Iterator<Item = (usize, bool, bool)>,
+) -> Vec<PartEvent<'static>> {
+    let mut events = Vec::new();
+    while !bytes.is_empty() {
+        let (len, in_parts, uses_room) = reads.next().expect("endless");
+        let room = connection.payload_room().filter(|_| uses_room && !in_parts);
+        let room_len = room.as_ref().map_or(len, |room| room.remaining_mut());
+        let (chunk, rest) = bytes.split_at(len.min(bytes.len()).min(room_len));
+        bytes = rest;
+        if in_parts {
+            events.extend(parts(connection, chunk));
+            continue;
+        }
+        let whole: Vec<_> = match room {
+            Some(mut room) => {
+                room.put_slice(chunk);
+                connection.handle_filled(Instant::now()).into_iter().collect()
+            }
+            None => read(connection, chunk),
+        };
+        events.extend(whole.into_iter().map(|event| match event {
+            Event::Text(data) => PartEvent::Text(Part { data, first: true, last: true }),
+            Event::Binary(data) => PartEvent::Binary(Part { data, first: true, last: true }),
+            Event::Ping(payload) => PartEvent::Ping(payload),
+            Event::Pong(payload) => PartEvent::Pong(payload),
+            Event::Closed(closed) => PartEvent::Closed(closed),
+        }));
+    }
+    events
+}
+
 proptest! {
     #[test]
     fn parts_are_the_messages(
@@ -330,5 +386,60 @@ proptest! {
         let (messages, _) = joined(all);
         prop_assert_eq!(messages, events);
         prop_assert_eq!(transmit(&mut in_parts, role), transmit(&mut whole, role));
+    }
+
+    #[test]
+    fn parts_and_messages_in_turns_have_no_holes(
+        role in roles(),
+        messages in vec((any::<bool>(), any::<bool>(), 0..60_000_usize, 1..4_usize), 1..4),
+        reads in vec((1..40_000_usize, any::<bool>(), any::<bool>()), 1..20),
+    ) {
+        let mut sender = ForeignSender::new(6, true);
+        let mut bytes = Vec::new();
+        let mut sent = Vec::new();
+        for (text, compressed, len, fragments) in messages {
+            let characters = noise(len).into_iter();
+            let characters = characters.map(|byte| ['x', 'é', '€', '🐟'][usize::from(byte % 4)]);
+            let message = characters.collect::<String>().into_bytes();
+            let payload = if compressed { sender.compress(&message) } else { message.clone() };
+            let mut opcode = if text { TEXT } else { BINARY } | if compressed { RSV1 } else { 0 };
+            let mut fragments = payload.chunks((payload.len() / fragments).max(1)).peekable();
+            if fragments.peek().is_none() {
+                bytes.extend(frame_to(role, FIN | opcode, b""));
+            }
+            while let Some(fragment) = fragments.next() {
+                let fin = if fragments.peek().is_none() { FIN } else { 0 };
+                bytes.extend(frame_to(role, fin | opcode, fragment));
+                opcode = CONTINUATION;
+            }
+            sent.push((text, message));
+        }
+        let events = in_turns(&mut connection(role), &bytes, reads.into_iter().cycle());
+        // Each message comes out once: whole, in parts, or in parts up to where it was passed over.
+        let mut sent = sent.into_iter();
+        let mut begun: Option<((bool, Vec<u8>), usize)> = None;
+        for event in events {
+            let (is_text, data, first, last) = match event {
+                PartEvent::Text(Part { data, first, last }) => {
+                    (true, data.into_owned().into_bytes(), first, last)
+                }
+                PartEvent::Binary(Part { data, first, last }) => {
+                    (false, data.into_owned(), first, last)
+                }
+                event => panic!("{event:?}"),
+            };
+            if first {
+                begun = Some((sent.next().expect("no more than was sent"), 0));
+            }
+            let ((text, message), len) = begun.as_mut().expect("there was a first part");
+            prop_assert_eq!(*text, is_text);
+            prop_assert!(message[*len..].starts_with(&data), "a hole behind {} bytes", len);
+            *len += data.len();
+            prop_assert!(!last || *len == message.len());
+            if last {
+                begun = None;
+            }
+        }
+        prop_assert!(sent.next().is_none());
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sockeye_ws::net::{Error, Message, Options};
-use sockeye_ws::{CloseCode, Limits};
+use sockeye_ws::{CloseCode, Frame, Limits};
 
 use crate::support::*;
 
@@ -55,6 +55,26 @@ async fn pings_are_answered_by_the_reader_while_the_writer_is_blocked() {
     let (first, second, _) = receive.await.unwrap();
     assert_eq!(first.unwrap().unwrap(), Message::Ping("?".into()));
     assert_eq!(second.unwrap().unwrap(), Message::text("on"));
+}
+
+#[tokio::test]
+async fn a_frame_that_the_stream_takes_in_part_leaves_whole_while_both_halves_wait() {
+    let (near, mut peer) = tokio::io::duplex(256);
+    let machine = machine(sockeye_ws::Role::Server, Limits::default());
+    let server =
+        sockeye_ws::net::WebSocket::from_connection(near, machine, [], &Options::default());
+    let (mut reader, mut writer) = server.split();
+    let receive = tokio::spawn(async move { reader.next().await });
+    tokio::task::yield_now().await;
+    let send = tokio::spawn(async move {
+        let sent = writer.send_frame(&Frame::binary(&[7; 10_000])).await;
+        sent.map(|()| writer)
+    });
+    let frame = tokio::time::timeout(Duration::from_secs(10), read_frame(&mut peer)).await;
+    assert_eq!(frame.expect("all of it leaves").unwrap(), (FIN_BINARY, vec![7; 10_000]));
+    assert_eq!(send.await.unwrap().unwrap().buffered_amount(), 0);
+    drop(peer);
+    assert!(receive.await.unwrap().unwrap().is_err());
 }
 
 #[tokio::test(start_paused = true)]
