@@ -486,6 +486,10 @@ impl Future for Connection {
         me.write(now, cx);
         if me.poll_ended() { Poll::Ready(()) } else { Poll::Pending }
     }
+        if me.core.session.is_paused() && !me.is_paused(now) {
+            // Nobody waits for the stream: what held the reading up has gone in this turn.
+            cx.waker().wake_by_ref();
+        }
 }
 
 impl Connection {
