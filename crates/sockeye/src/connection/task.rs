@@ -18,6 +18,7 @@ use sockeye_proto::engine::{self, CloseReason, Message, Output, Packet, RateLimi
 use sockeye_proto::engine::{Revision, payload, payload_v3};
 use sockeye_proto::socket::{EncodedPacket, Multiplexer};
 use tokio::sync::oneshot;
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
 use super::peer::{Command, GetAnswer, Peer, PostAnswer};
@@ -398,7 +399,8 @@ impl Connection {
                 // It knows whom to wake: a task has one waker.
                 return;
             }
-            if self.timer.as_mut().poll(cx).is_pending() {
+            // A turn that has used its budget up would leave the timer without anybody to wake.
+            if pin!(unconstrained(&mut self.timer)).poll(cx).is_pending() {
                 return;
             }
             // The timer's clock has passed the deadline since this turn began.
