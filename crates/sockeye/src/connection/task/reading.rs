@@ -102,7 +102,7 @@ impl Connection {
 
     /// Sends the pongs and the close frame that the WebSocket machine owes. While the socket takes
     /// nothing they stay in the machine, which bounds them.
-    fn answer_transport(&mut self) {
+    pub(super) fn answer_transport(&mut self) {
         let Some(transport) = &mut self.transport else { return };
         let outbox = self.core.peer.outbox();
         if (transport.machine.is_closed() || !outbox.is_blocked())

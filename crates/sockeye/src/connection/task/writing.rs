@@ -32,6 +32,8 @@ impl Connection {
                     if !self.poll_writable(cx) {
                         return;
                     }
+                    // Perhaps nothing more comes behind which it would leave.
+                    self.answer_transport();
                 }
                 Flushed::Broken | Flushed::Overflowed => {
                     if matches!(self.stage, Stage::Open) {
