@@ -7,7 +7,7 @@ mod reading;
 mod writing;
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -486,12 +486,12 @@ impl Future for Connection {
         me.finish_close(now, cx);
         me.poll_time(now, cx);
         me.write(now, cx);
-        if me.poll_ended() { Poll::Ready(()) } else { Poll::Pending }
-    }
         if me.core.session.is_paused() && !me.is_paused(now) {
             // Nobody waits for the stream: what held the reading up has gone in this turn.
             cx.waker().wake_by_ref();
         }
+        if me.poll_ended() { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 impl Connection {

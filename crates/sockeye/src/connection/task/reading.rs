@@ -129,19 +129,18 @@ impl Connection {
             let mut events = probe.machine.handle_input(&mut buffer[..count], now);
             for event in events.by_ref() {
                 packets += 1;
-                // Behind the `5` the packets are the session's already.
-                if self.core.session.transport() == engine::Transport::WebSocket {
-                    self.core.handle_event(event, now, cx);
-                    continue;
-                }
                 self.core.handle_probe_event(event, now);
                 if self.core.session.transport() == engine::Transport::WebSocket {
-                    // What they are answered with must not leave by a waiting GET any more.
-                    self.core.peer.outbox().hold_back();
+                    break;
                 }
             }
-            drop(events);
-            self.charge(packets, count, now);
+            // Behind the `5` the packets are the session's: read as all of them are.
+            let rest = events.into_rest();
+            let bytes = count - rest.len();
+            if !rest.is_empty() {
+                probe.put_back(rest);
+            }
+            self.charge(packets, bytes, now);
             self.run_outputs(now, cx);
         }
         cx.waker().wake_by_ref();
