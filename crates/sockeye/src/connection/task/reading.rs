@@ -58,12 +58,11 @@ impl Connection {
             left = left.saturating_sub(count.max(READ_BYTES_MAX));
             let (packets, bytes) = if is_filled {
                 let event = transport.machine.handle_filled(now);
-                let bytes = event.as_ref().map_or(0, payload_len);
                 let packets = event.is_some().into();
                 if let Some(event) = event {
                     self.core.handle_event(event, now, cx);
                 }
-                (packets, bytes)
+                (packets, count)
             } else {
                 self.handle_input(&mut buffer[..count], now, cx)
             };
@@ -73,7 +72,7 @@ impl Connection {
         cx.waker().wake_by_ref();
     }
 
-    /// Handles what a read brought: how many events, and how many bytes of payload they had.
+    /// Handles what a read brought: how many events, and how many bytes they were inflated to.
     fn handle_input(
         &mut self,
         input: &mut [u8],
@@ -86,7 +85,8 @@ impl Connection {
         let mut events = transport.machine.handle_input(input, now);
         for event in events.by_ref() {
             packets += 1;
-            bytes += payload_len(&event);
+            // Of a message that is not compressed each read has been counted as it came.
+            bytes += if inflates { payload_len(&event) } else { 0 };
             self.core.handle_event(event, now, cx);
             // A read holds few events unless they are compressed.
             if inflates && self.core.sockets.is_full() {
