@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Get(oneshot::Sender<GetAnswer>),
     /// The GET's client has gone.
     GetAborted,
+    /// It has gone before it got the answer that there was: what was in that is lost.
+    GetLost,
     /// Nobody can wait for the GET any longer, though its client is still there: it is answered
     /// now, with a noop if there is nothing else.
     Release,
