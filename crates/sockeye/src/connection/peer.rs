@@ -252,6 +252,8 @@ impl Peer {
 
     /// Waits until at most `bytes` wait in the outbox.
     pub(crate) async fn wait_drained(&self, bytes: usize) {
+        // Who tries again and again what does not fit lets others run: the flush, for one.
+        tokio::task::coop::consume_budget().await;
         loop {
             let notified = self.rare().drained.notified();
             if self.outbox.bytes() <= bytes {
