@@ -20,6 +20,7 @@ use super::{Error, trace};
 use crate::close::CloseCode;
 use crate::connection::{Closed, Connection, Role};
 use crate::deadline;
+use crate::deflate::Agreed;
 use crate::error::CloseError;
 
 pub(super) use sending::Outbound;
@@ -115,6 +116,10 @@ impl<S> Driver<S> {
 
     pub(super) fn buffered_bytes(&self) -> usize {
         self.outgoing.bytes()
+    }
+
+    pub(super) fn deflate(&self) -> Option<&Agreed> {
+        self.machine.deflate()
     }
 
     /// See [`Connection::set_compression`].
