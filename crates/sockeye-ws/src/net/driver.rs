@@ -147,7 +147,7 @@ impl<S> Driver<S> {
     /// The connection is lost: there is nobody to say anything to.
     fn lose(&mut self, error: Error) {
         self.machine.handle_eof();
-        self.outgoing.clear();
+        self.give_up_sending();
         self.end(Err(error), Step::ShutDown);
     }
 }
@@ -371,7 +371,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn finish(&mut self) -> Item {
-        self.outgoing.clear();
+        self.give_up_sending();
         self.timer.stop();
         match std::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Ending(ending) => ending.item,
