@@ -53,10 +53,7 @@ pub fn run() -> Result<()> {
         let Ok(text) = std::fs::read_to_string(root().join(&file)) else { continue };
         problems.extend(secrets(&file, &text));
         if file.extension().is_some_and(|extension| extension == "rs") {
-            // The bench tools are a workspace of their own, made to be read beside each other.
-            if !file.starts_with("bench") {
-                problems.extend(shape(&file, &text));
-            }
+            problems.extend(shape(&file, &text));
             if is_protocol(&file) {
                 problems.extend(impure(&file, &text));
             }

@@ -1,4 +1,5 @@
 //! Messages that cross a cluster: sent to one node, received by clients of another.
+//! Does not know what joins the nodes.
 use crate::{
     args::Args,
     measure::{Line, switches},

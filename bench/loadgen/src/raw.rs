@@ -1,6 +1,6 @@
 //! Raw WebSocket scenarios: echo and fan-out of messages that begin with an eight-digit number.
 //! Every reply is held against what was sent by opcode, length and number; those of the first
-//! connection, byte by byte.
+//! connection, byte by byte. Does not know Socket.IO.
 use crate::{
     args::Args,
     measure::{Hist, Snap, now, rss},

@@ -23,6 +23,7 @@ use reader::Reader;
 use sender::Fragmented;
 use types::Input;
 
+pub use room::{READ_BYTES_MAX, READ_START};
 pub use types::{Closed, Event, Events, Limits, Message, Part, PartEvent, PartEvents, Role};
 
 /// Where the closing handshake stands. (CONNECTING is the opening handshake, before this machine.)

@@ -15,9 +15,6 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::outbox::{Encoding, Exit, Link};
 
-/// How many bytes one read takes at the most.
-pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
-
 /// A stream that is not a plain TCP socket.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}

@@ -10,9 +10,9 @@ use sockeye_proto::engine::payload::PayloadError;
 use sockeye_proto::engine::{self, CloseReason, Message, Packet, PacketError, Revision};
 use sockeye_proto::socket::{EncodedPacket, Incoming, connect_of_v3};
 use sockeye_ws::Event;
+use sockeye_ws::connection::{READ_BYTES_MAX, READ_START};
 
 use super::{Connection, Core};
-use crate::connection::transport::READ_BYTES_MAX;
 
 /// A peer that never stops sending gives way to others after so many reads, or after as many bytes
 /// as they can bring.
@@ -27,10 +27,10 @@ impl Connection {
     pub(super) fn read(&mut self, now: Instant, cx: &mut Context<'_>) {
         let mut buffer = READ_BUFFER.take();
         if buffer.is_empty() {
-            buffer = vec![0; READ_BYTES_MAX].into_boxed_slice();
+            buffer = vec![0; READ_START + READ_BYTES_MAX].into_boxed_slice();
         }
-        self.read_probe(&mut buffer, now, cx);
-        self.read_transport(&mut buffer, now, cx);
+        self.read_probe(&mut buffer[READ_START..], now, cx);
+        self.read_transport(&mut buffer[READ_START..], now, cx);
         READ_BUFFER.replace(buffer);
     }
 
