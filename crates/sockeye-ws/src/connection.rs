@@ -107,6 +107,11 @@ impl Connection {
         self
     }
 
+    /// What was agreed about compression, if it was; `None` also once the connection has ended.
+    pub fn deflate(&self) -> Option<&Agreed> {
+        self.deflate.as_ref().map(|compression| compression.agreed())
+    }
+
     /// Reads what one read from the peer returned; the events come out of the iterator.
     ///
     /// All of `input` is consumed, and overwritten where it is masked: what is incomplete is kept
