@@ -260,6 +260,24 @@ test("what the server refuses can be changed and sent again", async (t) => {
   assert.equal(await gina.locator(".pending").count(), 0);
 });
 
+test("a text or a room's name that ends any connection is not sent, and the chat goes on", async (t) => {
+  const paul = await person(t, server.url, "paul", "endless");
+  // Pasted, as typing takes too long.
+  const paste = (id) => (document.getElementById(id).value = "z".repeat(1_500_000));
+  const pasted = (id) => paul.evaluate(paste, id);
+  await pasted("text");
+  await paul.press("#text", "Enter");
+  await paul.waitForSelector(".pending.failed [role=alert]:has-text('too long')");
+  await say(paul, "goes on");
+  await sees(paul, "goes on");
+  await pasted("join-name");
+  await paul.press("#join-name", "Enter");
+  await paul.waitForSelector("#join-error:has-text('too long')");
+  assert.deepEqual(await paul.locator("button.room .name").allTextContents(), ["endless"]);
+  await say(paul, "and on");
+  await sees(paul, "and on");
+});
+
 test("who writes too fast waits, and all of it arrives in its order", async (t) => {
   const hugo = await person(t, server.url, "hugo", "fast");
   const texts = Array.from({ length: 32 }, (_, i) => `message ${i}`);
