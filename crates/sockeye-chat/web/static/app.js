@@ -267,7 +267,8 @@ async function join(name) {
 
 $("join-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  join($("join-name").value.trim());
+  // What looks the same is the same room, however a keyboard composes it.
+  join($("join-name").value.trim().normalize("NFC"));
 });
 $("suggestion").addEventListener("click", () => join("lobby"));
 $("menu").addEventListener("click", () => drawer(!$("side").classList.contains("open")));
