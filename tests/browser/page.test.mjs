@@ -99,6 +99,14 @@ test("the first room is one click away, and a wrong name is told", async (t) => 
   assert.equal(await focused(ben), "join-name");
   await joinRoom(ben, "another");
   assert.equal(await ben.textContent("#join-error"), "");
+  // However a keyboard composes it, it is the same room.
+  for (const form of ["NFC", "NFD"]) {
+    await ben.fill("#join-name", "café".normalize(form));
+    await ben.press("#join-name", "Enter");
+    await ben.waitForFunction(() => document.querySelector("#join-name").value === "");
+  }
+  const rooms = await ben.locator("button.room .name").allTextContents();
+  assert.deepEqual(rooms, ["lobby", "another", "café".normalize("NFC")]);
 });
 
 test("everything goes by keyboard", async (t) => {
@@ -167,6 +175,14 @@ test("a narrow, dark window: the rooms are a drawer, and nothing is wider than t
   await dora.waitForSelector("#side", { state: "hidden" });
   assert.equal(await dora.getAttribute("#menu", "aria-expanded"), "false");
   assert.equal(await focused(dora), "text");
+});
+
+test("the sign-in form fits into the narrowest window", async (t) => {
+  const page = await open(await profile(t, { viewport: { width: 280, height: 640 } }), server.url);
+  await page.waitForSelector("#sign-in-form");
+  await page.click("#login");
+  await page.waitForSelector("#username-error:has-text('name')");
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
 });
 
 test("a conversation is accessible in light and dark", async (t) => {
