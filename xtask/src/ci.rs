@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::run::{command, root, run, works};
+use crate::run::{command, root, run, target, works};
 use crate::{chat, fuzz, install, test, tidy};
 
 /// How long each fuzz target runs: long enough for what is easily broken.
@@ -17,7 +17,7 @@ pub fn run_ci() -> Result<()> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
     run(&mut command("cargo", &clippy))?;
     features_alone()?;
-    fuzz::check()?;
+    workspaces_apart()?;
     let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--all-features"]);
     run(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;
     deny()?;
@@ -35,6 +35,18 @@ fn features_alone() -> Result<()> {
     {
         let args = ["clippy", "--package", package, "--features", features];
         run(command("cargo", &args).args(["--", "--deny", "warnings"]))?;
+    }
+    Ok(())
+}
+
+/// Formatting and lints of the workspaces that are not members of ours.
+fn workspaces_apart() -> Result<()> {
+    for folder in ["fuzz", "bench"] {
+        let manifest = ["--manifest-path", &format!("{folder}/Cargo.toml")];
+        run(command("cargo", &["fmt", "--all", "--check"]).args(manifest))?;
+        let mut clippy = command("cargo", &["clippy", "--workspace", "--all-targets"]);
+        clippy.args(manifest).arg("--target-dir").arg(target().join(folder));
+        run(clippy.args(["--", "--deny", "warnings"]))?;
     }
     Ok(())
 }

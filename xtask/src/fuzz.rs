@@ -27,15 +27,6 @@ pub fn run_command(args: &[String]) -> Result<()> {
     }
 }
 
-/// Formatting and lints, which the workspace's own do not reach.
-pub fn check() -> Result<()> {
-    let manifest = ["--manifest-path", "fuzz/Cargo.toml"];
-    run(command("cargo", &["fmt", "--check"]).args(manifest))?;
-    let mut clippy = command("cargo", &["clippy", "--all-targets"]);
-    clippy.args(manifest).arg("--target-dir").arg(build_dir());
-    run(clippy.args(["--", "--deny", "warnings"]))
-}
-
 /// Builds and runs one target or all of them, for so long each.
 pub fn run_targets(seconds: u64, only: Option<&str>) -> Result<()> {
     let all = targets()?;

@@ -23,6 +23,7 @@ use reader::Reader;
 use sender::Fragmented;
 use types::Input;
 
+pub use room::{READ_BYTES_MAX, READ_START};
 pub use types::{Closed, Event, Events, Limits, Message, Part, PartEvent, PartEvents, Role};
 
 /// Where the closing handshake stands. (CONNECTING is the opening handshake, before this machine.)
@@ -104,6 +105,11 @@ impl Connection {
     pub fn with_deflate(mut self, agreed: Option<Agreed>) -> Self {
         self.deflate = agreed.map(|agreed| Box::new(Compression::new(agreed, self.role)));
         self
+    }
+
+    /// What was agreed about compression, if it was; `None` also once the connection has ended.
+    pub fn deflate(&self) -> Option<&Agreed> {
+        self.deflate.as_ref().map(|compression| compression.agreed())
     }
 
     /// Reads what one read from the peer returned; the events come out of the iterator.

@@ -338,14 +338,6 @@ impl Outbox {
         }
     }
 
-    /// The way out changes: what waits leaves by the one that [`relink`](Self::relink) tells.
-    pub(crate) fn hold_back(&self) {
-        let mut state = self.state.lock();
-        if !matches!(state.link, Link::Closed) {
-            state.link = Link::Task;
-        }
-    }
-
     /// The connection is ending: nothing more is taken, `last` leaves behind what waits. With
     /// `discard` what waits is dropped, but for a packet of which a part has left.
     pub(crate) fn end(&self, last: Option<EncodedPacket>, discard: bool) {

@@ -84,14 +84,17 @@ fn listen() -> TcpListener {
     TcpListener::from_std(socket.into()).unwrap()
 }
 
+/// The connection has ended; how does not matter here.
+pub struct Ended;
+
 /// A library whose connections are streams and sinks of its own messages.
 pub trait Library: 'static {
     type Connection: Stream<Item = Self::Item> + Sink<Self::Message> + Unpin;
     type Item;
     type Message: Clone + 'static;
 
-    /// What to send in answer, if it is text or binary; `Err` if the connection has ended.
-    fn message(item: Self::Item) -> Result<Option<Self::Message>, ()>;
+    /// What to send in answer, if it is text or binary.
+    fn message(item: Self::Item) -> Result<Option<Self::Message>, Ended>;
 }
 
 /// Sends back what comes, a batch of ready messages with one flush.

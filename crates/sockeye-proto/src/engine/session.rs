@@ -388,6 +388,11 @@ impl Session {
         }
     }
 
+    /// Whether the driver does not read, as it said last.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
     #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {

@@ -56,6 +56,10 @@ impl Compression {
         }
     }
 
+    pub(super) fn agreed(&self) -> &Agreed {
+        &self.agreed
+    }
+
     pub(super) fn set_on(&mut self, on: bool) {
         self.on = on;
     }

@@ -20,6 +20,7 @@ use super::{Error, trace};
 use crate::close::CloseCode;
 use crate::connection::{Closed, Connection, Role};
 use crate::deadline;
+use crate::deflate::Agreed;
 use crate::error::CloseError;
 
 pub(super) use sending::Outbound;
@@ -117,6 +118,10 @@ impl<S> Driver<S> {
         self.outgoing.bytes()
     }
 
+    pub(super) fn deflate(&self) -> Option<&Agreed> {
+        self.machine.deflate()
+    }
+
     /// See [`Connection::set_compression`].
     pub(super) fn set_compression(&mut self, on: bool) {
         self.machine.set_compression(on);
@@ -142,7 +147,7 @@ impl<S> Driver<S> {
     /// The connection is lost: there is nobody to say anything to.
     fn lose(&mut self, error: Error) {
         self.machine.handle_eof();
-        self.outgoing.clear();
+        self.give_up_sending();
         self.end(Err(error), Step::ShutDown);
     }
 }
@@ -366,7 +371,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn finish(&mut self) -> Item {
-        self.outgoing.clear();
+        self.give_up_sending();
         self.timer.stop();
         match std::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Ending(ending) => ending.item,

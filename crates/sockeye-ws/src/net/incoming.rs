@@ -16,16 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use super::message::{CloseFrame, Message, MessagePart};
 use super::timer::now_for;
 use crate::close::CloseCode;
-use crate::connection::{Closed, Connection, Event, Part, PartEvent};
-use crate::frame::HEADER_BYTES_MAX;
-
-/// How many bytes one read takes at the most: of a long message to a server, 64 KiB of payload.
-/// What follows is read to where cache lines begin, which spares a twentieth of an echo of 1 MiB.
-const READ_BYTES_MAX: usize = 64 * 1024 + HEADER_BYTES_MAX;
-/// How far into its buffer a read begins: the payload of a short frame to a server, behind a header
-/// of six bytes, then lies where a word does, and is validated by words; that of a long one, behind
-/// fourteen, where a cache line does.
-const READ_START: usize = 50;
+use crate::connection::{Closed, Connection, Event, Part, PartEvent, READ_BYTES_MAX, READ_START};
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(Box::default());

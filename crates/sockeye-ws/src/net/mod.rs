@@ -135,6 +135,7 @@
 //! | what it bounds | where | default |
 //! |---|---|---|
 //! | message, in bytes | [`Limits`]`::message_bytes_max` | 100 MiB |
+//! | the same, of one that is received in parts | [`Limits`]`::streamed_bytes_max` | 1 GiB |
 //! | frames of a message | [`Limits`]`::fragments_max` | 16,384 |
 //! | pings that wait for their answer | [`Limits`]`::pending_pongs_max` | 60 |
 //! | wait for the peer's close frame | [`Limits`]`::close_timeout` | 30 s |

@@ -96,8 +96,13 @@ impl Outgoing {
         self.release_tail();
     }
 
-    /// Drops what waits: nobody will take it.
-    pub(super) fn clear(&mut self) {
+    /// Drops what waits: nobody will take it, and nothing that comes later.
+    pub(super) fn give_up(&mut self) {
+        self.broken = Some(io::ErrorKind::BrokenPipe);
+        self.clear();
+    }
+
+    fn clear(&mut self) {
         self.pieces = None;
         self.taken = 0;
         self.blocked = false;

@@ -133,6 +133,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketReader<S> {
 }
 
 impl<S> WebSocketWriter<S> {
+    /// As [`WebSocket::set_compression`].
+    pub fn set_compression(&mut self, on: bool) {
+        self.0.driver.lock().set_compression(on);
+    }
+
     /// How many bytes of frames wait to be written.
     pub fn buffered_amount(&self) -> usize {
         self.0.driver.lock().buffered_bytes()

@@ -14,6 +14,7 @@ use super::split::{WebSocketReader, WebSocketWriter, split};
 use super::{Error, Message, MessagePart, Options};
 use crate::close::CloseCode;
 use crate::connection::{Closed, Connection};
+use crate::deflate::Agreed;
 use crate::error::CloseError;
 use crate::prepared::Frame;
 
@@ -62,6 +63,11 @@ impl<S> WebSocket<S> {
     /// The subprotocol that was agreed on.
     pub fn protocol(&self) -> Option<&str> {
         self.driver.protocol.as_deref()
+    }
+
+    /// What was agreed about compression, if it was; `None` also once the connection has ended.
+    pub fn deflate(&self) -> Option<&Agreed> {
+        self.driver.deflate()
     }
 
     /// The stream below. What is read from it or written to it is missing from the connection.
@@ -271,8 +277,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// ends the stream. Messages that still come are dropped; to see them, call
     /// [`start_close`](Self::start_close) and go on with [`next`](Self::next).
     ///
-    /// Takes at most [`Limits::close_timeout`](crate::Limits::close_timeout), and a second for the
-    /// peer to end the stream.
+    /// The peer gets [`Limits::close_timeout`](crate::Limits::close_timeout) to answer, as long
+    /// again to take what is still to be written, and a second to end the stream.
     ///
     /// # Errors
     ///

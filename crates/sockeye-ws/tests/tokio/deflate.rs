@@ -55,6 +55,32 @@ fn takeover() -> Options {
 }
 
 #[tokio::test]
+async fn what_was_agreed_is_told_while_the_connection_is_there() {
+    let (mut server, mut client) = pair(Some(Options::default()), Some(takeover())).await;
+    for agreed in [server.deflate(), client.deflate()] {
+        let agreed = agreed.expect("both want it").to_string();
+        let parameters = "; server_no_context_takeover; client_no_context_takeover";
+        assert!(agreed.starts_with(&format!("permessage-deflate{parameters}")), "{agreed}");
+    }
+    let (_, closed) = tokio::join!(server.next(), client.close(None, ""));
+    closed.unwrap();
+    assert_eq!((server.deflate(), client.deflate()), (None, None));
+    let (server, client) = pair(None, Some(takeover())).await;
+    assert_eq!((server.deflate(), client.deflate()), (None, None));
+}
+
+#[tokio::test]
+async fn a_writer_turns_compression_off_and_on() {
+    let (server, mut far) = compressing(Options::default()).await;
+    let (_reader, mut writer) = server.split();
+    for (on, first) in [(true, 0xC1), (false, FIN_TEXT), (true, 0xC1)] {
+        writer.set_compression(on);
+        writer.send("long enough ".repeat(1000)).await.unwrap();
+        assert_eq!(read_frame(&mut far).await.unwrap().0, first);
+    }
+}
+
+#[tokio::test]
 async fn messages_arrive_whatever_was_agreed() {
     let all = [None, Some(Options::default()), Some(takeover())];
     for (server, client) in all.into_iter().flat_map(|one| all.map(|other| (one, other))) {

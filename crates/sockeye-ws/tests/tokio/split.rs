@@ -110,6 +110,31 @@ async fn a_writer_that_waits_is_told_when_the_connection_ends() {
 }
 
 #[tokio::test]
+async fn a_send_that_waits_does_not_say_that_it_was_written_when_it_was_not() {
+    for ends_in_order in [false, true] {
+        let (near, mut peer) = tokio::io::duplex(64);
+        let limits = Limits { close_timeout: Duration::from_millis(50), ..Limits::default() };
+        let machine = machine(sockeye_ws::Role::Server, limits);
+        let server =
+            sockeye_ws::net::WebSocket::from_connection(near, machine, [], &Options::default());
+        let (mut reader, mut writer) = server.split();
+        let send = tokio::spawn(async move { writer.send(vec![7; 10_000]).await });
+        tokio::task::yield_now().await;
+        // Of what is sent it takes nothing, and ends.
+        if ends_in_order {
+            write(&mut peer, &masked(FIN_CLOSE, b"\x03\xE8")).await;
+        } else {
+            write(&mut peer, &masked(0x83, b"")).await;
+        }
+        while reader.next().await.is_some() {}
+        let sent = tokio::time::timeout(Duration::from_secs(10), send).await;
+        let sent = sent.expect("it waits no longer").unwrap();
+        assert!(matches!(sent, Err(Error::Io(_))), "{sent:?}");
+        drop(peer);
+    }
+}
+
+#[tokio::test]
 async fn halves_of_different_connections_do_not_fit() {
     let (one, other) = pair(64);
     let (reader, _) = one.split();

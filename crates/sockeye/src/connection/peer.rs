@@ -189,9 +189,16 @@ impl Peer {
 
     /// Writes what waits; what cannot be written now is left to the task.
     pub(crate) fn flush(&self) {
-        if self.outbox.flush() != Flushed::Empty {
+        if self.write() != Flushed::Empty {
             self.waker.wake();
         }
+    }
+
+    /// Writes what waits, as far as that goes at once, and tells those who wait for it.
+    pub(crate) fn write(&self) -> Flushed {
+        let flushed = self.outbox.flush();
+        self.notify_drained();
+        flushed
     }
 
     /// Asks the task to do something. Where it has ended the command is dropped, which tells a

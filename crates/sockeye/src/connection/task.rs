@@ -7,7 +7,7 @@ mod reading;
 mod writing;
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use sockeye_proto::engine::{self, CloseReason, Message, Output, Packet, RateLimi
 use sockeye_proto::engine::{Revision, payload, payload_v3};
 use sockeye_proto::socket::{EncodedPacket, Multiplexer};
 use tokio::sync::oneshot;
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
 use super::peer::{Command, GetAnswer, Peer, PostAnswer};
@@ -398,7 +399,8 @@ impl Connection {
                 // It knows whom to wake: a task has one waker.
                 return;
             }
-            if self.timer.as_mut().poll(cx).is_pending() {
+            // A turn that has used its budget up would leave the timer without anybody to wake.
+            if pin!(unconstrained(&mut self.timer)).poll(cx).is_pending() {
                 return;
             }
             // The timer's clock has passed the deadline since this turn began.
@@ -484,6 +486,10 @@ impl Future for Connection {
         me.finish_close(now, cx);
         me.poll_time(now, cx);
         me.write(now, cx);
+        if me.core.session.is_paused() && !me.is_paused(now) {
+            // Nobody waits for the stream: what held the reading up has gone in this turn.
+            cx.waker().wake_by_ref();
+        }
         if me.poll_ended() { Poll::Ready(()) } else { Poll::Pending }
     }
 }

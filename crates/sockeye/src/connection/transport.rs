@@ -15,9 +15,6 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::outbox::{Encoding, Exit, Link};
 
-/// How many bytes one read takes at the most.
-pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
-
 /// A stream that is not a plain TCP socket.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -67,15 +64,11 @@ impl Transport {
     /// Where packets leave, once the transport is the session's.
     pub(crate) fn exit(&mut self) -> Exit {
         self.unsent.extend(self.machine.poll_transmit().unwrap_or_default());
-        let encoding = self.encoding;
-        match &mut self.io {
-            Io::Tcp { write, .. } => {
-                let link = write.take().map_or(Link::Closed, Link::Direct);
-                Exit { link, encoding, owed: std::mem::take(&mut self.unsent) }
-            }
-            // The task goes on writing what it has.
-            Io::Boxed(_) => Exit { link: Link::Task, encoding, owed: Vec::new() },
-        }
+        let link = match &mut self.io {
+            Io::Tcp { write, .. } => write.take().map_or(Link::Closed, Link::Direct),
+            Io::Boxed(_) => Link::Task,
+        };
+        Exit { link, encoding: self.encoding, owed: std::mem::take(&mut self.unsent) }
     }
 
     /// Whether what comes may be much more than its bytes.

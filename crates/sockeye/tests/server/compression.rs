@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sockeye::cluster::InProcessCluster;
+use sockeye::parser::{Message, MultiplexerLimits, Packet, PacketKind, PacketParser, Violation};
 use sockeye::{
-    Binary, Data, OutboxPolicy, PerMessageDeflate, Server, ServerBuilder, State, WindowBits,
+    Binary, Data, EncodeError, OutboxPolicy, Parser, PerMessageDeflate, Server, ServerBuilder,
+    State, WindowBits,
 };
 use tokio::sync::Semaphore;
 
@@ -280,6 +282,65 @@ async fn events_that_wait_are_bounded_by_what_they_inflate_to() {
     gate.add_permits(100);
     until("all are handled", || handled.load(Ordering::SeqCst) == 100).await;
     sending.await.expect("it does not panic");
+}
+
+/// `c` is a CONNECT and anything else an event's JSON; counts what it reads.
+#[derive(Debug)]
+struct Counting(Arc<AtomicUsize>);
+
+impl PacketParser for Counting {
+    fn decode(
+        &self,
+        message: Message<'_>,
+        _: MultiplexerLimits,
+    ) -> Result<Packet<'static>, Violation> {
+        let Message::Text(text) = message else { return Err(Violation::WrongParser) };
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let is_connect = text == "c";
+        let kind = if is_connect { PacketKind::Connect } else { PacketKind::Event };
+        let json = if is_connect { String::new() } else { text.into_owned() };
+        let namespace = "/".into();
+        Ok(Packet { kind, namespace, id: None, json: json.into(), attachments: Vec::new() })
+    }
+
+    fn encode(&self, packet: &Packet<'_>) -> Result<Message<'static>, EncodeError> {
+        Ok(Message::Text(packet.json.clone().into_owned().into()))
+    }
+}
+
+#[tokio::test]
+async fn events_that_come_with_the_upgrade_are_bounded_too() {
+    const EVENTS: usize = 30;
+    let (gate, read) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let handled = Arc::new(AtomicUsize::new(0));
+    let builder = compressing().events_waiting_bytes_max(500_000);
+    let builder = builder.parser(Parser::Custom(Arc::new(Counting(read.clone()))));
+    let io = builder.state((gate.clone(), handled.clone())).build();
+    type Gate = (Arc<Semaphore>, Arc<AtomicUsize>);
+    io.on("e", async |State((gate, handled)): State<Gate>| {
+        gate.acquire().await.expect("it stays open").forget();
+        handled.fetch_add(1, Ordering::SeqCst);
+    });
+    let host = Host::on_loopback(io).await;
+    let polling = Polling::open(&host).await;
+    assert_eq!(polling.post("4c").await, 200);
+    until("it has joined", || host.io.of("/").socket_count() == 1).await;
+    read.store(0, Ordering::SeqCst);
+    let query = format!("&sid={}", polling.sid);
+    let opened = WebSocket::open_deflated(&host, &query, PerMessageDeflate::default()).await;
+    let mut client = opened.expect("a 101");
+    client.send("2probe").await;
+    assert_eq!(client.next().await.as_deref(), Some("3probe"));
+    // All of it is some 4 KB, which one read takes.
+    let mut all = client.encode("5");
+    let event = format!("4[\"e\",\"{}\"]", "0".repeat(100_000));
+    (0..EVENTS).for_each(|_| all.extend(client.encode(&event)));
+    client.write(&all).await;
+    until("as many as may wait are read", || read.load(Ordering::SeqCst) >= 5).await;
+    let count = read.load(Ordering::SeqCst);
+    assert!(count <= 7, "{count}");
+    gate.add_permits(EVENTS);
+    until("all are handled", || handled.load(Ordering::SeqCst) == EVENTS).await;
 }
 
 #[tokio::test(start_paused = true)]

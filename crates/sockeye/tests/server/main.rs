@@ -32,3 +32,4 @@ mod room_events;
 mod serving;
 mod shutdown;
 mod support;
+mod wakeups;

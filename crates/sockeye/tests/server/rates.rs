@@ -113,6 +113,21 @@ async fn a_post_beyond_the_rate_is_answered_later_and_another_before_is_an_overl
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_many_reads_bring_is_counted_once() {
+    let (host, handled) = recording(Server::builder().bytes_per_second_max(100_000));
+    let mut client = WebSocket::join(&host).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let start = Instant::now();
+    // Less than a burst in all, and the second ends in a read of its own.
+    for (number, len) in [(0, 90_000), (1, 1000)] {
+        client.send(&format!("42[\"n\",{number},\"{}\"]", "x".repeat(len))).await;
+    }
+    until("both are handled", || count(&handled) == 2).await;
+    let handled = handled.lock().expect("no holder panics").clone();
+    assert_eq!(handled, [(0, start), (1, start)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn posts_do_not_pile_up_behind_a_slow_handler() {
     let io = Server::builder().events_waiting_max(2).build();
     let gate = Arc::new(Semaphore::new(0));

@@ -1,5 +1,5 @@
 //! Peer: tokio-websockets, which finds its SIMD instructions by itself.
-use peer_ws::{Library, MESSAGE_BYTES_MAX, serve_library};
+use peer_ws::{Ended, Library, MESSAGE_BYTES_MAX, serve_library};
 use tokio::net::TcpStream;
 use tokio_websockets::{Error, Limits, Message, ServerBuilder, WebSocketStream};
 
@@ -10,8 +10,8 @@ impl Library for TokioWebsockets {
     type Item = Result<Message, Error>;
     type Message = Message;
 
-    fn message(item: Self::Item) -> Result<Option<Message>, ()> {
-        let message = item.map_err(drop)?;
+    fn message(item: Self::Item) -> Result<Option<Message>, Ended> {
+        let message = item.map_err(|_| Ended)?;
         Ok((message.is_text() || message.is_binary()).then_some(message))
     }
 }

@@ -1,5 +1,5 @@
 //! Peer: tokio-tungstenite. TUNED=1: buffers of 4 KiB and eager writes, in place of its 128 KiB.
-use peer_ws::{Library, MESSAGE_BYTES_MAX, env, serve_library};
+use peer_ws::{Ended, Library, MESSAGE_BYTES_MAX, env, serve_library};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream,
@@ -16,8 +16,8 @@ impl Library for Tungstenite {
     type Item = Result<Message, Error>;
     type Message = Message;
 
-    fn message(item: Self::Item) -> Result<Option<Message>, ()> {
-        let message = item.map_err(drop)?;
+    fn message(item: Self::Item) -> Result<Option<Message>, Ended> {
+        let message = item.map_err(|_| Ended)?;
         Ok((message.is_text() || message.is_binary()).then_some(message))
     }
 }

@@ -1,7 +1,7 @@
 //! Peer: yawc, which checks UTF-8 as the others do. DEFLATE=1: level 3, as ours, from 1024 bytes
 //! on, without context takeover, with its pool of compressors. TUNED=1: buffers as in its
 //! benchmark.
-use peer_ws::{Library, MESSAGE_BYTES_MAX, env, serve_library};
+use peer_ws::{Ended, Library, MESSAGE_BYTES_MAX, env, serve_library};
 use tokio::net::TcpStream;
 use yawc::{CompressionLevel, DeflatePool, Frame, OpCode, Options, Role, WebSocket};
 
@@ -12,10 +12,10 @@ impl Library for Yawc {
     type Item = Frame;
     type Message = Frame;
 
-    fn message(frame: Frame) -> Result<Option<Frame>, ()> {
+    fn message(frame: Frame) -> Result<Option<Frame>, Ended> {
         match frame.opcode() {
             OpCode::Text | OpCode::Binary => Ok(Some(frame)),
-            OpCode::Close => Err(()),
+            OpCode::Close => Err(Ended),
             _ => Ok(None),
         }
     }

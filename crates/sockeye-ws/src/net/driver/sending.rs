@@ -142,6 +142,18 @@ impl<S> Driver<S> {
         Ok(())
     }
 
+    /// Drops what waits, and what the machine owes: nobody will take it. A half that waits for it
+    /// to be written is told that it was not.
+    pub(super) fn give_up_sending(&mut self) {
+        if !self.outgoing.is_empty() {
+            self.outgoing.give_up();
+        }
+        drop(match self.machine.role() {
+            Role::Server => self.machine.poll_transmit(),
+            Role::Client => self.machine.poll_transmit_masked(masking_key),
+        });
+    }
+
     /// Queues what the machine owes: pongs, then its close frame. While the peer takes nothing
     /// they stay in the machine, which bounds them.
     pub(super) fn take_transmit(&mut self) {

@@ -10,9 +10,9 @@ use sockeye_proto::engine::payload::PayloadError;
 use sockeye_proto::engine::{self, CloseReason, Message, Packet, PacketError, Revision};
 use sockeye_proto::socket::{EncodedPacket, Incoming, connect_of_v3};
 use sockeye_ws::Event;
+use sockeye_ws::connection::{READ_BYTES_MAX, READ_START};
 
 use super::{Connection, Core};
-use crate::connection::transport::READ_BYTES_MAX;
 
 /// A peer that never stops sending gives way to others after so many reads, or after as many bytes
 /// as they can bring.
@@ -27,10 +27,10 @@ impl Connection {
     pub(super) fn read(&mut self, now: Instant, cx: &mut Context<'_>) {
         let mut buffer = READ_BUFFER.take();
         if buffer.is_empty() {
-            buffer = vec![0; READ_BYTES_MAX].into_boxed_slice();
+            buffer = vec![0; READ_START + READ_BYTES_MAX].into_boxed_slice();
         }
-        self.read_probe(&mut buffer, now, cx);
-        self.read_transport(&mut buffer, now, cx);
+        self.read_probe(&mut buffer[READ_START..], now, cx);
+        self.read_transport(&mut buffer[READ_START..], now, cx);
         READ_BUFFER.replace(buffer);
     }
 
@@ -58,12 +58,11 @@ impl Connection {
             left = left.saturating_sub(count.max(READ_BYTES_MAX));
             let (packets, bytes) = if is_filled {
                 let event = transport.machine.handle_filled(now);
-                let bytes = event.as_ref().map_or(0, payload_len);
                 let packets = event.is_some().into();
                 if let Some(event) = event {
                     self.core.handle_event(event, now, cx);
                 }
-                (packets, bytes)
+                (packets, count)
             } else {
                 self.handle_input(&mut buffer[..count], now, cx)
             };
@@ -73,7 +72,7 @@ impl Connection {
         cx.waker().wake_by_ref();
     }
 
-    /// Handles what a read brought: how many events, and how many bytes of payload they had.
+    /// Handles what a read brought: how many events, and how many bytes they were inflated to.
     fn handle_input(
         &mut self,
         input: &mut [u8],
@@ -86,7 +85,8 @@ impl Connection {
         let mut events = transport.machine.handle_input(input, now);
         for event in events.by_ref() {
             packets += 1;
-            bytes += payload_len(&event);
+            // Of a message that is not compressed each read has been counted as it came.
+            bytes += if inflates { payload_len(&event) } else { 0 };
             self.core.handle_event(event, now, cx);
             // A read holds few events unless they are compressed.
             if inflates && self.core.sockets.is_full() {
@@ -102,7 +102,7 @@ impl Connection {
 
     /// Sends the pongs and the close frame that the WebSocket machine owes. While the socket takes
     /// nothing they stay in the machine, which bounds them.
-    fn answer_transport(&mut self) {
+    pub(super) fn answer_transport(&mut self) {
         let Some(transport) = &mut self.transport else { return };
         let outbox = self.core.peer.outbox();
         if (transport.machine.is_closed() || !outbox.is_blocked())
@@ -129,19 +129,18 @@ impl Connection {
             let mut events = probe.machine.handle_input(&mut buffer[..count], now);
             for event in events.by_ref() {
                 packets += 1;
-                // Behind the `5` the packets are the session's already.
-                if self.core.session.transport() == engine::Transport::WebSocket {
-                    self.core.handle_event(event, now, cx);
-                    continue;
-                }
                 self.core.handle_probe_event(event, now);
                 if self.core.session.transport() == engine::Transport::WebSocket {
-                    // What they are answered with must not leave by a waiting GET any more.
-                    self.core.peer.outbox().hold_back();
+                    break;
                 }
             }
-            drop(events);
-            self.charge(packets, count, now);
+            // Behind the `5` the packets are the session's: read as all of them are.
+            let rest = events.into_rest();
+            let bytes = count - rest.len();
+            if !rest.is_empty() {
+                probe.put_back(rest);
+            }
+            self.charge(packets, bytes, now);
             self.run_outputs(now, cx);
         }
         cx.waker().wake_by_ref();

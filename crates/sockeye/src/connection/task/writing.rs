@@ -18,7 +18,7 @@ impl Connection {
             self.run_outputs(now, cx);
         }
         loop {
-            match self.core.peer.outbox().flush() {
+            match self.core.peer.write() {
                 Flushed::Empty => return,
                 Flushed::WakeTask if self.transport.is_none() => return self.answer_get(now),
                 Flushed::WakeTask => {
@@ -32,6 +32,8 @@ impl Connection {
                     if !self.poll_writable(cx) {
                         return;
                     }
+                    // Perhaps nothing more comes behind which it would leave.
+                    self.answer_transport();
                 }
                 Flushed::Broken | Flushed::Overflowed => {
                     if matches!(self.stage, Stage::Open) {

@@ -24,6 +24,8 @@ pub(crate) struct WebSocket {
     pub(crate) bytes: usize,
     /// Binary messages stand apart: most clients get none.
     received_binary: VecDeque<Vec<u8>>,
+    /// How many pongs came.
+    pongs: usize,
 }
 
 impl WebSocket {
@@ -98,7 +100,9 @@ impl WebSocket {
         let machine = Connection::new(Role::Client, Limits::default()).with_deflate(agreed);
         let (received, received_binary) = (VecDeque::new(), VecDeque::new());
         let (attachments, bytes) = (Vec::new(), 0);
-        let mut client = Self { stream, machine, received, attachments, bytes, received_binary };
+        let pongs = 0;
+        let mut client =
+            Self { stream, machine, received, attachments, bytes, received_binary, pongs };
         client.handle_input(&mut buffer[end..count]);
         Ok(client)
     }
@@ -140,6 +144,11 @@ impl WebSocket {
     /// As [`next`](Self::next), the next binary message.
     pub(crate) async fn next_binary(&mut self) -> Option<Vec<u8>> {
         self.next_of(|client| client.received_binary.pop_front()).await
+    }
+
+    /// As [`next`](Self::next), the next pong.
+    pub(crate) async fn next_pong(&mut self) -> Option<()> {
+        self.next_of(|client| (client.pongs > 0).then(|| client.pongs -= 1)).await
     }
 
     async fn next_of<T>(&mut self, pop: impl Fn(&mut Self) -> Option<T>) -> Option<T> {
@@ -184,7 +193,8 @@ impl WebSocket {
                     self.attachments.push(data.len());
                     self.received_binary.push_back(data.into_owned());
                 }
-                Event::Ping(_) | Event::Pong(_) | Event::Closed(_) => {}
+                Event::Pong(_) => self.pongs += 1,
+                Event::Ping(_) | Event::Closed(_) => {}
             }
         }
     }
