@@ -228,6 +228,13 @@ test("a port that is in use is named", async (t) => {
   const { code, output } = await runToEnd(["--listen", address, "--data-dir", temporaryFolder(t)]);
   assert.ok(code > 0);
   assert.ok(output.includes(`cannot listen on ${address}: Address already in use`), output);
+
+  // That of the metrics is found out before anybody is told where the chat is.
+  const flags = ["--listen", "127.0.0.1:0", "--admin-listen", address];
+  const admin = await runToEnd([...flags, "--data-dir", temporaryFolder(t)]);
+  assert.ok(admin.code > 0);
+  assert.ok(admin.output.includes(`cannot listen on ${address}: `), admin.output);
+  assert.ok(!admin.output.includes("The chat is at"), admin.output);
 });
 
 test("a data folder that cannot be made or written to is named", async (t) => {

@@ -49,11 +49,16 @@ async fn run(config: Config) -> Result<()> {
     app.until_ready().await;
     let listener =
         sockeye::listen(wanted).await.with_context(|| format!("cannot listen on {wanted}"))?;
+    let admin = match admin.zip(metrics) {
+        Some((wanted, metrics)) => {
+            let listener = tokio::net::TcpListener::bind(wanted).await;
+            Some((listener.with_context(|| format!("cannot listen on {wanted}"))?, metrics))
+        }
+        None => None,
+    };
     // Nobody has to read it.
     let _ = writeln!(std::io::stdout(), "The chat is at http://{}", listener.local_addr()?);
-    if let (Some(wanted), Some(metrics)) = (admin, metrics) {
-        let listener = tokio::net::TcpListener::bind(wanted).await;
-        let listener = listener.with_context(|| format!("cannot listen on {wanted}"))?;
+    if let Some((listener, metrics)) = admin {
         let address = listener.local_addr()?;
         let _ = writeln!(std::io::stdout(), "Metrics are at http://{address}/metrics");
         let router = sockeye_chat::admin_router(&app, &io, metrics);

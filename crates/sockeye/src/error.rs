@@ -1,6 +1,8 @@
 //! What can go wrong, by who is at fault: the caller ([`EmitError`], [`AckError`]), a handler or
 //! its arguments ([`HandlerError`]), a connection that is refused ([`ConnectError`]).
 
+use std::fmt::Display;
+
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use sockeye_proto::socket::{ArgError, EncodeError};
@@ -180,7 +182,7 @@ impl From<AckError> for HandlerError {
 
 impl From<ArgError> for HandlerError {
     fn from(error: ArgError) -> Self {
-        Rejection::new(error.to_string()).into()
+        Rejection::of(&error).into()
     }
 }
 
@@ -189,6 +191,9 @@ impl From<Rejection> for HandlerError {
         Self::new("bad_arguments", rejection.message)
     }
 }
+
+/// How many characters are said of an argument that is not what was expected.
+const READER_CHARS_MAX: usize = 200;
 
 /// An extractor could not make its value out of an event.
 #[derive(Debug, thiserror::Error)]
@@ -201,6 +206,16 @@ impl Rejection {
     /// Says what was expected.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into() }
+    }
+
+    /// What a reader of JSON says, cut short: it repeats what it did not expect, however long.
+    pub(crate) fn of(error: &impl Display) -> Self {
+        let mut message = error.to_string();
+        if let Some((end, _)) = message.char_indices().nth(READER_CHARS_MAX) {
+            message.truncate(end);
+            message.push('…');
+        }
+        Self { message }
     }
 }
 

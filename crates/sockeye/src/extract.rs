@@ -66,7 +66,7 @@ impl<'a> Parts<'a> {
     /// # Errors
     /// The argument is not a `T`.
     pub fn next_argument<T: DeserializeOwned>(&mut self) -> Result<T, Rejection> {
-        self.cursor()?.next().map_err(|error| Rejection::new(error.to_string()))
+        self.cursor()?.next().map_err(|error| Rejection::of(&error))
     }
 
     fn cursor(&mut self) -> Result<&mut ArgsCursor<'a>, Rejection> {
@@ -185,7 +185,7 @@ pub struct Args<T>(pub T);
 
 impl<T: DeserializeOwned> FromParts<OnEvent> for Args<T> {
     fn from_parts(parts: &mut Parts<'_>) -> Result<Self, Rejection> {
-        parts.cursor()?.rest().map(Self).map_err(|error| Rejection::new(error.to_string()))
+        parts.cursor()?.rest().map(Self).map_err(|error| Rejection::of(&error))
     }
 
     fn from_parts_if_any(parts: &mut Parts<'_>) -> Result<Option<Self>, Rejection> {
@@ -224,7 +224,7 @@ impl<K, T: DeserializeOwned> FromParts<K> for Auth<T> {
             .socket
             .auth()
             .map(Self)
-            .map_err(|error| Rejection::new(format!("auth is not what was expected: {error}")))
+            .map_err(|error| Rejection::of(&format_args!("auth is not what was expected: {error}")))
     }
 
     fn from_parts_if_any(parts: &mut Parts<'_>) -> Result<Option<Self>, Rejection> {

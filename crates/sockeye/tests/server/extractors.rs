@@ -96,6 +96,11 @@ async fn arguments_one_by_one_all_together_and_unread() {
     let error = ask(&mut client, "\"some\",1").await;
     assert_eq!(error[0]["code"], "bad_arguments");
     assert!(error[0]["message"].as_str().expect("text").starts_with("argument 2: "), "{error}");
+    // What is not expected is repeated in part only, however long it is.
+    let long = format!("\"all\",1,\"{}\"", "é".repeat(50_000));
+    let error = ask(&mut client, &long).await;
+    let message = error[0]["message"].as_str().expect("text");
+    assert!(message.starts_with("arguments: ") && message.len() < 500, "{message}");
     let error = ask(&mut client, "\"bytes\",1").await;
     assert!(error[0]["message"].as_str().expect("text").contains("binary data"), "{error}");
 }
