@@ -100,18 +100,26 @@ impl Client {
 
     /// The usual way to a server.
     async fn open(&self, url: Url) -> Result<AnyStream, ConnectError> {
+        // What cannot be encrypted is found before anybody is called.
+        #[cfg(not(feature = "rustls"))]
+        if url.is_secure() {
+            return Err(ConnectError::TlsMissing);
+        }
+        #[cfg(feature = "rustls")]
+        let encryption = match url.is_secure() {
+            true => Some(super::tls::Encryption::new(self.tls.as_ref(), &url)?),
+            false => None,
+        };
         let tcp = match &self.proxy {
             Some(proxy) => super::proxy::open(proxy, &url, self.head_limits).await?,
             None => TcpStream::connect((url.host(), url.port())).await?,
         };
         tcp.set_nodelay(true)?;
-        if !url.is_secure() {
-            return Ok(tcp.into());
-        }
         #[cfg(feature = "rustls")]
-        return super::tls::encrypt(self.tls.as_ref(), tcp, &url).await;
-        #[cfg(not(feature = "rustls"))]
-        Err(ConnectError::TlsMissing)
+        if let Some(encryption) = encryption {
+            return encryption.encrypt(tcp).await;
+        }
+        Ok(tcp.into())
     }
 
     /// Does handshakes until one succeeds or leads nowhere.
