@@ -81,11 +81,31 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin,
         F: Future<Output = io::Result<S>>,
     {
+        Ok(self.connect_over_with_response(open).await?.0)
+    }
+
+    /// [`connect_over`](Self::connect_over), with the server's response: its headers.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] says what is wrong.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it leaves nothing behind but a closed stream.
+    pub async fn connect_over_with_response<S, F>(
+        &self,
+        open: impl Fn(Url) -> F,
+    ) -> Result<(WebSocket<S>, Response<()>), ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+        F: Future<Output = io::Result<S>>,
+    {
         let open = |url| {
             let opening = open(url);
             async { opening.await.map_err(ConnectError::Io) }
         };
-        Ok(self.within_time(self.follow(open)).await?.0)
+        self.within_time(self.follow(open)).await
     }
 
     async fn within_time<T>(
