@@ -130,6 +130,21 @@
 //! * **No tasks, no channels, no `unsafe`.** A connection is driven by whoever polls it. Pings are
 //!   answered, and deadlines looked at, while `next` is awaited.
 //!
+//! # Ending a server
+//!
+//! A server keeps no list of its connections, so that their tasks end them:
+//!
+//! 1. [`Server::close`] ends [`serve`](Server::serve), and handshakes get 503 from then on.
+//! 2. Each task hears of it (of a `tokio::sync::watch` beside `next`, in a `select!`) and calls
+//!    [`start_close`](WebSocket::start_close) with
+//!    [`CloseCode::GOING_AWAY`](crate::CloseCode::GOING_AWAY), 1001. It goes on with `next`, which
+//!    writes what is queued and the close frame, until that yields `None`.
+//! 3. Whoever spawned the tasks waits for them (a `tokio::task::JoinSet`), no longer than it
+//!    likes; a task that is aborted then closes its stream without a word.
+//!
+//! A peer that does not answer is given up after [`Limits`]`::close_timeout`. The example
+//! `echo_server` does all that.
+//!
 //! # Options
 //!
 //! | what it bounds | where | default |

@@ -68,6 +68,41 @@ impl Server {
     /// # Errors
     ///
     /// [`AcceptError`] says why there is no valid request.
+    ///
+    /// # Example
+    ///
+    /// The path decides what is served:
+    ///
+    /// ```no_run
+    /// # use sockeye_ws::net::{AcceptError, Refusal, Server, WebSocket, http::StatusCode};
+    /// # use tokio::net::{TcpListener, TcpStream};
+    /// # async fn chat(_: WebSocket<TcpStream>, _room: &str) {}
+    /// # async fn prices(_: WebSocket<TcpStream>) {}
+    /// async fn handle(server: Server, stream: TcpStream) -> Result<(), AcceptError> {
+    ///     let handshake = server.receive(stream).await?;
+    ///     let path = handshake.request().uri().path().to_owned();
+    ///     match path.strip_prefix("/chat/") {
+    ///         Some(room) => chat(handshake.accept().await?, room).await,
+    ///         None if path == "/prices" => prices(handshake.accept().await?).await,
+    ///         None => handshake.refuse(Refusal::new(StatusCode::NOT_FOUND)).await,
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// # async fn example(listener: TcpListener) -> std::io::Result<()> {
+    /// let server = Server::new();
+    /// loop {
+    ///     let (stream, peer) = listener.accept().await?;
+    ///     stream.set_nodelay(true)?;
+    ///     let handling = handle(server.clone(), stream);
+    ///     tokio::spawn(async move {
+    ///         if let Err(error) = handling.await {
+    ///             println!("{peer}: {error}");
+    ///         }
+    ///     });
+    /// }
+    /// # }
+    /// ```
     pub fn receive<S>(
         &self,
         stream: S,
