@@ -154,13 +154,16 @@
 //! | frames of a message | [`Limits`]`::fragments_max` | 16,384 |
 //! | pings that wait for their answer | [`Limits`]`::pending_pongs_max` | 60 |
 //! | wait for the peer's close frame | [`Limits`]`::close_timeout` | 30 s |
+//! | wait for the peer to end its side, last of all | fixed; at most `close_timeout` | 1 s |
 //! | what waits to be sent, in bytes | [`Options::write_buffer_bytes_max`] | 128 KiB |
 //! | silence before a ping, and after it | [`KeepAlive`] | off |
 //! | a server's handshake | [`ServerBuilder::handshake_timeout`] | 10 s |
+//! | a refusal's way to its client | [`ServerBuilder::refusal_timeout`] | 1 s |
 //! | a client's handshake, all of it | [`Client::handshake_timeout`] | 30 s |
 //! | head of a request or response | [`HeadLimits`] | 16 KiB, 100 headers |
 //! | redirects | [`Client::redirects_max`] | 0 |
 //! | body of an unexpected response | [`Client::body_bytes_max`] | 64 KiB |
+//! | wait for that body | [`Client::body_timeout`] | 2 s |
 //!
 //! Compression is off until [a server](ServerBuilder::deflate) or [a client](Client::deflate) is
 //! given its [options](crate::deflate::Options). What else they can be told is at [`ServerBuilder`]

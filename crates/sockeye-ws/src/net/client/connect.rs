@@ -203,7 +203,8 @@ impl Client {
             Ok(chosen) => chosen,
             Err(ResponseError::Status(code)) => {
                 let status = status.map_err(|_| ResponseError::Status(code))?;
-                let body = read_body(&mut stream, early, &headers, self.body_bytes_max).await;
+                let (bytes_max, time_max) = (self.body_bytes_max, self.body_timeout);
+                let body = read_body(&mut stream, early, &headers, bytes_max, time_max).await;
                 return Ok(Answer::Other(Box::new(UnexpectedResponse { status, headers, body })));
             }
             Err(error) => return Err(error.into()),

@@ -60,8 +60,8 @@ pub struct UnexpectedResponse {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, as far as it arrived in time and fits
-    /// [`body_bytes_max`](super::Client::body_bytes_max).
+    /// The body, as far as it arrived within [`body_timeout`](super::Client::body_timeout) and
+    /// fits [`body_bytes_max`](super::Client::body_bytes_max).
     pub body: Bytes,
 }
 

@@ -18,9 +18,6 @@ use crate::net::incoming::poll_discard;
 use crate::net::timer::now;
 use crate::net::{WebSocket, trace};
 
-/// How long a refusal may take to leave and its client to end the stream.
-const REFUSE_MAX: Duration = Duration::from_secs(1);
-
 /// A valid request for a connection, not answered yet: to be [accepted](Self::accept) or
 /// [refused](Self::refuse).
 ///
@@ -42,8 +39,8 @@ impl Server {
     /// Does the whole handshake on a stream: reads the request, checks it, answers it.
     ///
     /// What is wrong with a request its client is told, by status and body. All of it takes at
-    /// most [`handshake_timeout`](super::ServerBuilder::handshake_timeout), and a second for a
-    /// refusal to arrive.
+    /// most [`handshake_timeout`](super::ServerBuilder::handshake_timeout), and
+    /// [`refusal_timeout`](super::ServerBuilder::refusal_timeout) for a refusal to arrive.
     ///
     /// # Errors
     ///
@@ -124,7 +121,7 @@ impl Server {
                 let pending = Pending { server: self, stream, request, early, deadline };
                 Ok(Handshake { pending: Box::new(pending) })
             }
-            Err(error) => Err(fail(stream, error).await),
+            Err(error) => Err(fail(stream, error, self.config().refusal_timeout).await),
         }
     }
 
@@ -169,8 +166,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
 
     /// Answers the request with a refusal.
     pub async fn refuse(self, refusal: Refusal) {
-        let stream = self.pending.stream;
-        let _ = Box::pin(fail(stream, refusal.into())).await;
+        let Pending { server, stream, .. } = *self.pending;
+        let refusal_timeout = server.config().refusal_timeout;
+        let _ = Box::pin(fail(stream, refusal.into(), refusal_timeout)).await;
     }
 }
 
@@ -192,7 +190,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
                     WebSocket::from_connection(stream, admitted.connection, early, options);
                 Ok(websocket.with_protocol(admitted.protocol.as_deref()))
             }
-            Err(error) => Err(fail(self.stream, error).await),
+            Err(error) => {
+                let refusal_timeout = self.server.config().refusal_timeout;
+                Err(fail(self.stream, error, refusal_timeout).await)
+            }
         }
     }
 }
@@ -205,7 +206,7 @@ impl<S> fmt::Debug for Handshake<S> {
 
 /// Tells the client why, if it can be told, and gives it a moment to hear it: a socket that is
 /// closed while bytes arrive is reset, and a reset may overtake the answer.
-async fn fail<S>(mut stream: S, error: AcceptError) -> AcceptError
+async fn fail<S>(mut stream: S, error: AcceptError, time_max: Duration) -> AcceptError
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -218,7 +219,7 @@ where
             Ok::<_, std::io::Error>(())
         };
         // Who does not take the answer does without.
-        let _ = timeout(REFUSE_MAX, answer).await;
+        let _ = timeout(time_max, answer).await;
     }
     error
 }
