@@ -102,6 +102,27 @@ test("two windows of one account: both have all messages, and there is one membe
   }
 });
 
+test("a window comes back to its own rooms, whatever another window of the account has joined", async (t) => {
+  const context = await profile(t);
+  const one = await open(context, server.url);
+  await signIn(one, "rosa");
+  await joinRoom(one, "both");
+  const two = await open(context, server.url);
+  await two.waitForSelector("#members li");
+  await joinRoom(two, "of two");
+  await joinRoom(one, "of one");
+  const rooms = (page) => page.locator("button.room .name").allTextContents();
+  for (const [page, own] of [
+    [two, "of two"],
+    [one, "of one"],
+  ]) {
+    await page.reload();
+    await page.waitForSelector("#members li");
+    assert.deepEqual(await rooms(page), ["both", own]);
+    assert.equal(await page.textContent("#room-title"), own);
+  }
+});
+
 test("signing out in one window signs out in the other, and the rooms are forgotten", async (t) => {
   const context = await profile(t);
   const one = await open(context, server.url);
@@ -115,6 +136,12 @@ test("signing out in one window signs out in the other, and the rooms are forgot
   await two.reload();
   await two.waitForSelector("#sign-in");
   assert.equal(await two.evaluate(() => JSON.stringify({ ...localStorage })), "{}");
+  await signIn(one, "finn", "#login");
+  for (const page of [one, two]) {
+    await page.reload();
+    await page.waitForSelector("#state.online");
+    assert.equal(await page.locator("button.room").count(), 0);
+  }
   // A connection that was open is gone as well.
   const gina = await Client.connect(t, server, "gina");
   assert.deepEqual((await gina.joins("private matters")).members, ["gina"]);

@@ -99,6 +99,14 @@ test("the first room is one click away, and a wrong name is told", async (t) => 
   assert.equal(await focused(ben), "join-name");
   await joinRoom(ben, "another");
   assert.equal(await ben.textContent("#join-error"), "");
+  // However a keyboard composes it, it is the same room.
+  for (const form of ["NFC", "NFD"]) {
+    await ben.fill("#join-name", "café".normalize(form));
+    await ben.press("#join-name", "Enter");
+    await ben.waitForFunction(() => document.querySelector("#join-name").value === "");
+  }
+  const rooms = await ben.locator("button.room .name").allTextContents();
+  assert.deepEqual(rooms, ["lobby", "another", "café".normalize("NFC")]);
 });
 
 test("everything goes by keyboard", async (t) => {
@@ -167,6 +175,14 @@ test("a narrow, dark window: the rooms are a drawer, and nothing is wider than t
   await dora.waitForSelector("#side", { state: "hidden" });
   assert.equal(await dora.getAttribute("#menu", "aria-expanded"), "false");
   assert.equal(await focused(dora), "text");
+});
+
+test("the sign-in form fits into the narrowest window", async (t) => {
+  const page = await open(await profile(t, { viewport: { width: 280, height: 640 } }), server.url);
+  await page.waitForSelector("#sign-in-form");
+  await page.click("#login");
+  await page.waitForSelector("#username-error:has-text('name')");
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
 });
 
 test("a conversation is accessible in light and dark", async (t) => {
@@ -258,6 +274,24 @@ test("what the server refuses can be changed and sent again", async (t) => {
   await say(gina, text.slice(1));
   await sees(gina, text.slice(1));
   assert.equal(await gina.locator(".pending").count(), 0);
+});
+
+test("a text or a room's name that ends any connection is not sent, and the chat goes on", async (t) => {
+  const paul = await person(t, server.url, "paul", "endless");
+  // Pasted, as typing takes too long.
+  const paste = (id) => (document.getElementById(id).value = "z".repeat(1_500_000));
+  const pasted = (id) => paul.evaluate(paste, id);
+  await pasted("text");
+  await paul.press("#text", "Enter");
+  await paul.waitForSelector(".pending.failed [role=alert]:has-text('too long')");
+  await say(paul, "goes on");
+  await sees(paul, "goes on");
+  await pasted("join-name");
+  await paul.press("#join-name", "Enter");
+  await paul.waitForSelector("#join-error:has-text('too long')");
+  assert.deepEqual(await paul.locator("button.room .name").allTextContents(), ["endless"]);
+  await say(paul, "and on");
+  await sees(paul, "and on");
 });
 
 test("who writes too fast waits, and all of it arrives in its order", async (t) => {

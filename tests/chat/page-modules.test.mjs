@@ -126,6 +126,25 @@ test("what is refused waits for its author, the others go on", async () => {
   assert.equal(asked.length, 3);
 });
 
+test("what no server takes is not sent: it would end every connection; the others go on", async () => {
+  const { queue, asked, texts } = outgoing([]);
+  // Characters are counted as the server counts them.
+  const longest = "\u{1f41f}".repeat(100_000);
+  queue.send("room", `${longest}!`);
+  queue.send("room", longest);
+  await settled();
+  assert.deepEqual(texts(), [`${longest}!`]);
+  const [bad] = queue.of("room");
+  assert.match(bad.error, /too long/);
+  queue.retry(bad);
+  await settled();
+  assert.match(bad.error, /too long/);
+  assert.deepEqual(
+    asked.map((message) => message.text),
+    [longest],
+  );
+});
+
 test("what has arrived before its acknowledgement is not shown twice, and is sent again if that is lost", async () => {
   const { queue, asked, state, texts } = outgoing([new Error("cut")]);
   state.isReady = false;

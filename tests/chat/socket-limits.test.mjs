@@ -19,6 +19,10 @@ for (const [what, room] of [
   ["with a line break", "a\nb"],
   ["with a NUL", "a\u0000"],
   ["with a C1 control character", "a\u0085b"],
+  ["nothing to see", "\u200b \u200d\ufe0f"],
+  ["with a zero-width space", "lobby\u200b"],
+  ["with a character that turns the text round", "a\u202eb"],
+  ["with a line separator", "a\u2028b"],
   ["in the form of a connection's id", "abcdefghij0123456-_X"],
 ]) {
   test(`a room's name that is ${what} is refused by every event`, async (t) => {
@@ -49,13 +53,19 @@ test("64 characters are a room's name, whatever they take in bytes or UTF-16", a
   await ann.refused("bad_room", "chat:join", "🐟".repeat(65));
 });
 
+test("joiners inside words and emoji belong to a room's name", async (t) => {
+  const ann = await Client.connect(t, server, "ann");
+  for (const name of ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "👩\u200d👧", "❤\ufe0f"])
+    assert.deepEqual((await ann.joins(name)).members, ["ann"]);
+});
+
 test("4,000 characters are a text, whatever they take in bytes or UTF-16; one more or none is not", async (t) => {
   const ann = await Client.join(t, server, "ann", "texts");
   for (const text of ["x".repeat(4000), "日".repeat(4000), "🐟".repeat(4000), "x"]) {
     await ann.says("texts", text);
     assert.equal((await ann.next("chat:message")).text, text);
   }
-  for (const text of ["x".repeat(4001), "🐟".repeat(4001), "", "   \n\t "])
+  for (const text of ["x".repeat(4001), "🐟".repeat(4001), "", "   \n\t ", "\u200b"])
     await ann.refused("bad_text", "chat:message", { room: "texts", text });
   await ann.caughtUp();
   assert.deepEqual(ann.all("chat:message"), []);

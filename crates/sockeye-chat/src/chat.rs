@@ -112,12 +112,17 @@ async fn admit(app: &App, limiter: &Limiter, me: &Presence) -> Result<(), Refusa
 
 fn check_room(app: &App, room: &str) -> Result<(), Refusal> {
     let max = app.config.room_characters_max;
-    if room.trim().is_empty() || room.chars().count() > max {
+    if is_blank(room) || room.chars().count() > max {
         let message = format!("A room's name has 1 to {max} characters.");
         return Err(Refusal::new("bad_room", message));
     }
     if room.chars().any(char::is_control) {
         return Err(Refusal::new("bad_room", "A room's name is one line of text."));
+    }
+    // Two rooms whose names look the same would be taken for one.
+    if room.chars().any(is_hidden) {
+        let message = "A room's name has no invisible characters.";
+        return Err(Refusal::new("bad_room", message));
     }
     // Ids are names of rooms too: nobody may join somebody else's.
     if sockeye::SocketId::parse(room).is_some() {
@@ -125,6 +130,21 @@ fn check_room(app: &App, room: &str) -> Result<(), Refusal> {
         return Err(Refusal::new("bad_room", message));
     }
     Ok(())
+}
+
+/// Whether there is nothing to see. Joiners and variation selectors belong to words and emoji, but
+/// are nothing by themselves.
+fn is_blank(text: &str) -> bool {
+    let joins = |c| matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}');
+    text.chars().all(|c| c.is_whitespace() || is_hidden(c) || joins(c))
+}
+
+/// Whether a character has no form of its own, or turns round what stands beside it.
+fn is_hidden(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'
+        | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}')
 }
 
 fn check_member(app: &App, me: &Presence, room: &str) -> Result<(), Refusal> {
@@ -201,7 +221,7 @@ async fn message(
 
 fn check_text(app: &App, text: &str, key: Option<&str>) -> Result<(), Refusal> {
     let max = app.config.text_characters_max;
-    if text.trim().is_empty() || text.chars().count() > max {
+    if is_blank(text) || text.chars().count() > max {
         let message = format!("A message has 1 to {max} characters.");
         return Err(Refusal::new("bad_text", message));
     }

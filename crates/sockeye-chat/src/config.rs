@@ -17,7 +17,7 @@ const YEAR_SECONDS: u64 = 366 * 24 * 3600;
 /// names (the flag's name without dashes in front); a flag wins over the environment, and that
 /// over the file.
 #[derive(Clone, Debug, Parser)]
-#[command(version)]
+#[command(version, allow_negative_numbers = true)]
 pub struct Config {
     /// TOML file with settings (none by default)
     #[arg(long, env = "SOCKEYE_CHAT_CONFIG", value_name = "FILE")]
@@ -175,11 +175,17 @@ fn with_file(mut command: Command, path: &Path) -> Result<Command> {
     let table: toml::Table = text.parse().with_context(|| format!("{place} is not TOML"))?;
     for (key, value) in table {
         let id = key.replace('-', "_");
-        let known = command.get_arguments().any(|arg| arg.get_id() == id.as_str());
-        if !known || ["config", "help", "version"].contains(&id.as_str()) {
+        let known = command.get_arguments().find(|arg| arg.get_id() == id.as_str());
+        let known = known.filter(|_| !["config", "help", "version"].contains(&id.as_str()));
+        let Some(known) = known else {
             bail!("{place}: there is no setting `{key}`; --help tells them");
+        };
+        // Elsewhere a comma is a part of the value: of a folder's name, of a list of nodes.
+        let is_list = known.get_value_delimiter().is_some();
+        if value.is_array() && !is_list {
+            bail!("in {place}, `{key}`: expected one value");
         }
-        let words = plain(&value);
+        let words = if is_list { plain(&value) } else { vec![plain(&value).join(",")] };
         if words.is_empty() {
             continue;
         }
@@ -329,9 +335,20 @@ mod tests {
     }
 
     #[test]
+    fn a_comma_is_a_part_of_a_value_that_is_no_list() {
+        let text = "data-dir = \"a,b\"\nredis = \"redis-cluster://one:1,two:2\"";
+        let config = with_text(text, &[]).expect("settings");
+        assert_eq!(config.data_dir, Path::new("a,b"));
+        assert_eq!(config.redis.as_deref(), Some("redis-cluster://one:1,two:2"));
+        let error = with_text("data-dir = [\"a\", \"b\"]", &[]).expect_err("two folders");
+        assert!(error.to_string().contains("`data-dir`: expected one value"), "{error}");
+    }
+
+    #[test]
     fn a_wrong_value_is_named_with_what_was_expected() {
         for (flag, value, expected) in [
             ("--rooms-max", "many", "a whole number from 1 to 10000"),
+            ("--rooms-max", "-5", "a whole number from 1 to 10000"),
             ("--messages-per-second", "0", "a whole number from 1 to 1000000"),
             ("--listen", "localhost", "an IP address and a port, such as 127.0.0.1:3001"),
             ("--trusted-proxies", "proxy", "an IP address, such as 127.0.0.1"),

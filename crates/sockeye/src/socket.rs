@@ -410,7 +410,8 @@ impl Socket {
     }
 
     /// Waits until the client has taken enough for at most half of
-    /// [`outbox_bytes_max`](crate::ServerBuilder::outbox_bytes_max) to wait.
+    /// [`outbox_bytes_max`](crate::ServerBuilder::outbox_bytes_max) to wait. An event that is
+    /// longer than the other half may not fit even then.
     ///
     /// # Cancel safety
     /// It may be dropped at any time.

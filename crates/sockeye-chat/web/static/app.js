@@ -92,7 +92,10 @@ const memory = () => `sockeye-rooms-${api.user().id}`;
 
 function remembered() {
   try {
-    const { names, open } = JSON.parse(localStorage.getItem(memory()));
+    // Each window has rooms of its own; a new one begins with those of the last that changed. What
+    // another window has forgotten is forgotten here.
+    const shared = localStorage.getItem(memory());
+    const { names, open } = JSON.parse(shared && (sessionStorage.getItem(memory()) ?? shared));
     return { names: names.filter((name) => typeof name === "string"), open };
   } catch {
     return { names: [] };
@@ -100,11 +103,9 @@ function remembered() {
 }
 
 function remember() {
-  if (chat && api.user())
-    localStorage.setItem(
-      memory(),
-      JSON.stringify({ names: [...chat.rooms.keys()], open: current }),
-    );
+  if (!chat || !api.user()) return;
+  const rooms = JSON.stringify({ names: [...chat.rooms.keys()], open: current });
+  for (const storage of [localStorage, sessionStorage]) storage.setItem(memory(), rooms);
 }
 
 // ---- what the chat tells
@@ -243,7 +244,7 @@ $("sign-in-form").addEventListener("submit", (event) => {
 });
 $("register").addEventListener("click", () => submit("/api/register"));
 $("logout").addEventListener("click", () => {
-  localStorage.removeItem(memory());
+  for (const storage of [localStorage, sessionStorage]) storage.removeItem(memory());
   const signingOut = api.signOut();
   showSignIn("");
   signingOut.catch(() =>
@@ -266,7 +267,8 @@ async function join(name) {
 
 $("join-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  join($("join-name").value.trim());
+  // What looks the same is the same room, however a keyboard composes it.
+  join($("join-name").value.trim().normalize("NFC"));
 });
 $("suggestion").addEventListener("click", () => join("lobby"));
 $("menu").addEventListener("click", () => drawer(!$("side").classList.contains("open")));
@@ -327,7 +329,10 @@ addEventListener("beforeunload", (event) => {
   if (chat?.outgoing.size) event.preventDefault();
 });
 
-api.onEnded(showSignIn);
+api.onEnded((why) => {
+  sessionStorage.clear();
+  showSignIn(why);
+});
 api
   .refresh()
   .then(enter, (error) => showSignIn(error.status === 401 ? "" : "The server cannot be reached."));

@@ -5,7 +5,7 @@
 
 import { io } from "./vendor/socket.io.esm.min.js";
 import * as api from "./api.js";
-import { Outgoing, againMs } from "./outgoing.js";
+import { Outgoing, againMs, isTooLong } from "./outgoing.js";
 import { Timeline } from "./timeline.js";
 
 const ANSWER_MS = 10_000;
@@ -13,6 +13,8 @@ const CONNECT_MS = 6000;
 const TYPING_MS = 3000;
 const ENTRIES_MAX = 2000;
 const COME_BACK_MS = 30_000;
+// No server can be told to take more.
+const ROOM_CHARACTERS_MAX = 1000;
 
 class Room {
   timeline = new Timeline();
@@ -91,6 +93,8 @@ export class Chat {
   async join(name) {
     const known = this.rooms.get(name);
     if (known?.isJoined) return known;
+    // Far beyond that it would end each connection that it is joined over.
+    if (isTooLong(name, ROOM_CHARACTERS_MAX)) throw new Refused("This name is too long.");
     const room = known ?? new Room(name);
     this.rooms.set(name, room);
     this.#on.rooms();

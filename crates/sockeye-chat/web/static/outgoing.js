@@ -7,6 +7,9 @@
 // How long is waited where the server fails, at first and at last.
 const AGAIN_MS = 250;
 const AGAIN_MS_MAX = 5000;
+// No server can be told to take more. Far beyond that a message would end the connection, and with
+// it every one that it is sent over again.
+const TEXT_CHARACTERS_MAX = 100_000;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -16,6 +19,11 @@ export function againMs(answer, failures) {
   if (answer.code === "too_fast") return answer.data.retryAfterMs;
   if (answer.code === "internal") return Math.min(AGAIN_MS * 2 ** failures, AGAIN_MS_MAX);
   return null;
+}
+
+// Whether a text has more characters, as the server counts them.
+export function isTooLong(text, max) {
+  return text.length > max && (text.length > 2 * max || [...text].length > max);
 }
 
 export class Outgoing {
@@ -87,6 +95,11 @@ export class Outgoing {
 
   // Whether to go on: where no answer came, the next connection does.
   async #deliver(one) {
+    if (isTooLong(one.text, TEXT_CHARACTERS_MAX)) {
+      one.error = "It is too long.";
+      this.changed(one.room);
+      return true;
+    }
     let answer;
     try {
       answer = await this.ask({ room: one.room, text: one.text, key: one.key });

@@ -286,7 +286,14 @@ impl Session {
 
     /// The client of an unanswered GET has gone.
     pub fn handle_get_aborted(&mut self) {
-        if std::mem::take(&mut self.has_get) && self.transport == Transport::Polling {
+        if std::mem::take(&mut self.has_get) {
+            self.handle_get_lost();
+        }
+    }
+
+    /// The client of a GET that had been answered went before it got the answer.
+    pub fn handle_get_lost(&mut self) {
+        if self.transport == Transport::Polling {
             self.end(CloseReason::TransportError, "poll connection closed prematurely");
         }
     }

@@ -143,7 +143,12 @@ impl Parser {
         }
         match message {
             Message::Text(text) => multiplexer.handle_text(text),
-            Message::Binary(data) => multiplexer.handle_binary(mem::take(data).into_owned().into()),
+            Message::Binary(data) => {
+                let mut data = mem::take(data).into_owned();
+                // What grew as it came may have room for as much again, which nobody counts.
+                data.shrink_to_fit();
+                multiplexer.handle_binary(data.into())
+            }
         }
     }
 

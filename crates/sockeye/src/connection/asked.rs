@@ -15,14 +15,15 @@ use super::peer::{Command, GetAnswer, Peer, PostAnswer};
 pub(crate) struct Asked<T> {
     peer: Option<Arc<Peer>>,
     waiting: oneshot::Receiver<T>,
-    aborted: fn() -> Command,
+    /// What the task is told then; an answer that has come since is lost.
+    aborted: fn(Option<T>) -> Command,
 }
 
 impl Asked<GetAnswer> {
     pub(crate) fn get(peer: Arc<Peer>) -> Self {
         let (answer, waiting) = oneshot::channel();
         peer.command(Command::Get(answer));
-        Self { peer: Some(peer), waiting, aborted: || Command::GetAborted }
+        Self { peer: Some(peer), waiting, aborted: get_aborted }
     }
 }
 
@@ -31,7 +32,7 @@ impl Asked<PostAnswer> {
     pub(crate) fn post(peer: Arc<Peer>, body: Bytes, is_binary: bool) -> Self {
         let (answer, waiting) = oneshot::channel();
         peer.commands([Command::Post(answer), Command::PostBody { body, is_binary }]);
-        Self { peer: Some(peer), waiting, aborted: || Command::PostAborted { gone: true } }
+        Self { peer: Some(peer), waiting, aborted: |_| Command::PostAborted { gone: true } }
     }
 }
 
@@ -52,7 +53,15 @@ impl<T> Asked<T> {
 impl<T> Drop for Asked<T> {
     fn drop(&mut self) {
         if let Some(peer) = self.peer.take() {
-            peer.command((self.aborted)());
+            self.waiting.close();
+            peer.command((self.aborted)(self.waiting.try_recv().ok()));
         }
+    }
+}
+
+fn get_aborted(answer: Option<GetAnswer>) -> Command {
+    match answer {
+        Some(GetAnswer::Payload(_)) => Command::GetLost,
+        Some(GetAnswer::Refused) | None => Command::GetAborted,
     }
 }

@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Get(oneshot::Sender<GetAnswer>),
     /// The GET's client has gone.
     GetAborted,
+    /// It has gone before it got the answer that there was: what was in that is lost.
+    GetLost,
     /// Nobody can wait for the GET any longer, though its client is still there: it is answered
     /// now, with a noop if there is nothing else.
     Release,
@@ -250,6 +252,8 @@ impl Peer {
 
     /// Waits until at most `bytes` wait in the outbox.
     pub(crate) async fn wait_drained(&self, bytes: usize) {
+        // Who tries again and again what does not fit lets others run: the flush, for one.
+        tokio::task::coop::consume_budget().await;
         loop {
             let notified = self.rare().drained.notified();
             if self.outbox.bytes() <= bytes {

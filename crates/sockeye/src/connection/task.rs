@@ -152,6 +152,7 @@ impl Connection {
             match command {
                 Command::Get(answer) => self.handle_get(answer, now),
                 Command::GetAborted => self.core.session.handle_get_aborted(),
+                Command::GetLost => self.core.session.handle_get_lost(),
                 Command::Release => self.release_get(now),
                 Command::Post(answer) => self.handle_post(answer),
                 Command::PostBody { body, is_binary } => {
@@ -335,9 +336,10 @@ impl Connection {
             && let Some(answer) = self.get.take()
         {
             self.core.peer.outbox().set_get_waiting(false);
-            // A client that has gone is found out by its aborted GET.
-            let _ = answer.send(GetAnswer::Payload(payload));
-            self.core.session.handle_get_answered(now);
+            // Of a client that has gone the abort is on its way, and finds the GET open.
+            if answer.send(GetAnswer::Payload(payload)).is_ok() {
+                self.core.session.handle_get_answered(now);
+            }
             self.core.peer.notify_drained();
         }
     }

@@ -1,10 +1,15 @@
 //! Why connections end: the official reason, and the description beside it.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, StatusCode};
+use http_body_util::Full;
 use sockeye::{CloseDescription, DisconnectReason, Server, ServerBuilder, State};
 use tokio::sync::mpsc;
+use tower_service::Service;
 
 use crate::support::{Host, Polling, WebSocket, http as raw, only_socket, until_empty};
 
@@ -122,4 +127,21 @@ async fn a_slow_client_is_told_of_as_such() {
         server.expect(DisconnectReason::ForcedClose, "the outbox is full").await;
         until_empty(&server.host.io).await;
     }
+}
+
+/// A GET that its client goes away from when it has been answered, and before that has left.
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_with_an_answer_is_not_missed_unnoticed() {
+    let host = Host::in_memory(Server::default());
+    let client = Polling::join(&host).await;
+    let uri = format!("/socket.io/?EIO=4&transport=polling&sid={}", client.sid);
+    let request = Request::get(uri).body(Full::<Bytes>::default()).expect("a request");
+    let mut get = Box::pin(host.io.service().call(request));
+    let begun = poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx).is_ready())).await;
+    assert!(!begun, "nothing is to be sent");
+    only_socket(&host.io).emit("lost", ()).expect("it is connected");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(get);
+    assert_eq!(client.get().await, Err(StatusCode::BAD_REQUEST));
+    until_empty(&host.io).await;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use sockeye::{DisconnectReason, EmitError, OutboxPolicy, Server, State};
+use sockeye::{DisconnectReason, EmitError, HandlerError, OutboxPolicy, Server, State};
 use tokio::sync::mpsc;
 
 use crate::support::{Host, Polling, WebSocket, only_socket, until_empty};
@@ -193,4 +193,35 @@ async fn h08_a_post_too_long_is_answered_413_and_the_session_goes_on() {
     let mut websocket = WebSocket::join(&host).await;
     websocket.send(&format!("4{}", "x".repeat(1000))).await;
     assert_eq!(websocket.next().await, None);
+}
+
+/// An event of so many bytes, not of so many characters.
+fn event_of(len: usize) -> String {
+    let around = "42[\"n\",\"\"]".len();
+    let odd = if (len - around) % 2 == 1 { "x" } else { "" };
+    format!("42[\"n\",\"{odd}{}\"]", "é".repeat((len - around) / 2))
+}
+
+#[tokio::test]
+async fn a_payload_may_be_exactly_as_long_as_the_limit_over_each_transport() {
+    const MAX: usize = 70_001;
+    let io = Server::builder().max_http_buffer_size(MAX).build();
+    io.on("n", async || Ok::<_, HandlerError>("heard"));
+    for host in [Host::in_memory(io.clone()), Host::on_loopback(io).await] {
+        let polling = Polling::join(&host).await;
+        let two = [event_of(MAX - 101), event_of(100)];
+        assert_eq!(two[0].len() + 1 + two[1].len(), MAX);
+        assert_eq!(polling.post(&event_of(MAX)).await, StatusCode::OK);
+        assert_eq!(polling.post_all(&two).await, StatusCode::OK);
+        assert_eq!(polling.post(&event_of(MAX + 1)).await, StatusCode::PAYLOAD_TOO_LARGE);
+        drop(polling);
+
+        let mut client = WebSocket::join(&host).await;
+        client.send(&event_of(MAX)).await;
+        client.send("421[\"n\"]").await;
+        assert_eq!(client.next().await.as_deref(), Some("431[\"heard\"]"));
+        client.send(&event_of(MAX + 1)).await;
+        assert_eq!(client.next().await, None);
+        assert_eq!(client.close_code(), Some(1009));
+    }
 }

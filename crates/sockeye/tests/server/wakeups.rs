@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use sockeye::{HandlerError, Server, ServerBuilder, Socket, State};
+use sockeye::{EmitError, HandlerError, OutboxPolicy, Server, ServerBuilder, Socket, State};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -153,4 +153,64 @@ async fn who_waits_for_room_is_told_also_where_the_socket_takes_all_at_once() {
         drop(client);
         until_empty(&host.io).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_many_threads_emit_all_arrives_while_they_wait_for_room() {
+    const EMITTERS: usize = 4;
+    const EVENTS: usize = 2000;
+    let builder = Server::builder().outbox_bytes_max(20_000);
+    let io = builder.outbox_policy(OutboxPolicy::Refuse).build();
+    let hosts = [
+        Host::in_memory(io.clone()),
+        Host::on_loopback(io.clone()).await,
+        on_plain_loopback(io).await,
+    ];
+    for host in hosts {
+        let mut client = WebSocket::join(&host).await;
+        let socket = only_socket(&host.io);
+        for emitter in 0..EMITTERS {
+            let socket = socket.clone();
+            tokio::spawn(async move {
+                for number in 0..EVENTS {
+                    let text = "x".repeat(number % 300);
+                    let emit = || socket.emit("e", (emitter, number, &text));
+                    while let Err(EmitError::OutboxFull) = emit() {
+                        socket.drained().await;
+                    }
+                }
+            });
+        }
+        let mut next = [0; EMITTERS];
+        while next != [EVENTS; EMITTERS] {
+            let packet = timeout(PATIENCE, client.next()).await.expect("nothing stands still");
+            let packet = packet.expect("an open connection");
+            let mut numbers = packet.split([',', ']']).skip(1);
+            let mut number = || numbers.next().and_then(|it| it.parse::<usize>().ok());
+            let emitter = number().expect("an emitter");
+            assert_eq!(number(), Some(next[emitter]));
+            next[emitter] += 1;
+        }
+        drop(client);
+        until_empty(&host.io).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_more_room_than_half_lets_the_rest_leave() {
+    let builder = Server::builder().outbox_bytes_max(20_000);
+    let host = Host::in_memory(builder.outbox_policy(OutboxPolicy::Refuse).build());
+    let mut client = WebSocket::join(&host).await;
+    let socket = only_socket(&host.io);
+    let emitting = tokio::spawn(async move {
+        socket.emit("first", "x".repeat(8000)).expect("it is connected");
+        let large = "x".repeat(16_000);
+        // Without a pause between them on a single thread.
+        while let Err(EmitError::OutboxFull) = socket.emit("second", &large) {
+            socket.drained().await;
+        }
+    });
+    assert!(client.next().await.expect("it leaves").starts_with("42[\"first\""));
+    assert!(client.next().await.expect("it leaves").starts_with("42[\"second\""));
+    emitting.await.expect("no panic");
 }
