@@ -292,7 +292,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         loop {
             self.take_transmit();
             let was_blocked = self.outgoing.is_blocked();
-            ready!(self.outgoing.poll_write(&mut self.stream, cx))?;
+            let waited = self.heartbeat.as_ref().map(|_| self.outgoing.bytes());
+            let polled = self.outgoing.poll_write(&mut self.stream, cx);
+            if let (Some(heartbeat), Some(waited)) = (&mut self.heartbeat, waited) {
+                heartbeat.write(waited - self.outgoing.bytes());
+            }
+            ready!(polled)?;
             // What stayed in the machine while the stream was blocked leaves now.
             if !was_blocked {
                 return self.outgoing.poll_flush(&mut self.stream, cx);
@@ -323,6 +328,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Pulse::Ping => {
                     // An open machine takes an empty ping; a broken stream shows when it is read.
                     let _ = self.push_message(Message::Ping(Bytes::new()));
+                    if let Some(heartbeat) = &mut self.heartbeat {
+                        heartbeat.queue_ping(self.outgoing.bytes());
+                    }
                 }
                 Pulse::Lost => self.lose(Error::KeepAliveTimeout),
             }

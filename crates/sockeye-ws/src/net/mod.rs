@@ -130,6 +130,21 @@
 //! * **No tasks, no channels, no `unsafe`.** A connection is driven by whoever polls it. Pings are
 //!   answered, and deadlines looked at, while `next` is awaited.
 //!
+//! # Ending a server
+//!
+//! A server keeps no list of its connections, so that their tasks end them:
+//!
+//! 1. [`Server::close`] ends [`serve`](Server::serve), and handshakes get 503 from then on.
+//! 2. Each task hears of it (of a `tokio::sync::watch` beside `next`, in a `select!`) and calls
+//!    [`start_close`](WebSocket::start_close) with
+//!    [`CloseCode::GOING_AWAY`](crate::CloseCode::GOING_AWAY), 1001. It goes on with `next`, which
+//!    writes what is queued and the close frame, until that yields `None`.
+//! 3. Whoever spawned the tasks waits for them (a `tokio::task::JoinSet`), no longer than it
+//!    likes; a task that is aborted then closes its stream without a word.
+//!
+//! A peer that does not answer is given up after [`Limits`]`::close_timeout`. The example
+//! `echo_server` does all that.
+//!
 //! # Options
 //!
 //! | what it bounds | where | default |
@@ -139,13 +154,16 @@
 //! | frames of a message | [`Limits`]`::fragments_max` | 16,384 |
 //! | pings that wait for their answer | [`Limits`]`::pending_pongs_max` | 60 |
 //! | wait for the peer's close frame | [`Limits`]`::close_timeout` | 30 s |
+//! | wait for the peer to end its side, last of all | fixed; at most `close_timeout` | 1 s |
 //! | what waits to be sent, in bytes | [`Options::write_buffer_bytes_max`] | 128 KiB |
 //! | silence before a ping, and after it | [`KeepAlive`] | off |
 //! | a server's handshake | [`ServerBuilder::handshake_timeout`] | 10 s |
+//! | a refusal's way to its client | [`ServerBuilder::refusal_timeout`] | 1 s |
 //! | a client's handshake, all of it | [`Client::handshake_timeout`] | 30 s |
 //! | head of a request or response | [`HeadLimits`] | 16 KiB, 100 headers |
 //! | redirects | [`Client::redirects_max`] | 0 |
 //! | body of an unexpected response | [`Client::body_bytes_max`] | 64 KiB |
+//! | wait for that body | [`Client::body_timeout`] | 2 s |
 //!
 //! Compression is off until [a server](ServerBuilder::deflate) or [a client](Client::deflate) is
 //! given its [options](crate::deflate::Options). What else they can be told is at [`ServerBuilder`]

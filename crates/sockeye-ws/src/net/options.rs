@@ -29,6 +29,8 @@ pub struct KeepAlive {
     /// How long nothing may arrive before a ping is sent.
     pub interval: Duration,
     /// How long nothing may arrive after the ping before the connection is given up with
-    /// [`Error::KeepAliveTimeout`](super::Error::KeepAliveTimeout).
+    /// [`Error::KeepAliveTimeout`](super::Error::KeepAliveTimeout). It counts from when the stream
+    /// has taken the ping; while that waits behind a long message, anew from each write that the
+    /// stream takes something of, so that a peer that reads slowly is not given up.
     pub timeout: Duration,
 }

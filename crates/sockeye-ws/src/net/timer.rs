@@ -50,8 +50,11 @@ impl Timer {
 pub(super) struct Heartbeat {
     options: KeepAlive,
     heard_at: Instant,
-    /// When a ping was sent, if nothing has been heard since.
+    /// When a ping was sent, if nothing has been heard since; while it waits to be written, when
+    /// something before it last was.
     pinged_at: Option<Instant>,
+    /// How many bytes wait to be written, up to the ping's last one.
+    unwritten_bytes: usize,
 }
 
 /// What is to be done at a heartbeat's deadline.
@@ -65,12 +68,27 @@ pub(super) enum Pulse {
 
 impl Heartbeat {
     pub(super) fn new(options: KeepAlive, now: Instant) -> Self {
-        Self { options, heard_at: now, pinged_at: None }
+        Self { options, heard_at: now, pinged_at: None, unwritten_bytes: 0 }
     }
 
     pub(super) fn hear(&mut self, now: Instant) {
         self.heard_at = now;
         self.pinged_at = None;
+        self.unwritten_bytes = 0;
+    }
+
+    /// The ping waits to be written, as the last of so many bytes.
+    pub(super) fn queue_ping(&mut self, bytes: usize) {
+        self.unwritten_bytes = bytes;
+    }
+
+    /// So many bytes have been written. A peer that takes them, however slowly, cannot have
+    /// answered a ping that stands behind them.
+    pub(super) fn write(&mut self, bytes: usize) {
+        if bytes > 0 && self.unwritten_bytes > 0 {
+            self.unwritten_bytes = self.unwritten_bytes.saturating_sub(bytes);
+            self.pinged_at = Some(now());
+        }
     }
 
     pub(super) fn deadline(&self) -> Instant {

@@ -311,6 +311,26 @@ async fn e2_over_a_stream_of_the_callers_own() {
 }
 
 #[tokio::test]
+async fn e2_over_a_stream_of_the_callers_own_with_the_response() {
+    let (near, far) = tokio::io::duplex(4096);
+    let far = std::cell::Cell::new(Some(far));
+    let client = Client::new("ws://in.memory/").protocol("v1");
+    let open = |_| std::future::ready(Ok(far.take().expect("it connects once")));
+    let server = Server::builder()
+        .protocols(["v1"])
+        .response_headers(|_, headers| {
+            headers.insert("x-node", http::HeaderValue::from_static("7"));
+        })
+        .build();
+    let (connected, accepted) =
+        tokio::join!(client.connect_over_with_response(open), server.accept(near));
+    let ((websocket, response), _server) = (connected.unwrap(), accepted.unwrap());
+    assert_eq!(websocket.protocol(), Some("v1"));
+    assert_eq!(response.status(), http::StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(response.headers()["x-node"], "7");
+}
+
+#[tokio::test]
 async fn e2_ipv6() {
     let listener = TcpListener::bind("[::1]:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

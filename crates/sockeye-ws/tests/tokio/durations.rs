@@ -1,10 +1,14 @@
-//! Options that are durations, at the longest a caller can name: as good as no bound, and no panic.
-//! What the usual ones do is told beside what they bound.
+//! Options that are durations: what two of them bound, and all at the longest a caller can name,
+//! as good as no bound, and no panic. What the others do is told beside what they bound.
 
 use std::time::Duration;
 
-use sockeye_ws::net::{Client, Error, KeepAlive, Message, Options, Server, WebSocket};
+use sockeye_ws::net::{
+    AcceptError, Client, ConnectError, Error, KeepAlive, Message, Options, Refusal, Server,
+    WebSocket,
+};
 use sockeye_ws::{CloseCode, Limits, ProtocolError, Role};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use crate::support::*;
@@ -16,6 +20,10 @@ const ENDLESS: [Duration; 4] = [
     Duration::from_secs(i64::MAX as u64),
     Duration::from_secs(u64::MAX / 1000),
 ];
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n\r\n";
 
 fn limits(close_timeout: Duration) -> Limits {
     Limits { close_timeout, ..Limits::default() }
@@ -29,11 +37,13 @@ async fn a_connection_whose_every_duration_is_endless() {
         let url = format!("ws://{}/", listener.local_addr().unwrap());
         let server = Server::builder()
             .handshake_timeout(endless)
+            .refusal_timeout(endless)
             .limits(limits(endless))
             .keep_alive(keep_alive)
             .build();
         let client = Client::new(&url)
             .handshake_timeout(endless)
+            .body_timeout(endless)
             .limits(limits(endless))
             .keep_alive(keep_alive);
         let accepting = async { server.accept(listener.accept().await.unwrap().0).await };
@@ -82,5 +92,49 @@ async fn an_error_of_the_peers_ends_a_connection_that_would_wait_for_ever() {
         });
         let error = told.unwrap().unwrap_err();
         assert!(matches!(error, Error::Protocol(ProtocolError::ReservedBits)), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_waits_for_its_client_as_long_as_it_may() {
+    let server = Server::builder().refusal_timeout(Duration::from_secs(7)).build();
+    // What arrives is no request; its client takes the answer and then keeps the stream.
+    let (near, mut far) = tokio::io::duplex(1024);
+    write(&mut far, b"nonsense\r\n\r\n").await;
+    let start = tokio::time::Instant::now();
+    assert!(matches!(server.accept(near).await, Err(AcceptError::Handshake(_))));
+    assert_eq!(start.elapsed().as_secs(), 7);
+    assert!(read_response(&mut far).await.starts_with("HTTP/1.1 400 "));
+
+    let (near, mut far) = tokio::io::duplex(1024);
+    write(&mut far, REQUEST).await;
+    let handshake = server.receive(near).await.unwrap();
+    let start = tokio::time::Instant::now();
+    handshake.refuse(Refusal::forbidden()).await;
+    assert_eq!(start.elapsed().as_secs(), 7);
+    assert!(read_response(&mut far).await.starts_with("HTTP/1.1 403 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_body_of_an_unexpected_response_is_waited_for_as_long_as_it_may() {
+    for (body_timeout, body) in [(3, "a part"), (7, "a part, and more")] {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let near = std::cell::Cell::new(Some(near));
+        let client = Client::new("ws://h/").body_timeout(Duration::from_secs(body_timeout));
+        let open = |_| std::future::ready(Ok(near.take().expect("it connects once")));
+        let refusing = async {
+            write(&mut far, b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\na part").await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let _ = far.write_all(b", and more").await;
+            far
+        };
+        let start = tokio::time::Instant::now();
+        let connecting = async {
+            let connected = client.connect_over(open).await;
+            (connected, start.elapsed().as_secs())
+        };
+        let ((connected, waited), _far) = tokio::join!(connecting, refusing);
+        let Err(ConnectError::Unexpected(response)) = connected else { panic!("{connected:?}") };
+        assert_eq!((&response.body[..], waited), (body.as_bytes(), body_timeout));
     }
 }

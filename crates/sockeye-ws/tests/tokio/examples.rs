@@ -2,12 +2,14 @@
 //! What they print is not looked at here; `interop` starts them as programs.
 
 use std::error::Error;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sockeye_ws::CloseCode;
 use sockeye_ws::net::{AnyStream, Client, Message, WebSocket, connect};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 use crate::support::{read_response, write};
 
@@ -58,6 +60,56 @@ async fn echo_server_greets_and_echoes() {
         assert_eq!(next(&mut websocket).await, message);
     }
     websocket.close(CloseCode(4001), "enough").await.unwrap();
+}
+
+#[tokio::test]
+async fn echo_server_says_goodbye_to_all_when_it_is_stopped() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async { stopped.await.unwrap() };
+    let serving = echo_server::run_until(stopped, Duration::from_secs(600), listener);
+    let visiting = async {
+        let url = format!("ws://{address}/");
+        let mut clients = [connect(&url).await.unwrap(), connect(&url).await.unwrap()];
+        for client in &mut clients {
+            assert!(next(client).await.as_text().unwrap().starts_with("hello, "));
+        }
+        stop.send(()).unwrap();
+        for client in &mut clients {
+            let Message::Close(Some(frame)) = next(client).await else { panic!("a close frame") };
+            assert_eq!((frame.code, &*frame.reason), (CloseCode::GOING_AWAY, "the server stops"));
+        }
+        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    };
+    let (served, ()) = tokio::join!(serving, visiting);
+    served.unwrap();
+}
+
+#[tokio::test]
+async fn echo_server_waits_only_so_long_for_a_client_that_says_no_goodbye() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async { stopped.await.unwrap() };
+    let serving = echo_server::run_until(stopped, Duration::from_millis(50), listener);
+    let visiting = async {
+        // It is in the middle of a handshake, and never says more.
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        write(&mut silent, b"GET / HTTP/1.1\r\n").await;
+        let mut deaf = connect(&format!("ws://{address}/")).await.unwrap();
+        assert!(next(&mut deaf).await.as_text().unwrap().starts_with("hello, "));
+        stop.send(()).unwrap();
+        (silent, deaf)
+    };
+    let (served, (mut silent, mut deaf)) = tokio::join!(serving, visiting);
+    served.unwrap();
+    // What was sent to it before it was given up.
+    let Message::Close(Some(frame)) = next(&mut deaf).await else { panic!("a close frame") };
+    assert_eq!(frame.code, CloseCode::GOING_AWAY);
+    let mut rest = Vec::new();
+    let end = silent.read_to_end(&mut rest).await;
+    assert!(end.is_err() || rest.is_empty(), "its stream has ended");
 }
 
 #[tokio::test]

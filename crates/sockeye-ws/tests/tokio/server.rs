@@ -7,9 +7,9 @@ use http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTI
 use http::{Request, StatusCode};
 use sockeye_ws::handshake::head::{HeadError, HeadLimits};
 use sockeye_ws::handshake::server::HandshakeError;
-use sockeye_ws::net::{AcceptError, Message, Refusal, Server, WebSocket};
+use sockeye_ws::net::{AcceptError, Error, Message, Refusal, Server, WebSocket};
 use sockeye_ws::{CloseCode, Limits};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::*;
@@ -264,7 +264,7 @@ async fn e1_huge_heads_are_not_held() {
     // The server hangs up long before; a client that still writes finds its socket reset.
     let flood = vec![b'x'; 64 << 10];
     for _ in 0..1000 {
-        if tokio::io::AsyncWriteExt::write_all(&mut far, &flood).await.is_err() {
+        if far.write_all(&flood).await.is_err() {
             break;
         }
     }
@@ -317,6 +317,30 @@ async fn e1_a_client_that_leaves_is_told_apart() {
         let error = Server::new().accept(near).await.unwrap_err();
         assert!(matches!(error, AcceptError::Left), "{error}");
     }
+}
+
+#[tokio::test]
+async fn e1_a_half_closed_client_is_answered_and_its_connection_is_lost() {
+    let server = Server::builder().path("/chat").build();
+    let (near, mut far) = loopback().await;
+    write(&mut far, &[request(&LINES).as_bytes(), &masked(FIN_TEXT, b"last words")].concat()).await;
+    far.shutdown().await.unwrap();
+    let mut websocket = server.accept(near).await.unwrap();
+    assert!(read_response(&mut far).await.starts_with("HTTP/1.1 101 "));
+    assert_eq!(websocket.next().await.unwrap().unwrap(), Message::text("last words"));
+    assert!(matches!(websocket.next().await, Some(Err(Error::Lost))));
+    assert!(websocket.next().await.is_none());
+    assert_eq!(websocket.closed().unwrap().code, CloseCode::ABNORMAL);
+    // Our side has ended, too, and the connection is still held.
+    assert_ended(&mut far).await;
+    drop(websocket);
+
+    let (near, mut far) = loopback().await;
+    write(&mut far, with("GET /other HTTP/1.1").as_bytes()).await;
+    far.shutdown().await.unwrap();
+    let (accepted, response) = tokio::join!(server.accept(near), read_response(&mut far));
+    assert!(matches!(accepted, Err(AcceptError::Refused(_))), "{accepted:?}");
+    assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
 }
 
 #[tokio::test]

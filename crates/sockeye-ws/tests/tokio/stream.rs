@@ -271,6 +271,35 @@ async fn keep_alive_pings_after_silence_and_gives_a_half_open_peer_up() {
     assert_eq!(peer.read(&mut [0; 8]).await.unwrap(), 0, "our side has ended");
 }
 
+#[tokio::test(start_paused = true)]
+async fn keep_alive_waits_while_a_slow_peer_takes_what_stands_before_the_ping() {
+    let keep_alive =
+        KeepAlive { interval: Duration::from_secs(20), timeout: Duration::from_secs(5) };
+    let options = Options { keep_alive: Some(keep_alive), ..Options::default() };
+    // What the peer takes every four seconds, and when it is given up: it takes nothing, a part,
+    // and all up to the ping, which the pipe has taken by then.
+    for (reads, given_up_at) in [(0, 25), (10, 45), (51, 205)] {
+        let (near, mut peer) = tokio::io::duplex(400);
+        let machine = machine(Role::Server, Limits::default());
+        let mut server = WebSocket::from_connection(near, machine, [], &options);
+        let start = tokio::time::Instant::now();
+        server.feed("x".repeat(20_000)).await.unwrap();
+        let peer = async {
+            for chunk in vec![0; 20_004].chunks_mut(400).take(reads) {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                peer.read_exact(chunk).await.unwrap();
+            }
+            if reads == 51 {
+                assert_eq!(read_frame(&mut peer).await.unwrap(), (FIN_PING, vec![]));
+            }
+            peer
+        };
+        let (end, _peer) = tokio::join!(server.next(), peer);
+        assert!(matches!(end, Some(Err(Error::KeepAliveTimeout))), "{end:?}");
+        assert_eq!(start.elapsed().as_secs(), given_up_at, "after {reads} reads");
+    }
+}
+
 #[tokio::test]
 async fn feed_gathers_and_waits_when_the_buffer_is_full() {
     let (near, mut peer) = tokio::io::duplex(64);

@@ -2,14 +2,18 @@
 //! Does not test rustls; only that it is asked, and that nobody is trusted unasked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use sockeye_ws::net::{Client, ConnectError, Message, Server, connect};
-use tokio::net::TcpListener;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use crate::support::write;
 
 /// A server of one name that echoes; its port and its certificate.
 async fn serve(name: &str) -> (u16, CertificateDer<'static>) {
@@ -71,4 +75,58 @@ async fn engine_io_client_cve_2016_10536_certificates_are_verified_by_default() 
     let client = Client::new(&format!("wss://127.0.0.1:{port}/")).tls(trusting(certificate));
     let misnamed = client.connect().await.unwrap_err();
     assert!(matches!(misnamed, ConnectError::Tls(_)), "{misnamed}");
+}
+
+/// A name that no certificate can be for: its first label has more than 63 characters.
+fn unnameable() -> String {
+    format!("wss://{}.example/", "x".repeat(64))
+}
+
+/// Nobody has connected before the connection that this makes.
+async fn assert_not_called(listener: &TcpListener) {
+    let own = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (_, first) = listener.accept().await.unwrap();
+    assert_eq!(first, own.local_addr().unwrap(), "somebody was called before");
+}
+
+#[tokio::test]
+async fn e2_what_cannot_be_encrypted_is_found_before_anybody_is_called() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::new(&unnameable())
+        .proxy(&format!("http://{}", proxy.local_addr().unwrap()))
+        .handshake_timeout(Duration::from_secs(2));
+    let error = client.connect().await.unwrap_err();
+    assert!(matches!(error, ConnectError::Tls(_)), "{error}");
+    assert_not_called(&proxy).await;
+}
+
+#[tokio::test]
+async fn e2_what_cannot_be_encrypted_behind_a_redirect_is_found_before_anybody_is_called() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::new("ws://redirecting.example/")
+        .redirects_max(1)
+        .proxy(&format!("http://{}", proxy.local_addr().unwrap()))
+        .handshake_timeout(Duration::from_secs(2));
+    let redirecting = async {
+        let (mut tunnel, _) = proxy.accept().await.unwrap();
+        for answer in ["HTTP/1.1 200 OK\r\n".to_owned(), redirect(&unnameable())] {
+            read_head(&mut tunnel).await;
+            write(&mut tunnel, format!("{answer}\r\n").as_bytes()).await;
+        }
+    };
+    let (connected, ()) = tokio::join!(client.connect(), redirecting);
+    let error = connected.unwrap_err();
+    assert!(matches!(error, ConnectError::Tls(_)), "{error}");
+    assert_not_called(&proxy).await;
+}
+
+fn redirect(location: &str) -> String {
+    format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n")
+}
+
+async fn read_head(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
 }

@@ -81,11 +81,31 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin,
         F: Future<Output = io::Result<S>>,
     {
+        Ok(self.connect_over_with_response(open).await?.0)
+    }
+
+    /// [`connect_over`](Self::connect_over), with the server's response: its headers.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] says what is wrong.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it leaves nothing behind but a closed stream.
+    pub async fn connect_over_with_response<S, F>(
+        &self,
+        open: impl Fn(Url) -> F,
+    ) -> Result<(WebSocket<S>, Response<()>), ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+        F: Future<Output = io::Result<S>>,
+    {
         let open = |url| {
             let opening = open(url);
             async { opening.await.map_err(ConnectError::Io) }
         };
-        Ok(self.within_time(self.follow(open)).await?.0)
+        self.within_time(self.follow(open)).await
     }
 
     async fn within_time<T>(
@@ -100,18 +120,26 @@ impl Client {
 
     /// The usual way to a server.
     async fn open(&self, url: Url) -> Result<AnyStream, ConnectError> {
+        // What cannot be encrypted is found before anybody is called.
+        #[cfg(not(feature = "rustls"))]
+        if url.is_secure() {
+            return Err(ConnectError::TlsMissing);
+        }
+        #[cfg(feature = "rustls")]
+        let encryption = match url.is_secure() {
+            true => Some(super::tls::Encryption::new(self.tls.as_ref(), &url)?),
+            false => None,
+        };
         let tcp = match &self.proxy {
             Some(proxy) => super::proxy::open(proxy, &url, self.head_limits).await?,
             None => TcpStream::connect((url.host(), url.port())).await?,
         };
         tcp.set_nodelay(true)?;
-        if !url.is_secure() {
-            return Ok(tcp.into());
-        }
         #[cfg(feature = "rustls")]
-        return super::tls::encrypt(self.tls.as_ref(), tcp, &url).await;
-        #[cfg(not(feature = "rustls"))]
-        Err(ConnectError::TlsMissing)
+        if let Some(encryption) = encryption {
+            return encryption.encrypt(tcp).await;
+        }
+        Ok(tcp.into())
     }
 
     /// Does handshakes until one succeeds or leads nowhere.
@@ -175,7 +203,8 @@ impl Client {
             Ok(chosen) => chosen,
             Err(ResponseError::Status(code)) => {
                 let status = status.map_err(|_| ResponseError::Status(code))?;
-                let body = read_body(&mut stream, early, &headers, self.body_bytes_max).await;
+                let (bytes_max, time_max) = (self.body_bytes_max, self.body_timeout);
+                let body = read_body(&mut stream, early, &headers, bytes_max, time_max).await;
                 return Ok(Answer::Other(Box::new(UnexpectedResponse { status, headers, body })));
             }
             Err(error) => return Err(error.into()),

@@ -26,8 +26,8 @@ pub enum ConnectError {
     /// TLS could not be set up; among others: the server's certificate is not trusted.
     #[error("TLS has failed: {0}")]
     Tls(#[source] io::Error),
-    /// The URL asks for TLS and there is no configuration for it: a feature is missing, or
-    /// `Client::tls`.
+    /// The URL, or a redirect, asks for TLS and there is no configuration for it: a feature is
+    /// missing, or `Client::tls`. It is found before a connection to that server is opened.
     #[error("the URL asks for TLS, which is not configured")]
     TlsMissing,
     /// The proxy did not open a way to the server.
@@ -60,8 +60,8 @@ pub struct UnexpectedResponse {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, as far as it arrived in time and fits
-    /// [`body_bytes_max`](super::Client::body_bytes_max).
+    /// The body, as far as it arrived within [`body_timeout`](super::Client::body_timeout) and
+    /// fits [`body_bytes_max`](super::Client::body_bytes_max).
     pub body: Bytes,
 }
 

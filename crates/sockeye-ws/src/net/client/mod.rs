@@ -46,6 +46,7 @@ pub struct Client {
     tls: Option<tls::Config>,
     head_limits: HeadLimits,
     body_bytes_max: usize,
+    body_timeout: Duration,
     deflate: Option<deflate::Options>,
     limits: Limits,
     options: Options,
@@ -68,6 +69,7 @@ impl Client {
             tls: None,
             head_limits: HeadLimits::default(),
             body_bytes_max: 64 << 10,
+            body_timeout: Duration::from_secs(2),
             deflate: None,
             limits: Limits::default(),
             options: Options::default(),
@@ -134,6 +136,15 @@ impl Client {
     /// bytes; what is longer is cut off. Default: 64 KiB.
     pub fn body_bytes_max(mut self, bytes_max: usize) -> Self {
         self.body_bytes_max = bytes_max;
+        self
+    }
+
+    /// Bounds how long the body of an [unexpected response](ConnectError::Unexpected), or of a
+    /// redirect, is waited for; what has arrived by then is kept. It is a part of
+    /// [`handshake_timeout`](Self::handshake_timeout), and useful where it is shorter. Default:
+    /// 2 seconds.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.body_timeout = timeout;
         self
     }
 

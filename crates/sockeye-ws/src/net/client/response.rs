@@ -8,16 +8,14 @@ use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
-/// How long a body is waited for: it is only there to be shown.
-const BODY_TIME_MAX: Duration = Duration::from_secs(2);
-
-/// The body, as far as it arrives in time and is not longer than `bytes_max`. `early` came with
-/// the head.
+/// The body, as far as it arrives within `time_max` and is not longer than `bytes_max`. `early`
+/// came with the head.
 pub(super) async fn read_body<S: AsyncRead + Unpin>(
     stream: &mut S,
     early: Vec<u8>,
     headers: &HeaderMap,
     bytes_max: usize,
+    time_max: Duration,
 ) -> Bytes {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let is_chunked = headers.get(TRANSFER_ENCODING).is_some_and(|value| value == "chunked");
@@ -30,7 +28,7 @@ pub(super) async fn read_body<S: AsyncRead + Unpin>(
         // A failing stream ends the body too.
         let _ = stream.take(room).read_to_end(&mut raw).await;
     };
-    let _ = timeout(BODY_TIME_MAX, read).await;
+    let _ = timeout(time_max, read).await;
     let mut body = if is_chunked { dechunk(&raw) } else { raw };
     body.truncate(length.unwrap_or(bytes_max).min(bytes_max));
     body.into()
@@ -77,7 +75,9 @@ mod tests {
             );
             for early in 0..raw.len() {
                 let (early, mut later) = raw.as_bytes().split_at(early);
-                let read = read_body(&mut later, early.to_vec(), &headers, bytes_max).await;
+                let early_body = early.to_vec();
+                let read =
+                    read_body(&mut later, early_body, &headers, bytes_max, Duration::MAX).await;
                 assert_eq!(read, body, "{raw:?} of which {early:?} came early");
             }
         }

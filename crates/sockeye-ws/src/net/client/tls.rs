@@ -24,31 +24,46 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Encrypts a stream to the server of `url`.
-pub(super) async fn encrypt(
-    config: Option<&Config>,
-    tcp: TcpStream,
-    url: &Url,
-) -> Result<AnyStream, ConnectError> {
-    let config = match config {
-        Some(Config(config)) => Arc::clone(config),
-        None => default_config()?,
-    };
-    let name = ServerName::try_from(url.host().to_owned())
-        .map_err(|error| ConnectError::Tls(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(ConnectError::Tls)?;
-    Ok(AnyStream::boxed(stream))
+/// What a stream to a server is encrypted with; it can be had before there is a stream.
+pub(super) struct Encryption {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl Encryption {
+    /// For the server of `url`.
+    pub(super) fn new(config: Option<&Config>, url: &Url) -> Result<Self, ConnectError> {
+        let config = match config {
+            Some(Config(config)) => Some(Arc::clone(config)),
+            None => default_config()?,
+        };
+        Self::with(config, url)
+    }
+
+    fn with(config: Option<Arc<ClientConfig>>, url: &Url) -> Result<Self, ConnectError> {
+        let connector = TlsConnector::from(config.ok_or(ConnectError::TlsMissing)?);
+        let name = ServerName::try_from(url.host().to_owned()).map_err(|error| {
+            ConnectError::Tls(io::Error::new(io::ErrorKind::InvalidInput, error))
+        })?;
+        Ok(Self { connector, name })
+    }
+
+    pub(super) async fn encrypt(self, tcp: TcpStream) -> Result<AnyStream, ConnectError> {
+        let stream = self.connector.connect(self.name, tcp).await.map_err(ConnectError::Tls)?;
+        Ok(AnyStream::boxed(stream))
+    }
 }
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
-fn default_config() -> Result<Arc<ClientConfig>, ConnectError> {
-    Err(ConnectError::TlsMissing)
+#[expect(clippy::unnecessary_wraps, reason = "with a provider it can fail")]
+fn default_config() -> Result<Option<Arc<ClientConfig>>, ConnectError> {
+    Ok(None)
 }
 
 /// The operating system's roots and the provider that the features name (of two, aws-lc-rs),
 /// whatever the process has installed. Read once: there are hundreds of roots.
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-fn default_config() -> Result<Arc<ClientConfig>, ConnectError> {
+fn default_config() -> Result<Option<Arc<ClientConfig>>, ConnectError> {
     use std::sync::OnceLock;
 
     #[cfg(feature = "aws-lc-rs")]
@@ -59,7 +74,7 @@ fn default_config() -> Result<Arc<ClientConfig>, ConnectError> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
 
     if let Some(config) = CONFIG.get() {
-        return Ok(Arc::clone(config));
+        return Ok(Some(Arc::clone(config)));
     }
     let mut roots = tokio_rustls::rustls::RootCertStore::empty();
     // Some systems carry roots that cannot be read; without them fewer servers are trusted.
@@ -69,5 +84,18 @@ fn default_config() -> Result<Arc<ClientConfig>, ConnectError> {
         .map_err(|error| ConnectError::Tls(io::Error::other(error)))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
+    Ok(Some(Arc::clone(CONFIG.get_or_init(|| Arc::new(config)))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_configuration_there_is_no_encryption() {
+        let url = Url::parse("wss://example.com/").unwrap();
+        let missing = Encryption::with(None, &url);
+        assert!(matches!(missing, Err(ConnectError::TlsMissing)));
+        assert!(Encryption::new(None, &url).is_ok(), "the features of the tests bring a default");
+    }
 }

@@ -18,9 +18,6 @@ use crate::net::incoming::poll_discard;
 use crate::net::timer::now;
 use crate::net::{WebSocket, trace};
 
-/// How long a refusal may take to leave and its client to end the stream.
-const REFUSE_MAX: Duration = Duration::from_secs(1);
-
 /// A valid request for a connection, not answered yet: to be [accepted](Self::accept) or
 /// [refused](Self::refuse).
 ///
@@ -42,8 +39,8 @@ impl Server {
     /// Does the whole handshake on a stream: reads the request, checks it, answers it.
     ///
     /// What is wrong with a request its client is told, by status and body. All of it takes at
-    /// most [`handshake_timeout`](super::ServerBuilder::handshake_timeout), and a second for a
-    /// refusal to arrive.
+    /// most [`handshake_timeout`](super::ServerBuilder::handshake_timeout), and
+    /// [`refusal_timeout`](super::ServerBuilder::refusal_timeout) for a refusal to arrive.
     ///
     /// # Errors
     ///
@@ -68,6 +65,41 @@ impl Server {
     /// # Errors
     ///
     /// [`AcceptError`] says why there is no valid request.
+    ///
+    /// # Example
+    ///
+    /// The path decides what is served:
+    ///
+    /// ```no_run
+    /// # use sockeye_ws::net::{AcceptError, Refusal, Server, WebSocket, http::StatusCode};
+    /// # use tokio::net::{TcpListener, TcpStream};
+    /// # async fn chat(_: WebSocket<TcpStream>, _room: &str) {}
+    /// # async fn prices(_: WebSocket<TcpStream>) {}
+    /// async fn handle(server: Server, stream: TcpStream) -> Result<(), AcceptError> {
+    ///     let handshake = server.receive(stream).await?;
+    ///     let path = handshake.request().uri().path().to_owned();
+    ///     match path.strip_prefix("/chat/") {
+    ///         Some(room) => chat(handshake.accept().await?, room).await,
+    ///         None if path == "/prices" => prices(handshake.accept().await?).await,
+    ///         None => handshake.refuse(Refusal::new(StatusCode::NOT_FOUND)).await,
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// # async fn example(listener: TcpListener) -> std::io::Result<()> {
+    /// let server = Server::new();
+    /// loop {
+    ///     let (stream, peer) = listener.accept().await?;
+    ///     stream.set_nodelay(true)?;
+    ///     let handling = handle(server.clone(), stream);
+    ///     tokio::spawn(async move {
+    ///         if let Err(error) = handling.await {
+    ///             println!("{peer}: {error}");
+    ///         }
+    ///     });
+    /// }
+    /// # }
+    /// ```
     pub fn receive<S>(
         &self,
         stream: S,
@@ -89,7 +121,7 @@ impl Server {
                 let pending = Pending { server: self, stream, request, early, deadline };
                 Ok(Handshake { pending: Box::new(pending) })
             }
-            Err(error) => Err(fail(stream, error).await),
+            Err(error) => Err(fail(stream, error, self.config().refusal_timeout).await),
         }
     }
 
@@ -134,8 +166,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
 
     /// Answers the request with a refusal.
     pub async fn refuse(self, refusal: Refusal) {
-        let stream = self.pending.stream;
-        let _ = Box::pin(fail(stream, refusal.into())).await;
+        let Pending { server, stream, .. } = *self.pending;
+        let refusal_timeout = server.config().refusal_timeout;
+        let _ = Box::pin(fail(stream, refusal.into(), refusal_timeout)).await;
     }
 }
 
@@ -157,7 +190,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
                     WebSocket::from_connection(stream, admitted.connection, early, options);
                 Ok(websocket.with_protocol(admitted.protocol.as_deref()))
             }
-            Err(error) => Err(fail(self.stream, error).await),
+            Err(error) => {
+                let refusal_timeout = self.server.config().refusal_timeout;
+                Err(fail(self.stream, error, refusal_timeout).await)
+            }
         }
     }
 }
@@ -170,7 +206,7 @@ impl<S> fmt::Debug for Handshake<S> {
 
 /// Tells the client why, if it can be told, and gives it a moment to hear it: a socket that is
 /// closed while bytes arrive is reset, and a reset may overtake the answer.
-async fn fail<S>(mut stream: S, error: AcceptError) -> AcceptError
+async fn fail<S>(mut stream: S, error: AcceptError, time_max: Duration) -> AcceptError
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -183,7 +219,7 @@ where
             Ok::<_, std::io::Error>(())
         };
         // Who does not take the answer does without.
-        let _ = timeout(REFUSE_MAX, answer).await;
+        let _ = timeout(time_max, answer).await;
     }
     error
 }

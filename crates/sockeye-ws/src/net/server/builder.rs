@@ -30,6 +30,7 @@ pub(super) struct Config {
     pub(super) choose_protocol: Option<Box<ChooseProtocol>>,
     pub(super) response_headers: Option<Box<ResponseHeaders>>,
     pub(super) handshake_timeout: Duration,
+    pub(super) refusal_timeout: Duration,
     pub(super) head_limits: HeadLimits,
     pub(super) deflate: Option<deflate::Options>,
     pub(super) limits: Limits,
@@ -51,6 +52,7 @@ impl Default for ServerBuilder {
             choose_protocol: None,
             response_headers: None,
             handshake_timeout: Duration::from_secs(10),
+            refusal_timeout: Duration::from_secs(1),
             head_limits: HeadLimits::default(),
             deflate: None,
             limits: Limits::default(),
@@ -167,6 +169,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Bounds how long a refusal may take to leave and its client to end the stream; then the
+    /// stream is closed, and who has not taken the refusal does without. Not for requests that
+    /// hyper serves. Default: 1 second.
+    pub fn refusal_timeout(mut self, timeout: Duration) -> Self {
+        self.0.refusal_timeout = timeout;
+        self
+    }
+
     /// Bounds the head of a request; a larger one gets 431. Not for requests that hyper serves.
     /// Default: 16 KiB, 100 headers.
     pub fn head_limits(mut self, limits: HeadLimits) -> Self {
@@ -208,6 +218,7 @@ impl fmt::Debug for Config {
             .field("path", &self.path)
             .field("protocols", &self.protocols)
             .field("handshake_timeout", &self.handshake_timeout)
+            .field("refusal_timeout", &self.refusal_timeout)
             .field("head_limits", &self.head_limits)
             .field("deflate", &self.deflate)
             .field("limits", &self.limits)

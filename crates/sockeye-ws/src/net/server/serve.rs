@@ -18,7 +18,7 @@ impl Server {
     /// a task of its own: with the connection once its handshake is done, and the peer's address.
     ///
     /// A handshake that fails is told to its client and goes no further. To see the request, or
-    /// the failures, accept by hand: [`receive`](Self::receive).
+    /// the failures, accept by hand: [`receive`](Self::receive) has an example.
     ///
     /// Small messages leave at once (`TCP_NODELAY`).
     ///
