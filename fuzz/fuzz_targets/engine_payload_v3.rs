@@ -20,7 +20,7 @@ fn check_text(body: &[u8]) {
     let decoded: Vec<_> = decode(body).collect();
     let (good, is_whole) = good(&decoded);
     let (pieces, ends_well) = str::from_utf8(body).map_or((Vec::new(), false), text_pieces);
-    let read: Vec<_> = pieces.iter().map(|piece| Packet::from_text_v3(piece.into())).collect();
+    let read: Vec<_> = pieces.iter().map(|piece| Packet::from_text_v3(piece)).collect();
     let expected: Vec<_> = read.iter().map_while(|packet| packet.as_ref().ok()).collect();
     assert_eq!(good.iter().collect::<Vec<_>>(), expected);
     assert_eq!(is_whole, ends_well && expected.len() == read.len());

@@ -143,7 +143,7 @@ fn from_frames(chunks: &[&[u8]]) -> Vec<Message<'static>> {
     for chunk in chunks {
         for event in client.handle_input(&mut chunk.to_vec(), now) {
             messages.push(match event {
-                Event::Text(text) => message(Packet::from_text(text).expect("a packet")),
+                Event::Text(text) => message(Packet::from_text(&text).expect("a packet")),
                 Event::Binary(data) => message(Packet::from_binary(data)),
                 other => panic!("not a message: {other:?}"),
             });

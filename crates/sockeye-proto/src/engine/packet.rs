@@ -66,21 +66,16 @@ impl<'a> Packet<'a> {
     /// # Errors
     /// It is no packet.
     #[inline]
-    pub fn from_text(text: Cow<'a, str>) -> Result<Self, PacketError> {
+    pub fn from_text(text: &'a str) -> Result<Self, PacketError> {
         let Some(&kind) = text.as_bytes().first() else { return Err(PacketError::UnknownType) };
-        let data = |text: Cow<'a, str>| match text {
-            Cow::Borrowed(text) => Cow::Borrowed(&text[1..]),
-            Cow::Owned(mut text) => {
-                String::remove(&mut text, 0);
-                Cow::Owned(text)
-            }
-        };
+        // The type is ASCII where it is one.
+        let data = || Cow::Borrowed(&text[1..]);
         match kind {
-            b'4' => Ok(Self::Message(Message::Text(data(text)))),
-            b'0' => Ok(Self::Open(data(text))),
+            b'4' => Ok(Self::Message(Message::Text(data()))),
+            b'0' => Ok(Self::Open(data())),
             b'1' => Ok(Self::Close),
-            b'2' => Ok(Self::Ping(data(text))),
-            b'3' => Ok(Self::Pong(data(text))),
+            b'2' => Ok(Self::Ping(data())),
+            b'3' => Ok(Self::Pong(data())),
             b'5' => Ok(Self::Upgrade),
             b'6' => Ok(Self::Noop),
             b'b' => {
@@ -100,7 +95,7 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     /// It is no packet. (Only messages are binary.)
-    pub fn from_text_v3(text: Cow<'a, str>) -> Result<Self, PacketError> {
+    pub fn from_text_v3(text: &'a str) -> Result<Self, PacketError> {
         match text.strip_prefix('b') {
             Some(binary) => {
                 let base64 = binary.strip_prefix('4').ok_or(PacketError::UnknownType)?;
@@ -209,28 +204,27 @@ mod tests {
             // H 31: an empty buffer is `b` and nothing.
             ("b", binary(&[])),
         ] {
-            assert_eq!(Packet::from_text(text.into()), Ok(packet.clone()), "{text}");
-            assert_eq!(Packet::from_text(text.to_owned().into()), Ok(packet.clone()), "{text}");
+            assert_eq!(Packet::from_text(text), Ok(packet.clone()), "{text}");
             let mut encoded = Vec::new();
             packet.encode_text(&mut encoded);
             assert_eq!(encoded, text.as_bytes());
         }
         for text in ["", "7", "a", " 4", "é"] {
-            assert_eq!(Packet::from_text(text.into()), Err(PacketError::UnknownType), "{text}");
+            assert_eq!(Packet::from_text(text), Err(PacketError::UnknownType), "{text}");
         }
-        assert_eq!(Packet::from_text("b%%".into()), Err(PacketError::Base64));
+        assert_eq!(Packet::from_text("b%%"), Err(PacketError::Base64));
     }
 
     #[test]
     fn a6_in_revision_3_binary_messages_have_their_type() {
         let binary = |data: &'static [u8]| Ok(Packet::from_binary(data.into()));
-        assert_eq!(Packet::from_text_v3("b4AQI=".into()), binary(&[1, 2]));
-        assert_eq!(Packet::from_text_v3("b4".into()), binary(&[]));
-        assert_eq!(Packet::from_text_v3("2probe".into()), Ok(Packet::Ping("probe".into())));
+        assert_eq!(Packet::from_text_v3("b4AQI="), binary(&[1, 2]));
+        assert_eq!(Packet::from_text_v3("b4"), binary(&[]));
+        assert_eq!(Packet::from_text_v3("2probe"), Ok(Packet::Ping("probe".into())));
         for text in ["bAQI=", "b2AQI=", "b", "", "é"] {
-            assert_eq!(Packet::from_text_v3(text.into()), Err(PacketError::UnknownType), "{text}");
+            assert_eq!(Packet::from_text_v3(text), Err(PacketError::UnknownType), "{text}");
         }
-        assert_eq!(Packet::from_text_v3("b4%".into()), Err(PacketError::Base64));
+        assert_eq!(Packet::from_text_v3("b4%"), Err(PacketError::Base64));
         assert_eq!(Packet::from_binary_v3((&[4, 1, 2][..]).into()), binary(&[1, 2]));
         assert_eq!(Packet::from_binary_v3(vec![4].into()), binary(&[]));
         for data in [&[][..], &[2], b"4"] {

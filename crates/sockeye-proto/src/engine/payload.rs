@@ -39,7 +39,7 @@ pub fn decode(body: &[u8]) -> impl Iterator<Item = Result<Packet<'_>, PayloadErr
 
 fn read(piece: &[u8]) -> Result<Packet<'_>, PayloadError> {
     let text = simdutf8::basic::from_utf8(piece).map_err(|_| PayloadError::Utf8)?;
-    Ok(Packet::from_text(text.into())?)
+    Ok(Packet::from_text(text)?)
 }
 
 #[cfg(test)]

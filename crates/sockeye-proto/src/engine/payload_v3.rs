@@ -93,7 +93,7 @@ fn next_text<'a>(rest: &mut &'a str) -> Option<Result<Packet<'a>, PayloadError>>
         };
         *rest = behind;
         if !piece.is_empty() {
-            return Some(Packet::from_text_v3(Cow::Borrowed(piece)).map_err(PayloadError::from));
+            return Some(Packet::from_text_v3(piece).map_err(PayloadError::from));
         }
     }
 }
@@ -129,7 +129,7 @@ fn next_binary<'a>(body: &mut &'a [u8]) -> Option<Result<Packet<'a>, PayloadErro
     *body = behind;
     let packet = match kind {
         TEXT => match simdutf8::basic::from_utf8(piece) {
-            Ok(text) => Packet::from_text_v3(Cow::Borrowed(text)),
+            Ok(text) => Packet::from_text_v3(text),
             Err(_) => return Some(Err(PayloadError::Utf8)),
         },
         BINARY => Packet::from_binary_v3(Cow::Borrowed(piece)),

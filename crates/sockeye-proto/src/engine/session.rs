@@ -175,7 +175,7 @@ impl Session {
     /// # Errors
     /// It is no packet of the client's revision.
     #[inline]
-    pub fn read_text<'a>(&self, text: Cow<'a, str>) -> Result<Packet<'a>, PacketError> {
+    pub fn read_text<'a>(&self, text: &'a str) -> Result<Packet<'a>, PacketError> {
         match self.revision {
             Revision::V4 => Packet::from_text(text),
             Revision::V3 => Packet::from_text_v3(text),

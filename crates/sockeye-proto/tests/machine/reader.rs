@@ -36,12 +36,11 @@ pub(crate) fn from_frames<'c>(chunks: impl IntoIterator<Item = &'c [u8]>) -> Vec
     let mut messages = Vec::new();
     for chunk in chunks {
         for event in client.handle_input(&mut chunk.to_vec(), now) {
-            let packet = match event {
-                Event::Text(text) => engine::Packet::from_text(text).expect("a packet"),
-                Event::Binary(data) => engine::Packet::from_binary(data),
+            messages.push(match event {
+                Event::Text(text) => engine::Packet::from_text(&text).expect("a packet").into(),
+                Event::Binary(data) => engine::Packet::from_binary(data).into(),
                 other => panic!("not a message: {other:?}"),
-            };
-            messages.push(packet.into());
+            });
         }
     }
     messages

@@ -3,10 +3,21 @@
 
 use std::time::Duration;
 
-use sockeye_ws::net::{Error, Message, Options};
-use sockeye_ws::{CloseCode, Frame, Limits};
+use sockeye_ws::net::{Error, Message, Options, WebSocket, WebSocketReader, WebSocketWriter};
+use sockeye_ws::{CloseCode, Frame, Limits, Role};
+use tokio::io::DuplexStream;
 
 use crate::support::*;
+
+/// The halves of a server's connection whose stream takes 256 bytes at once, and its peer.
+fn split_over_a_narrow_pipe()
+-> (WebSocketReader<DuplexStream>, WebSocketWriter<DuplexStream>, DuplexStream) {
+    let (near, peer) = tokio::io::duplex(256);
+    let machine = machine(Role::Server, Limits::default());
+    let server = WebSocket::from_connection(near, machine, [], &Options::default());
+    let (reader, writer) = server.split();
+    (reader, writer, peer)
+}
 
 #[tokio::test]
 async fn halves_receive_and_send_at_the_same_time() {
@@ -39,11 +50,7 @@ async fn halves_receive_and_send_at_the_same_time() {
 
 #[tokio::test]
 async fn pings_are_answered_by_the_reader_while_the_writer_is_blocked() {
-    let (near, mut peer) = tokio::io::duplex(256);
-    let machine = machine(sockeye_ws::Role::Server, Limits::default());
-    let server =
-        sockeye_ws::net::WebSocket::from_connection(near, machine, [], &Options::default());
-    let (mut reader, mut writer) = server.split();
+    let (mut reader, mut writer, mut peer) = split_over_a_narrow_pipe();
     let send = tokio::spawn(async move { writer.send(vec![7; 10_000]).await.map(|()| writer) });
     let receive = tokio::spawn(async move { (reader.next().await, reader.next().await, reader) });
     write(&mut peer, &masked(FIN_PING, b"?")).await;
@@ -59,11 +66,7 @@ async fn pings_are_answered_by_the_reader_while_the_writer_is_blocked() {
 
 #[tokio::test]
 async fn a_frame_that_the_stream_takes_in_part_leaves_whole_while_both_halves_wait() {
-    let (near, mut peer) = tokio::io::duplex(256);
-    let machine = machine(sockeye_ws::Role::Server, Limits::default());
-    let server =
-        sockeye_ws::net::WebSocket::from_connection(near, machine, [], &Options::default());
-    let (mut reader, mut writer) = server.split();
+    let (mut reader, mut writer, mut peer) = split_over_a_narrow_pipe();
     let receive = tokio::spawn(async move { reader.next().await });
     tokio::task::yield_now().await;
     let send = tokio::spawn(async move {

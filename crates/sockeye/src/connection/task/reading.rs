@@ -1,7 +1,6 @@
 //! The reading side of a connection's task: bytes to frames to packets to sockets.
 //! Does not write, but for what the WebSocket machine owes its peer.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -159,10 +158,7 @@ fn payload_len(event: &Event<'_>) -> usize {
 impl Core {
     fn handle_event(&mut self, event: Event<'_>, now: Instant, cx: &mut Context<'_>) {
         match event {
-            // Borrowed also where it is owned: to take the type off an owned text would move it.
-            Event::Text(text) => {
-                self.handle_read(self.session.read_text(Cow::Borrowed(&text)), now, cx);
-            }
+            Event::Text(text) => self.handle_read(self.session.read_text(&text), now, cx),
             Event::Binary(data) => self.handle_read(self.session.read_binary(data), now, cx),
             Event::Ping(_) | Event::Pong(_) => {}
             Event::Closed(closed) => match closed.error {
@@ -178,7 +174,7 @@ impl Core {
 
     fn handle_probe_event(&mut self, event: Event<'_>, now: Instant) {
         match event {
-            Event::Text(text) => self.handle_probe_read(self.session.read_text(text), now),
+            Event::Text(text) => self.handle_probe_read(self.session.read_text(&text), now),
             Event::Binary(data) => self.handle_probe_read(self.session.read_binary(data), now),
             Event::Ping(_) | Event::Pong(_) => {}
             Event::Closed(_) => self.session.handle_probe_closed(),
