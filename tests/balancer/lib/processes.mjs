@@ -53,9 +53,9 @@ export async function nginx(t, nodes, name, change = (text) => text) {
   t.after(() => rm(directory, { recursive: true, force: true }));
   const port = await freePort();
   const servers = nodes.map(({ url }) => `server ${new URL(url).host} fail_timeout=2s;\n`).join("");
-  const site = change(await readFile(new URL(name, CONFIGURATIONS), "utf8"))
+  const site = change(await readFile(new URL(name, CONFIGURATIONS), "utf8"), nodes)
     .replace("listen 80;", `listen 127.0.0.1:${port};`)
-    .replace(/(^ *server 127\.0\.0\.1:\d+.*;\n)+/m, servers);
+    .replace(/(^ *server 127\.0\.0\.1:\d+.*;\n)+/gm, servers);
   // Its workers would be another user's, who may not write into this directory.
   const user = process.getuid() === 0 ? "user root;" : "";
   const main = `${user} daemon off; pid nginx.pid; error_log stderr crit; events {}
