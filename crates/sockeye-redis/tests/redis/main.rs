@@ -11,5 +11,6 @@ mod migration;
 mod nodes;
 mod sentinel;
 mod server;
+mod slow;
 mod unconcerned;
 mod vectors;
