@@ -9,6 +9,7 @@ mod failures;
 mod live_sessions;
 mod migration;
 mod nodes;
+mod refused;
 mod sentinel;
 mod server;
 mod slow;
