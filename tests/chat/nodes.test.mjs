@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { Client, until } from "./lib/client.mjs";
-import { freePort } from "./lib/ports.mjs";
+import { freePort } from "../lib/ports.mjs";
 import { Redis } from "./lib/redis.mjs";
 import { Nodes, PASSWORD, SECRET, Server, runToEnd, temporaryFolder, token } from "./lib/server.mjs";
 
