@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sockeye_chat::{App, Config, Metrics};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,12 +33,7 @@ fn fail(error: &anyhow::Error) -> ! {
 
 #[tokio::main]
 async fn run(config: Config) -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
-        )
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(log_filter()).with_writer(std::io::stderr).init();
     let grace = Duration::from_secs(config.shutdown_seconds);
     let over = Duration::from_secs(config.drain_seconds);
     let (wanted, admin) = (config.listen, config.admin_listen);
@@ -92,6 +88,13 @@ async fn run(config: Config) -> Result<()> {
         // Whoever asks twice does not want to wait.
         () = signals.next() => Ok(()),
     }
+}
+
+/// What RUST_LOG says; empty, it counts as not set.
+fn log_filter() -> EnvFilter {
+    let words = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = Some(words).filter(|words| !words.is_empty());
+    filter.and_then(|words| words.parse().ok()).unwrap_or_else(|| EnvFilter::new("info"))
 }
 
 /// The signals that ask for the end; one that comes between two waits is not lost.

@@ -4,6 +4,8 @@
 
 const LEASE = "sockeye-refreshing";
 const LEASE_MS = 2000;
+// There while the server has not been told of a sign-out: until then its cookie is good.
+const SIGNING_OUT = "sockeye-signing-out";
 const ANSWER_MS = 15_000;
 
 let session = null;
@@ -52,14 +54,33 @@ export function onEnded(ended) {
 }
 
 export async function signIn(path, username, password) {
+  // The cookie of the other sign-in is about to go: nobody could end it any more.
+  await finishSignOut();
   session = await post(path, { username, password });
   windows.postMessage(session.user);
 }
 
 export async function signOut() {
   session = null;
+  localStorage.setItem(SIGNING_OUT, "");
   windows.postMessage({});
+  await finishSignOut();
+}
+
+export const isSigningOut = () => localStorage.getItem(SIGNING_OUT) !== null;
+
+// Tells the server of a sign-out that it has not heard of; throws where it cannot be told.
+export async function finishSignOut() {
+  if (!isSigningOut()) return;
+  // The answer takes the cookie away: it must not be that of somebody who signs in meanwhile.
+  if (navigator.locks) await navigator.locks.request(SIGNING_OUT, tellSignOut);
+  else await tellSignOut();
+}
+
+async function tellSignOut() {
+  if (!isSigningOut()) return;
   await post("/api/logout");
+  localStorage.removeItem(SIGNING_OUT);
 }
 
 // One refresh at a time, over all windows: the server takes each refresh token once, and a second
@@ -71,6 +92,7 @@ export async function refresh() {
 }
 
 async function renew() {
+  if (isSigningOut()) throw new ApiError(401, { message: "You have signed out." });
   await takeLease();
   const before = session?.user.id;
   try {

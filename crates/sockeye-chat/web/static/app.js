@@ -7,6 +7,7 @@ import { MessageList, avatar, element } from "./messages.js";
 
 const $ = (id) => document.getElementById(id);
 const TYPING_MS = 1500;
+const SIGN_OUT_AGAIN_MS = 5000;
 const TITLE = "Sockeye chat";
 const STATES = {
   connecting: "Connecting…",
@@ -247,10 +248,32 @@ $("logout").addEventListener("click", () => {
   for (const storage of [localStorage, sessionStorage]) storage.removeItem(memory());
   const signingOut = api.signOut();
   showSignIn("");
-  signingOut.catch(() =>
-    showErrors({}, "The server could not be told that you have signed out. Please try again."),
-  );
+  finishSignOut(signingOut);
 });
+
+let signOutTimer = 0;
+
+// Until the server knows of it, whoever has this browser could come back in: it is told by itself
+// as soon as it can be, and at once where somebody asks for that.
+async function finishSignOut(signingOut = api.finishSignOut()) {
+  clearTimeout(signOutTimer);
+  const isTold = await signingOut.then(
+    () => true,
+    () => false,
+  );
+  $("signing-out").textContent = isTold
+    ? ""
+    : "The server cannot be told yet that you have signed out. Leave this page open; it tries again.";
+  if (isTold && document.activeElement === $("sign-out-again")) $("username").focus();
+  $("sign-out-again").hidden = isTold;
+  if (!isTold) signOutTimer = setTimeout(finishSignOut, SIGN_OUT_AGAIN_MS);
+}
+
+$("sign-out-again").addEventListener("click", () => {
+  $("signing-out").textContent = "Telling the server that you have signed out…";
+  finishSignOut();
+});
+addEventListener("online", () => api.isSigningOut() && finishSignOut());
 
 async function join(name) {
   $("join-error").textContent = "";
@@ -333,6 +356,10 @@ api.onEnded((why) => {
   sessionStorage.clear();
   showSignIn(why);
 });
-api
-  .refresh()
-  .then(enter, (error) => showSignIn(error.status === 401 ? "" : "The server cannot be reached."));
+if (api.isSigningOut()) finishSignOut().then(() => showSignIn(""));
+else
+  api
+    .refresh()
+    .then(enter, (error) =>
+      showSignIn(error.status === 401 ? "" : "The server cannot be reached."),
+    );
