@@ -221,6 +221,7 @@ function showMembers() {
     ...names.map((name) => {
       const item = element("li", name === username ? "me" : "");
       item.append(avatar(name), element("span", "name", name));
+      if (name === username) item.append(element("span", "you", "(you)"));
       return item;
     }),
   );
@@ -263,7 +264,7 @@ async function finishSignOut(signingOut = api.finishSignOut()) {
   );
   $("signing-out").textContent = isTold
     ? ""
-    : "The server cannot be told yet that you have signed out. Leave this page open; it tries again.";
+    : "The server could not be told yet that you have signed out. Leave this page open: it tries again.";
   if (isTold && document.activeElement === $("sign-out-again")) $("username").focus();
   $("sign-out-again").hidden = isTold;
   if (!isTold) signOutTimer = setTimeout(finishSignOut, SIGN_OUT_AGAIN_MS);
