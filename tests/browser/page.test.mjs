@@ -10,6 +10,7 @@ import { Client } from "../chat/lib/client.mjs";
 import { Proxy } from "../chat/lib/proxy.mjs";
 import { Server, wholeFile } from "../chat/lib/server.mjs";
 import {
+  blockedProfile,
   bodies,
   joinRoom,
   open,
@@ -224,6 +225,21 @@ for (const width of [360, 800, 1280])
     const title = page.locator("#room-title");
     assert.ok(await title.evaluate((one) => one.scrollWidth <= one.clientWidth), "the title is whole");
   });
+
+test("where the browser keeps nothing for pages one talks until the window is closed", async (t) => {
+  const page = await open(await blockedProfile(t), server.url);
+  await assert.rejects(page.evaluate(() => localStorage.length), /Access is denied/);
+  await signIn(page, "sara");
+  await joinRoom(page, "nothing kept");
+  await say(page, "hello");
+  await sees(page, "hello");
+  await page.click("#logout");
+  await page.waitForSelector("#sign-in-form:visible");
+  await signIn(page, "sara", "#login");
+  assert.equal(await page.locator("button.room").count(), 0);
+  await page.reload();
+  await page.waitForSelector("#sign-in-form:visible");
+});
 
 test("the sign-in form fits into the narrowest window", async (t) => {
   const page = await open(await profile(t, { viewport: { width: 280, height: 640 } }), server.url);

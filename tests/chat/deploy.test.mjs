@@ -134,7 +134,7 @@ for (const [balancer, file, options, flags = []] of [
 }
 
 test("a node behind nginx dies: its clients go on at the other, with their rooms", async (t) => {
-  const flags = [...FLAGS, "--redis-lease-seconds", "2"];
+  const flags = [...FLAGS, "--redis-lease-seconds", "5"];
   const { nodes } = await Nodes.start(t, { count: 2, flags });
   const front = await nginx(t, "cookie.conf", nodes);
   const options = { transports: ["polling", "websocket"], withCredentials: true };

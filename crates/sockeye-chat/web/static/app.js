@@ -4,6 +4,7 @@
 import * as api from "./api.js";
 import { Chat } from "./chat.js";
 import { MessageList, avatar, element } from "./messages.js";
+import * as storage from "./storage.js";
 
 const $ = (id) => document.getElementById(id);
 const TYPING_MS = 1500;
@@ -95,8 +96,8 @@ function remembered() {
   try {
     // Each window has rooms of its own; a new one begins with those of the last that changed. What
     // another window has forgotten is forgotten here.
-    const shared = localStorage.getItem(memory());
-    const { names, open } = JSON.parse(shared && (sessionStorage.getItem(memory()) ?? shared));
+    const shared = storage.local.getItem(memory());
+    const { names, open } = JSON.parse(shared && (storage.session.getItem(memory()) ?? shared));
     return { names: names.filter((name) => typeof name === "string"), open };
   } catch {
     return { names: [] };
@@ -106,7 +107,7 @@ function remembered() {
 function remember() {
   if (!chat || !api.user()) return;
   const rooms = JSON.stringify({ names: [...chat.rooms.keys()], open: current });
-  for (const storage of [localStorage, sessionStorage]) storage.setItem(memory(), rooms);
+  for (const one of storage.all) one.setItem(memory(), rooms);
 }
 
 // ---- what the chat tells
@@ -246,7 +247,7 @@ $("sign-in-form").addEventListener("submit", (event) => {
 });
 $("register").addEventListener("click", () => submit("/api/register"));
 $("logout").addEventListener("click", () => {
-  for (const storage of [localStorage, sessionStorage]) storage.removeItem(memory());
+  for (const one of storage.all) one.removeItem(memory());
   const signingOut = api.signOut();
   showSignIn("");
   finishSignOut(signingOut);
@@ -354,7 +355,7 @@ addEventListener("beforeunload", (event) => {
 });
 
 api.onEnded((why) => {
-  sessionStorage.clear();
+  storage.session.clear();
   showSignIn(why);
 });
 if (api.isSigningOut()) finishSignOut().then(() => showSignIn(""));
