@@ -6,8 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { Client, until } from "./lib/client.mjs";
-import { insist } from "./lib/persistent.mjs";
-import { freePort } from "./lib/ports.mjs";
+import { freePort } from "../lib/ports.mjs";
 import { Redis } from "./lib/redis.mjs";
 import { Nodes, PASSWORD, SECRET, Server, runToEnd, temporaryFolder, token } from "./lib/server.mjs";
 
@@ -151,6 +150,8 @@ async function heardAll(clients, acknowledged, room) {
   }
 }
 
+// What ends is waited for, and longer than a machine stands still that goes on.
+const LEASE = ["--redis-lease-seconds", "10"];
 const FAST = ["--messages-per-second", "100000", "--history-messages", "1000"];
 
 test("on three nodes all hear one order, which is that of the ids and of the history", async (t) => {
@@ -187,7 +188,11 @@ test("connections to Redis that are cut in the middle of it lose nothing and dou
     [150, "pubsub"],
   ]) {
     await until(() => talk.acknowledged.length > after, `${after} messages`);
-    assert.match((await redis.ask("CLIENT", "KILL", "TYPE", type))[0], /^:[1-9]/);
+    // There may be none for a moment, after the one before.
+    await until(
+      async () => /^:[1-9]/.test((await redis.ask("CLIENT", "KILL", "TYPE", type))[0]),
+      `connections for ${type} to cut`,
+    );
     const before = talk.acknowledged.length;
     await until(() => talk.acknowledged.length > before + 20, "it goes on");
   }
@@ -197,7 +202,7 @@ test("connections to Redis that are cut in the middle of it lose nothing and dou
 });
 
 test("kill -9 of a node: its users leave once, what was acknowledged is kept, sessions restore elsewhere", async (t) => {
-  const { nodes } = await start(t, [...FAST, "--redis-lease-seconds", "5"]);
+  const { nodes } = await start(t, [...FAST, ...LEASE]);
   const [one, two] = nodes;
   const ann = await Client.join(t, one, "ann", "room");
   const ben = await Client.join(t, two, "ben", ["room", "other"]);
@@ -237,32 +242,23 @@ test("SIGTERM of a node: its users leave at once, and their sessions restore els
 });
 
 test("a node that hangs for longer than its lease: its users leave, come back, and miss nothing", async (t) => {
-  // On a busy machine the other node may be late with its lease as well: what is refused by that
-  // is said again.
-  const { nodes } = await start(t, [...FAST, "--redis-lease-seconds", "3"]);
-  const say = (client, text) =>
-    insist("it is said", async () => {
-      const ack = await client.ask("chat:message", { room: "room", text, key: text });
-      assert.ok(ack.status === "ok" || ack.code === "internal", ack.message);
-      return ack.id;
-    });
-  const isBen = ({ username }) => username === "ben";
+  const { nodes } = await start(t, [...FAST, ...LEASE]);
   const ann = await Client.join(t, nodes[0], "ann", "room");
   const ben = await Client.join(t, nodes[1], "ben", "room");
   await ann.next("chat:userJoined");
   nodes[1].child.kill("SIGSTOP");
   assert.deepEqual(await ann.next("chat:userLeft"), { username: "ben", room: "room" });
   const said = [];
-  for (let i = 0; i < 300; i += 1) said.push(await say(ann, `while it hangs ${i}`));
+  for (let i = 0; i < 300; i += 1) said.push(await ann.says("room", `while it hangs ${i}`));
   nodes[1].child.kill("SIGCONT");
-  assert.deepEqual(await ann.next("chat:userJoined", isBen), { username: "ben", room: "room" });
+  assert.deepEqual(await ann.next("chat:userJoined"), { username: "ben", room: "room" });
   await ben.until(() => ben.all("chat:message").length >= said.length, "what was said meanwhile");
   await until(async () => (await ready(nodes[1])) === 200, "the node is well");
-  said.push(await say(ben, "back again"));
+  said.push(await ben.says("room", "back again"));
   assert.deepEqual(ids(ben.all("chat:message")), said);
   // Its connection lived, and so does its session.
   ben.cut();
-  await ann.next("chat:userLeft", isBen);
+  await ann.next("chat:userLeft");
   const again = await Client.connect(t, nodes[0], "ben");
   assert.deepEqual((await again.ask("session:restore", ben.session)).rooms, ["room"]);
 });
@@ -335,22 +331,29 @@ test("limits are those of all nodes together", async (t) => {
   const { nodes } = await start(t, flags);
   const ann = await Promise.all(nodes.map((node) => Client.join(t, node, "ann", "fast")));
   const begun = Date.now();
-  const acks = await Promise.all(
-    ann.flatMap((one) =>
+  const acks = [];
+  // However long twenty take: they are refused once they come faster than the limit allows.
+  await until(async () => {
+    const twenty = ann.flatMap((one) =>
       Array.from({ length: 10 }, (_, i) => one.ask("chat:message", { room: "fast", text: `${i}` })),
-    ),
-  );
+    );
+    acks.push(...(await Promise.all(twenty)));
+    return acks.some((ack) => ack.status !== "ok");
+  }, "it is too fast");
   const sent = acks.filter((ack) => ack.status === "ok").length;
   const most = 5 + Math.ceil((Date.now() - begun) / 1000);
   assert.ok(sent >= 5 && sent <= most, `${sent} of at most ${most}`);
   const refused = acks.find((ack) => ack.status !== "ok");
   assert.equal(refused.code, "too_fast");
   assert.ok(refused.data.retryAfterMs > 0 && refused.data.retryAfterMs <= 1000);
+  const first = Date.now();
   const attempts = [];
-  for (let i = 0; i < 3; i += 1)
+  await until(async () => {
     for (const node of nodes) attempts.push((await node.login("ann", "wrong password")).status);
-  assert.ok(attempts.filter((status) => status === 401).length <= 5, `${attempts}`);
-  assert.equal(attempts.at(-1), 429);
+    return attempts.at(-1) === 429;
+  }, "an attempt too many");
+  const wrong = attempts.filter((status) => status === 401).length;
+  assert.ok(wrong >= 4 && wrong <= 4 + (Date.now() - first) / 15_000, `${attempts}`);
 });
 
 test("accounts, sign-ins and the secret of the tokens are shared, and no data folder is made", async (t) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sockeye_chat::{App, Config, Metrics};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -52,6 +52,8 @@ async fn run(config: Config) -> Result<()> {
         }
         None => None,
     };
+    // Who has read where it is may end it.
+    let mut signals = Signals::new()?;
     // Nobody has to read it.
     let _ = writeln!(std::io::stdout(), "The chat is at http://{}", listener.local_addr()?);
     if let Some((listener, metrics)) = admin {
@@ -68,7 +70,7 @@ async fn run(config: Config) -> Result<()> {
         let _ = stopped.await;
     });
     let serving = tokio::spawn(server.into_future());
-    wait_for_signal().await?;
+    signals.next().await;
     app.drain();
     let drain = async {
         // HTTP answers meanwhile: a load balancer learns that the server is not ready.
@@ -84,7 +86,7 @@ async fn run(config: Config) -> Result<()> {
             ended
         }
         // Whoever asks twice does not want to wait.
-        again = wait_for_signal() => again,
+        () = signals.next() => Ok(()),
     }
 }
 
@@ -95,10 +97,24 @@ fn log_filter() -> EnvFilter {
     filter.and_then(|words| words.parse().ok()).unwrap_or_else(|| EnvFilter::new("info"))
 }
 
-async fn wait_for_signal() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+/// The signals that ask for the end; one that comes between two waits is not lost.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

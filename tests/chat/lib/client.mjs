@@ -5,7 +5,8 @@ import { io } from "socket.io-client";
 
 import { token } from "./server.mjs";
 
-const WAIT_MS = 15_000;
+// A shared machine that stands still for a while must not fail what would have come.
+const WAIT_MS = 60_000;
 let fences = 0;
 
 // Waits until `look` gives something other than undefined or false.

@@ -221,15 +221,12 @@ impl Forwarding {
         }
     }
 
-    /// Messages could not be published.
-    pub(super) fn handle_unpublished(&self, envelopes: &[Envelope]) {
-        for envelope in envelopes {
-            if let ClusterBody::Forward(Forward(Said::Request { number, .. })) =
-                envelope.message.body
-                && let Some(Waiting { waiter, .. }) = self.state.lock().waiting.remove(&number)
-            {
-                let _ = waiter.send(Err(NotForwarded::Failed));
-            }
+    /// A message could not be published.
+    pub(super) fn handle_unpublished(&self, message: &ClusterMessage) {
+        if let ClusterBody::Forward(Forward(Said::Request { number, .. })) = message.body
+            && let Some(Waiting { waiter, .. }) = self.state.lock().waiting.remove(&number)
+        {
+            let _ = waiter.send(Err(NotForwarded::Failed));
         }
     }
 
