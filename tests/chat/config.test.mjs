@@ -276,6 +276,8 @@ test("where there was no chat one line says that a new one begins, and where", a
   const [line, ...more] = lines(server.log);
   assert.deepEqual(more, []);
   assert.ok(line.includes(join(server.data, "chat.redb")), line);
+  // Nobody looks on: what a journal or a file gets is plain text.
+  assert.doesNotMatch(server.log, /\x1b/);
   await server.restart();
   assert.deepEqual(lines(server.log), [], "it goes on");
   await server.stop();

@@ -1,6 +1,6 @@
 //! Starts the chat server and ends it.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -33,7 +33,14 @@ fn fail(error: &anyhow::Error) -> ! {
 
 #[tokio::main]
 async fn run(config: Config) -> Result<()> {
-    tracing_subscriber::fmt().with_env_filter(log_filter()).with_writer(std::io::stderr).init();
+    // Journals and files keep what they get: colours are for who looks on.
+    let is_coloured = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(log_filter())
+        .with_ansi(is_coloured)
+        .with_writer(std::io::stderr)
+        .init();
     let grace = Duration::from_secs(config.shutdown_seconds);
     let over = Duration::from_secs(config.drain_seconds);
     let (wanted, admin) = (config.listen, config.admin_listen);
