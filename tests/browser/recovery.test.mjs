@@ -94,7 +94,7 @@ test("signing out while the server is away: it is told by itself once it is back
   await server.stop("SIGKILL");
   await nora.click("#logout");
   await nora.waitForSelector("#sign-in-form:visible");
-  await nora.waitForSelector("#signing-out:has-text('cannot be told yet')");
+  await nora.waitForSelector("#signing-out:has-text('could not be told yet')");
   await nora.waitForSelector("#sign-out-again:visible");
   await screenshot(nora, "signing-out");
   await server.start();
@@ -120,7 +120,7 @@ test("signing out while the server is away: it can be tried again, and a reload 
     await server.stop("SIGKILL");
     await page.click("#logout");
     await page.click("#sign-out-again");
-    await page.waitForSelector("#signing-out:has-text('cannot be told yet')");
+    await page.waitForSelector("#signing-out:has-text('could not be told yet')");
     await server.start();
     await act(page);
     await page.waitForFunction(() => localStorage.getItem("sockeye-signing-out") === null);

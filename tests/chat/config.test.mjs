@@ -215,6 +215,17 @@ test("a variable that is empty counts as one that is not set", async (t) => {
   }
 });
 
+test("a variable that is no text is named, and a log filter that is none is told", async (t) => {
+  const wrong = ["sh", "-c", `export "$1=$(printf '${"x".repeat(40)}\\377')"; shift; exec "$@"`, "sh"];
+  for (const name of ["JWT_SECRET", "SOCKEYE_CHAT_ROOMS_MAX"])
+    await assert.rejects(
+      Server.start(t, { alone: true, env: {}, under: [...wrong, name] }),
+      new RegExp(`ended with 1: sockeye-chat: in the environment, ${name}: invalid UTF-8`),
+    );
+  const server = await Server.start(t, { alone: true, env: { RUST_LOG: "a=b=c" } });
+  assert.match(server.log, /WARN .*RUST_LOG is passed over: /);
+});
+
 test("a key that there is not is named, with the file", async (t) => {
   for (const text of ["rooms-mx = 7", "[server]\nlisten = 1", "config = 'x'", "help = true"]) {
     const path = file(t, text);
@@ -276,6 +287,8 @@ test("where there was no chat one line says that a new one begins, and where", a
   const [line, ...more] = lines(server.log);
   assert.deepEqual(more, []);
   assert.ok(line.includes(join(server.data, "chat.redb")), line);
+  // Nobody looks on: what a journal or a file gets is plain text.
+  assert.doesNotMatch(server.log, /\x1b/);
   await server.restart();
   assert.deepEqual(lines(server.log), [], "it goes on");
   await server.stop();

@@ -85,6 +85,17 @@ test("while the disk is full every event is answered, nothing is told, and it go
   );
 });
 
+test("a disk that is full at the start is told with the file", async (t) => {
+  const server = await Server.start(t, { under });
+  await server.register("ann");
+  await server.stop("SIGTERM");
+  server.under = ["sh", "-c", `trap "" XFSZ; ulimit -f 1; exec "$@"`, "sh"];
+  await assert.rejects(server.start(), /ended with 1: .*cannot (open|write to) \S+chat\.redb: /s);
+  server.under = under;
+  await server.start();
+  assert.equal((await server.login("ann")).status, 200);
+});
+
 test("a file that was taken away while the disk failed is waited for: no new chat begins", async (t) => {
   const server = await Server.start(t, { under, flags: ["--messages-per-second", "100000"] });
   const path = join(server.data, "chat.redb");

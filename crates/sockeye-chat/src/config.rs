@@ -159,7 +159,7 @@ impl Config {
             command = with_file(command, &path)?;
         }
         let matches = command.try_get_matches_from(&args).or_else(|error| {
-            if error.kind() == ErrorKind::ValueValidation {
+            if matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidUtf8) {
                 check_environment()?;
             }
             Err(anyhow::Error::from(error))
@@ -195,7 +195,8 @@ fn with_file(mut command: Command, path: &Path) -> Result<Command> {
             continue;
         }
         let whole = words.join(",");
-        check(&id.replace('_', "-"), &whole).with_context(|| format!("in {place}, `{key}`"))?;
+        check(&id.replace('_', "-"), whole.as_ref())
+            .with_context(|| format!("in {place}, `{key}`"))?;
         command = command.mut_arg(id, |arg| arg.default_values(words));
     }
     Ok(command)
@@ -206,17 +207,18 @@ fn check_environment() -> Result<()> {
     for arg in Config::command().get_arguments() {
         let (Some(name), Some(long)) = (arg.get_env(), arg.get_long()) else { continue };
         let Some(value) = variable(name) else { continue };
-        let value = value.to_string_lossy();
         check(long, &value).with_context(|| format!("in the environment, {}", name.display()))?;
     }
     Ok(())
 }
 
 /// One value by itself, so that what is wrong can be said of the place where it stands.
-fn check(long: &str, value: &str) -> Result<()> {
+fn check(long: &str, value: &OsStr) -> Result<()> {
     let bare = Config::command().mut_args(|arg| arg.env(None::<&str>));
-    let flag = format!("--{long}={value}");
-    let Err(error) = bare.try_get_matches_from(["sockeye-chat", &flag]) else { return Ok(()) };
+    let mut flag = OsString::from(format!("--{long}="));
+    flag.push(value);
+    let words = ["sockeye-chat".into(), flag];
+    let Err(error) = bare.try_get_matches_from(words) else { return Ok(()) };
     let text = error.to_string();
     let sentence = text.lines().next().unwrap_or_default();
     Err(anyhow!("{}", sentence.strip_prefix("error: ").unwrap_or(sentence)))

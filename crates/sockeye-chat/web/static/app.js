@@ -4,6 +4,7 @@
 import * as api from "./api.js";
 import { Chat } from "./chat.js";
 import { MessageList, avatar, element } from "./messages.js";
+import * as storage from "./storage.js";
 
 const $ = (id) => document.getElementById(id);
 const TYPING_MS = 1500;
@@ -95,8 +96,8 @@ function remembered() {
   try {
     // Each window has rooms of its own; a new one begins with those of the last that changed. What
     // another window has forgotten is forgotten here.
-    const shared = localStorage.getItem(memory());
-    const { names, open } = JSON.parse(shared && (sessionStorage.getItem(memory()) ?? shared));
+    const shared = storage.local.getItem(memory());
+    const { names, open } = JSON.parse(shared && (storage.session.getItem(memory()) ?? shared));
     return { names: names.filter((name) => typeof name === "string"), open };
   } catch {
     return { names: [] };
@@ -106,7 +107,7 @@ function remembered() {
 function remember() {
   if (!chat || !api.user()) return;
   const rooms = JSON.stringify({ names: [...chat.rooms.keys()], open: current });
-  for (const storage of [localStorage, sessionStorage]) storage.setItem(memory(), rooms);
+  for (const one of storage.all) one.setItem(memory(), rooms);
 }
 
 // ---- what the chat tells
@@ -221,6 +222,7 @@ function showMembers() {
     ...names.map((name) => {
       const item = element("li", name === username ? "me" : "");
       item.append(avatar(name), element("span", "name", name));
+      if (name === username) item.append(element("span", "you", "(you)"));
       return item;
     }),
   );
@@ -245,7 +247,7 @@ $("sign-in-form").addEventListener("submit", (event) => {
 });
 $("register").addEventListener("click", () => submit("/api/register"));
 $("logout").addEventListener("click", () => {
-  for (const storage of [localStorage, sessionStorage]) storage.removeItem(memory());
+  for (const one of storage.all) one.removeItem(memory());
   const signingOut = api.signOut();
   showSignIn("");
   finishSignOut(signingOut);
@@ -263,7 +265,7 @@ async function finishSignOut(signingOut = api.finishSignOut()) {
   );
   $("signing-out").textContent = isTold
     ? ""
-    : "The server cannot be told yet that you have signed out. Leave this page open; it tries again.";
+    : "The server could not be told yet that you have signed out. Leave this page open: it tries again.";
   if (isTold && document.activeElement === $("sign-out-again")) $("username").focus();
   $("sign-out-again").hidden = isTold;
   if (!isTold) signOutTimer = setTimeout(finishSignOut, SIGN_OUT_AGAIN_MS);
@@ -353,7 +355,7 @@ addEventListener("beforeunload", (event) => {
 });
 
 api.onEnded((why) => {
-  sessionStorage.clear();
+  storage.session.clear();
   showSignIn(why);
 });
 if (api.isSigningOut()) finishSignOut().then(() => showSignIn(""));

@@ -49,7 +49,9 @@ impl Embedded {
     pub(crate) fn open(folder: &Path, now: u64) -> Result<Self> {
         let path = folder.join("chat.redb");
         let database = open_file(&path, true)?;
-        Self::with(database, move || open_file(&path, false), now)
+        let place = path.display().to_string();
+        let opened = Self::with(database, move || open_file(&path, false), now);
+        opened.with_context(|| format!("cannot write to {place}"))
     }
 
     /// `open` is called when the disk has failed.
