@@ -290,8 +290,9 @@ test("with hundreds of messages one more changes one: the others stay as they ar
     const box = document.querySelector("#box");
     return box.scrollHeight - box.scrollTop - box.clientHeight < 2;
   });
+  const typing = finn.waitForSelector("#typing:has-text('writer')");
   writer.socket.emit("chat:typing", "many");
-  await finn.waitForSelector("#typing:has-text('writer')");
+  await typing;
   await say(finn, "and mine");
   await sees(finn, "and mine");
   await joinAndLeave(t, busy, "passer-by", "many");

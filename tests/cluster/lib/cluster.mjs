@@ -12,7 +12,7 @@ import { freePort, isListening } from "../../lib/ports.mjs";
 const DIRECTORY = new URL("..", import.meta.url);
 export const SOCKEYE = process.env.CLUSTER_NODE ?? "../../target/debug/examples/cluster-node";
 const COMMANDS = { node: [process.execPath, ["node-server.mjs"]], sockeye: [SOCKEYE, []] };
-const WAIT_MS = 20_000;
+const WAIT_MS = 30_000;
 
 /** A Redis that keeps nothing on disk, or a Redis Cluster of three (`redisCluster`), and nodes of these kinds (`node`, `sockeye`) on it. */
 export class Cluster {

@@ -1,7 +1,7 @@
 //! A `redis-server` of a test's own, and what stands between it and a bus, to be cut.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -54,7 +54,7 @@ impl RedisServer {
     }
 
     async fn until_listening(&self) {
-        for _ in 0..2000 {
+        for _ in 0..6000 {
             if TcpStream::connect(self.address()).await.is_ok() {
                 return;
             }
@@ -131,13 +131,17 @@ pub(crate) async fn until_two(io: &Server) {
     panic!("two servers are never counted");
 }
 
-/// Nobody else listens on it now. It is none of those that the system gives to connections, one of
-/// which might take it the next moment.
+/// It is the process's own until that ends, also while nobody listens there: UDP's port of the same
+/// number says to tests in other processes that it is taken. It is none of those that the system
+/// gives to connections.
 pub(crate) fn free_port() -> u16 {
+    static CLAIMS: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
     loop {
         let random = RandomState::new().build_hasher().finish();
         let port = u16::try_from(10_000 + random % 22_000).expect("it is below 32,000");
+        let Ok(claim) = UdpSocket::bind(("127.0.0.1", port)) else { continue };
         if StdListener::bind(("127.0.0.1", port)).is_ok() {
+            CLAIMS.lock().expect("no holder panics").push(claim);
             return port;
         }
     }
