@@ -3,7 +3,7 @@
 // in and out.
 
 const LEASE = "sockeye-refreshing";
-const LEASE_MS = 2000;
+const LEASE_MS = 5000;
 const ANSWER_MS = 15_000;
 
 let session = null;
@@ -72,6 +72,8 @@ export async function refresh() {
 
 async function renew() {
   await takeLease();
+  // A window that is there keeps it for as long as it waits.
+  const keeping = setInterval(writeLease, LEASE_MS / 4);
   const before = session?.user.id;
   try {
     session = await post("/api/refresh");
@@ -79,6 +81,8 @@ async function renew() {
     // Without an answer, as when the page is being left, it may still come.
     if (error instanceof ApiError) localStorage.removeItem(LEASE);
     throw error;
+  } finally {
+    clearInterval(keeping);
   }
   localStorage.removeItem(LEASE);
   if (before && before !== session.user.id) {
@@ -93,14 +97,19 @@ async function takeLease() {
   for (;;) {
     const age = Date.now() - Number(localStorage.getItem(LEASE)?.split(" ")[0] ?? 0);
     if (age < 0 || age > LEASE_MS) {
-      const mine = `${Date.now()} ${Math.random()}`;
-      localStorage.setItem(LEASE, mine);
+      const mine = writeLease();
       // Two windows may have seen that it was free; the last one has it.
       if (!navigator.locks) await pause();
       if (localStorage.getItem(LEASE) === mine) return;
     }
     await pause();
   }
+}
+
+function writeLease() {
+  const lease = `${Date.now()} ${Math.random()}`;
+  localStorage.setItem(LEASE, lease);
+  return lease;
 }
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, 50));
