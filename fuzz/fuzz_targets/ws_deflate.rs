@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use sockeye_fuzz::frames::{self, BINARY, CONTINUATION, LengthForm, TEXT};
 use sockeye_fuzz::{chunks, handshake, heap};
 use sockeye_ws::deflate::{Agreed, Options, WindowBits};
-use sockeye_ws::{Connection, Event, Frame, Limits, Message, Part, PartEvent, Role};
+use sockeye_ws::{Connection, Event, Frame, Limits, MessageRef, Part, PartEvent, Role};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
@@ -162,10 +162,10 @@ fn compress(input: &Input<'_>) {
     let mut sent = Vec::new();
     let frame = Frame::binary(message);
     for _ in 0..2 {
-        sender.encode(&mut sent, Message::Binary(message)).expect("open");
+        sender.encode(&mut sent, MessageRef::Binary(message)).expect("open");
         sent.extend(sender.frame_bytes(&frame).expect("open"));
-        sender.encode_fragment(&mut sent, Message::Binary(head), false).expect("open");
-        sender.encode_fragment(&mut sent, Message::Binary(tail), true).expect("open");
+        sender.encode_fragment(&mut sent, MessageRef::Binary(head), false).expect("open");
+        sender.encode_fragment(&mut sent, MessageRef::Binary(tail), true).expect("open");
     }
     let mut receiver = connection(Role::Client, agreed);
     let mut count = 0;

@@ -12,7 +12,7 @@ use sockeye_ws::deflate::{Agreed, Options, WindowBits};
 use sockeye_ws::handshake::client::Request;
 use sockeye_ws::handshake::head::{HeadLimits, HeadReader};
 use sockeye_ws::handshake::{Url, server};
-use sockeye_ws::{Connection, Event, Limits, Message, Role};
+use sockeye_ws::{Connection, Event, Limits, MessageRef, Role};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
@@ -232,7 +232,7 @@ fn check_messages(at_server: Agreed, at_client: Agreed, text: &str) {
     let mut server = connection(Role::Server, at_server);
     let mut client = connection(Role::Client, at_client);
     for _ in 0..2 {
-        let message = Message::Text(text);
+        let message = MessageRef::Text(text);
         let (mut to_client, mut to_server) = (Vec::new(), Vec::new());
         server.encode(&mut to_client, message).expect("open");
         client.encode_masked(&mut to_server, message, [1, 2, 3, 4]).expect("open");

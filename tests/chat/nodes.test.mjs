@@ -46,6 +46,24 @@ test("what happens on one node is heard on the other, and not by another chat on
   );
 });
 
+test("where Redis has no chat under these names, one node says that a new one begins", async (t) => {
+  const begun = ({ log }) => log.split("\n").filter((line) => line.includes("a new one begins"));
+  const chat = await start(t);
+  const [line, ...more] = begun(chat);
+  assert.match(line, /there is no chat in Redis at 127\.0\.0\.1:\d+ under "sockeye-chat:" yet/);
+  assert.deepEqual(more, []);
+  const restart = () => Promise.all(chat.nodes.map((node) => node.restart()));
+  await restart();
+  assert.deepEqual(begun(chat), [], "it goes on");
+  const other = await start(t, ["--redis-prefix", "other:"], { redis: chat.redis });
+  assert.match(begun(other)[0], /under "other:" yet/);
+  // As one that began before this was told.
+  await Client.join(t, chat.nodes[0], "ann", "room");
+  assert.deepEqual(await chat.redis.ask("DEL", "sockeye-chat:begun"), [":1"]);
+  await restart();
+  assert.deepEqual(begun(chat), []);
+});
+
 test("a user with windows on both nodes is there once, and has left when the last one has", async (t) => {
   const { nodes } = await start(t);
   const ann = await Client.join(t, nodes[0], "ann", "room");

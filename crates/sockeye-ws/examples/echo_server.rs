@@ -18,7 +18,6 @@ use std::time::Duration;
 use sockeye_ws::CloseCode;
 use sockeye_ws::net::{AcceptError, KeepAlive, Message, Server};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -53,7 +52,6 @@ pub async fn run_until(
     let keep_alive =
         KeepAlive { interval: Duration::from_secs(30), timeout: Duration::from_secs(10) };
     let server = Server::builder().keep_alive(keep_alive).build();
-    let going_away = watch::Sender::new(false);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
@@ -61,7 +59,7 @@ pub async fn run_until(
             accepted = listener.accept() => {
                 let (stream, peer) = accepted?;
                 stream.set_nodelay(true)?;
-                connections.spawn(serve(server.clone(), stream, peer, going_away.subscribe()));
+                connections.spawn(serve(server.clone(), stream, peer));
             }
             // A task that has ended is forgotten.
             Some(_) = connections.join_next() => {}
@@ -70,10 +68,10 @@ pub async fn run_until(
     }
 
     println!("going away; there are {} clients", connections.len());
-    // Nobody gets in any more: not at the door, and not who is in the middle of a handshake.
+    // Nobody gets in any more: not at the door, and not who is in the middle of a handshake. Who is
+    // in hears of it.
     drop(listener);
     server.close();
-    going_away.send_replace(true);
     let goodbyes = async { while connections.join_next().await.is_some() {} };
     if timeout(goodbye_max, goodbyes).await.is_err() {
         println!("{} clients have not said goodbye", connections.len());
@@ -82,13 +80,8 @@ pub async fn run_until(
     Ok(())
 }
 
-async fn serve(
-    server: Server,
-    stream: TcpStream,
-    peer: SocketAddr,
-    going_away: watch::Receiver<bool>,
-) {
-    match greet_and_echo(&server, stream, peer, going_away).await {
+async fn serve(server: Server, stream: TcpStream, peer: SocketAddr) {
+    match greet_and_echo(&server, stream, peer).await {
         Ok(()) => {}
         Err(error) => println!("{peer}: not accepted: {error}"),
     }
@@ -98,8 +91,8 @@ async fn greet_and_echo(
     server: &Server,
     stream: TcpStream,
     peer: SocketAddr,
-    mut going_away: watch::Receiver<bool>,
 ) -> Result<(), AcceptError> {
+    let mut closing = pin!(server.closing());
     let handshake = server.receive(stream).await?;
     println!("{peer}: asks for {}", handshake.request().uri());
     let mut websocket = handshake.accept().await?;
@@ -109,10 +102,10 @@ async fn greet_and_echo(
     loop {
         let received = tokio::select! {
             received = websocket.next() => received,
-            _ = going_away.wait_for(|going_away| *going_away), if websocket.is_open() => {
+            () = &mut closing, if websocket.is_open() => {
                 // `next` writes the close frame, and ends with the client's.
-                let closing = websocket.start_close(CloseCode::GOING_AWAY, "the server stops");
-                closing.expect("a close frame can carry both");
+                let started = websocket.start_close(CloseCode::GOING_AWAY, "the server stops");
+                started.expect("a close frame can carry both");
                 continue;
             }
         };

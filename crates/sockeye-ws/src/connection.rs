@@ -24,7 +24,7 @@ use sender::Fragmented;
 use types::Input;
 
 pub use room::{READ_BYTES_MAX, READ_START};
-pub use types::{Closed, Event, Events, Limits, Message, Part, PartEvent, PartEvents, Role};
+pub use types::{Closed, Event, Events, Limits, MessageRef, Part, PartEvent, PartEvents, Role};
 
 /// Where the closing handshake stands. (CONNECTING is the opening handshake, before this machine.)
 ///
@@ -447,6 +447,6 @@ mod tests {
     #[should_panic(expected = "a client's frames are masked")]
     fn a_client_cannot_send_unmasked() {
         let mut connection = Connection::new(Role::Client, Limits::default());
-        let _ = connection.encode(&mut Vec::new(), Message::Text("plain"));
+        let _ = connection.encode(&mut Vec::new(), MessageRef::Text("plain"));
     }
 }

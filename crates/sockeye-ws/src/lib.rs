@@ -62,7 +62,7 @@
 //!
 //! use sockeye_ws::handshake::head::{HeadLimits, HeadReader};
 //! use sockeye_ws::handshake::server;
-//! use sockeye_ws::{Connection, Event, Limits, Message, Role};
+//! use sockeye_ws::{Connection, Event, Limits, MessageRef, Role};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // What two reads returned. The second holds the first frame already: "Hello", masked.
@@ -87,7 +87,7 @@
 //! let event = events.next();
 //! drop(events);
 //! if let Some(Event::Text(text)) = event {
-//!     connection.encode(&mut to_send, Message::Text(&text))?;
+//!     connection.encode(&mut to_send, MessageRef::Text(&text))?;
 //! }
 //! assert_eq!(to_send, b"\x81\x05Hello");
 //! # Ok(())
@@ -112,7 +112,7 @@ mod prepared;
 pub mod utf8;
 
 pub use close::CloseCode;
-pub use connection::{Closed, Connection, Event, Events, Limits, Message, Role};
+pub use connection::{Closed, Connection, Event, Events, Limits, MessageRef, Role};
 pub use connection::{Part, PartEvent, PartEvents};
 pub use error::{CloseError, ProtocolError, SendError};
 pub use frame::{Header, Opcode};

@@ -10,7 +10,7 @@ use peak_alloc::PeakAlloc;
 use sockeye_ws::deflate::{Agreed, Options, WindowBits};
 use sockeye_ws::handshake::HttpVersion;
 use sockeye_ws::handshake::server::verify;
-use sockeye_ws::{CloseCode, Connection, Event, Limits, Message, PartEvent, Role};
+use sockeye_ws::{CloseCode, Connection, Event, Limits, MessageRef, PartEvent, Role};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -116,7 +116,7 @@ fn connections_between_messages_hold_next_to_nothing() {
         let mut exchange = |connection: &mut Connection| {
             for _ in 0..3 {
                 out.clear();
-                connection.encode(&mut out, Message::Text(&long)).unwrap();
+                connection.encode(&mut out, MessageRef::Text(&long)).unwrap();
                 assert_eq!(out[0], 0xC1);
                 // Masked with a zero key the input stays as it is.
                 assert_eq!(read(connection, &mut small), 1);
@@ -146,7 +146,8 @@ fn a_compressor_of_our_own_goes_with_the_connection() {
         let server_max_window_bits = WindowBits::new(window_bits).unwrap();
         let options = Options { server_max_window_bits, mem_level, ..takeover() };
         let mut connection = server(&options, Limits::default());
-        let (_, left, ()) = measure(|| connection.encode(&mut out, Message::Text(&long)).unwrap());
+        let (_, left, ()) =
+            measure(|| connection.encode(&mut out, MessageRef::Text(&long)).unwrap());
         assert_eq!((left + 500) / 1000, kilobytes);
         let (_, left, _) = measure(|| connection.handle_eof());
         assert!(left < -1000 * (kilobytes - 1), "{left}");
@@ -180,7 +181,7 @@ fn between_fragments_a_compressor_is_lent() {
     let mut out = Vec::with_capacity(100 * KIB);
     let mut connection = server(&Options::default(), Limits::default());
     let mut send = |fin| {
-        measure(|| connection.encode_fragment(&mut out, Message::Text(&part), fin).unwrap()).1
+        measure(|| connection.encode_fragment(&mut out, MessageRef::Text(&part), fin).unwrap()).1
     };
     // The thread may have one already.
     assert!(send(false) <= 385 * KIB as isize);

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Connection, Message, Role};
+use super::{Connection, MessageRef, Role};
 use crate::error::SendError;
 use crate::frame::{CONTROL_BYTES_MAX, Header, Opcode, RSV1, write_frame, write_payload};
 use crate::mask::MaskingKey;
@@ -48,7 +48,7 @@ impl Connection {
     /// # Panics
     ///
     /// For a client, whose frames are masked.
-    pub fn encode(&mut self, out: &mut Vec<u8>, message: Message<'_>) -> Result<(), SendError> {
+    pub fn encode(&mut self, out: &mut Vec<u8>, message: MessageRef<'_>) -> Result<(), SendError> {
         assert_eq!(self.role, Role::Server, "a client's frames are masked");
         self.encode_with(out, message, None)
     }
@@ -66,7 +66,7 @@ impl Connection {
     pub fn encode_masked(
         &mut self,
         out: &mut Vec<u8>,
-        message: Message<'_>,
+        message: MessageRef<'_>,
         key: MaskingKey,
     ) -> Result<(), SendError> {
         assert_eq!(self.role, Role::Client, "a server's frames are not masked");
@@ -92,7 +92,7 @@ impl Connection {
     pub fn encode_fragment(
         &mut self,
         out: &mut Vec<u8>,
-        part: Message<'_>,
+        part: MessageRef<'_>,
         fin: bool,
     ) -> Result<(), SendError> {
         assert_eq!(self.role, Role::Server, "a client's frames are masked");
@@ -111,7 +111,7 @@ impl Connection {
     pub fn encode_fragment_masked(
         &mut self,
         out: &mut Vec<u8>,
-        part: Message<'_>,
+        part: MessageRef<'_>,
         fin: bool,
         key: MaskingKey,
     ) -> Result<(), SendError> {
@@ -167,7 +167,7 @@ impl Connection {
     fn encode_with(
         &mut self,
         out: &mut Vec<u8>,
-        message: Message<'_>,
+        message: MessageRef<'_>,
         key: Option<MaskingKey>,
     ) -> Result<(), SendError> {
         if !self.is_open() {
@@ -192,7 +192,7 @@ impl Connection {
     fn encode_fragment_with(
         &mut self,
         out: &mut Vec<u8>,
-        part: Message<'_>,
+        part: MessageRef<'_>,
         fin: bool,
         mask: Option<MaskingKey>,
     ) -> Result<(), SendError> {

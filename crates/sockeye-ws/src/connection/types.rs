@@ -151,9 +151,9 @@ pub struct Closed {
     pub error: Option<ProtocolError>,
 }
 
-/// A message or a control frame to send.
+/// A message or a control frame for the machine to encode, borrowed from whoever has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message<'a> {
+pub enum MessageRef<'a> {
     /// A text message.
     Text(&'a str),
     /// A binary message.
@@ -164,7 +164,7 @@ pub enum Message<'a> {
     Pong(&'a [u8]),
 }
 
-impl<'a> Message<'a> {
+impl<'a> MessageRef<'a> {
     pub(crate) fn parts(self) -> (Opcode, &'a [u8]) {
         match self {
             Self::Text(text) => (Opcode::Text, text.as_bytes()),

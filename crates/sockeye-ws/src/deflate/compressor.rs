@@ -3,7 +3,7 @@
 
 use super::{Agreed, Deflater, Settings};
 use crate::compressed::{message_header, write_with};
-use crate::connection::Message;
+use crate::connection::MessageRef;
 use crate::frame::write_frame;
 
 /// Compresses the messages that a server sends on one connection, each of which may refer to those
@@ -34,7 +34,7 @@ impl Compressor {
 
     /// Appends a message as one frame. It is compressed however short it is, since the next one may
     /// refer to it; control frames and empty messages are not.
-    pub fn encode(&mut self, out: &mut Vec<u8>, message: Message<'_>) {
+    pub fn encode(&mut self, out: &mut Vec<u8>, message: MessageRef<'_>) {
         let (opcode, payload) = message.parts();
         if opcode.is_control() || payload.is_empty() {
             return write_frame(out, opcode, payload, None);

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use super::Settings;
 use super::options::{Options, WindowBits};
 use crate::compressed::write_alone;
-use crate::connection::Message;
+use crate::connection::MessageRef;
 
 /// The extension's name.
 pub(crate) const NAME: &str = "permessage-deflate";
@@ -92,7 +92,7 @@ impl Agreed {
     ///
     /// On a connection that keeps a context for what the server sends, whoever compresses with
     /// that must be told: [`Compressor::forget`](super::Compressor::forget).
-    pub fn encode_alone(&self, out: &mut Vec<u8>, message: Message<'_>) -> bool {
+    pub fn encode_alone(&self, out: &mut Vec<u8>, message: MessageRef<'_>) -> bool {
         let (opcode, payload) = message.parts();
         if opcode.is_control() || payload.is_empty() || !self.is_long_enough(payload.len()) {
             return false;

@@ -247,7 +247,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             *outbound = None;
             let bytes = self.machine.prepared(frame)?;
             let polled = self.outgoing.poll_write_through(bytes, &mut self.stream, cx);
-            return polled.map_err(Error::Io);
+            if polled.is_ready() {
+                return polled.map_err(Error::Io);
+            }
         }
         ready!(self.poll_feed(outbound, cx))?;
         self.poll_flush(cx)
@@ -276,8 +278,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.outgoing.bytes() >= self.write_buffer_bytes_max {
             let polled = self.poll_write(cx)?;
-            if self.outgoing.bytes() >= self.write_buffer_bytes_max {
-                return polled.map(Ok);
+            if polled.is_pending() && self.outgoing.bytes() >= self.write_buffer_bytes_max {
+                return self.poll_patience(cx);
             }
         }
         Poll::Ready(Ok(()))
@@ -285,11 +287,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Writes what waits, until nothing does.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_write(cx).map_err(Error::Io)
+        match self.poll_write(cx) {
+            Poll::Ready(written) => Poll::Ready(written.map_err(Error::Io)),
+            Poll::Pending => self.poll_patience(cx),
+        }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
+        let polled = loop {
             self.take_transmit();
             let was_blocked = self.outgoing.is_blocked();
             let waited = self.heartbeat.as_ref().map(|_| self.outgoing.bytes());
@@ -297,12 +302,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             if let (Some(heartbeat), Some(waited)) = (&mut self.heartbeat, waited) {
                 heartbeat.write(waited - self.outgoing.bytes());
             }
-            ready!(polled)?;
+            if !matches!(polled, Poll::Ready(Ok(()))) {
+                break polled;
+            }
             // What stayed in the machine while the stream was blocked leaves now.
             if !was_blocked {
-                return self.outgoing.poll_flush(&mut self.stream, cx);
+                break self.outgoing.poll_flush(&mut self.stream, cx);
             }
+        };
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.block(polled.is_pending());
         }
+        polled
+    }
+
+    /// Of who waits for the stream to take something: ready when the peer is given up.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let heartbeat = self.heartbeat.as_ref();
+        let Some(deadline) = heartbeat.and_then(|heartbeat| heartbeat.blocked_deadline()) else {
+            return Poll::Pending;
+        };
+        // A reading half may wait for something earlier by the same timer.
+        while ready!(self.timer.poll_beside(deadline, cx)) < deadline {}
+        self.lose(Error::KeepAliveTimeout);
+        Poll::Ready(Err(Error::KeepAliveTimeout))
     }
 
     fn hear(&mut self) {

@@ -30,8 +30,9 @@ pub enum Error {
     /// [`Limits::close_timeout`](crate::Limits::close_timeout).
     #[error("the peer did not answer the close frame in time")]
     CloseTimeout,
-    /// Nothing came from the peer after a ping, within [`KeepAlive::timeout`](super::KeepAlive).
-    #[error("the peer did not answer a ping in time")]
+    /// Nothing came from the peer after a ping, or it took nothing, for longer than
+    /// [`KeepAlive`](super::KeepAlive) allows.
+    #[error("the peer gave no sign of life in time")]
     KeepAliveTimeout,
 }
 
@@ -42,7 +43,8 @@ pub enum Fault {
     Peer,
     /// Our own application asked for what cannot be.
     Caller,
-    /// The network, or a peer that went away.
+    /// The network, or a peer that went away; also a message that came too late to be sent, which
+    /// no application can rule out.
     Environment,
 }
 
@@ -51,23 +53,24 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Protocol(_) => Fault::Peer,
+            Self::Send(SendError::Closing)
+            | Self::Io(_)
+            | Self::Lost
+            | Self::CloseTimeout
+            | Self::KeepAliveTimeout => Fault::Environment,
             Self::Send(_) | Self::Close(_) => Fault::Caller,
-            Self::Io(_) | Self::Lost | Self::CloseTimeout | Self::KeepAliveTimeout => {
-                Fault::Environment
-            }
         }
     }
 
     /// The close code that this end of a connection counts as: the one that was sent for a
-    /// protocol error, else 1006. `None` where the connection goes on.
+    /// protocol error, else 1006. `None` where it is not the end, or not what ended the connection.
     pub fn close_code(&self) -> Option<CloseCode> {
-        match self.fault() {
-            Fault::Caller => None,
-            Fault::Environment => Some(CloseCode::ABNORMAL),
-            Fault::Peer => match self {
-                Self::Protocol(error) => Some(error.close_code()),
-                _ => Some(CloseCode::PROTOCOL_ERROR),
-            },
+        match self {
+            Self::Protocol(error) => Some(error.close_code()),
+            Self::Send(_) | Self::Close(_) => None,
+            Self::Io(_) | Self::Lost | Self::CloseTimeout | Self::KeepAliveTimeout => {
+                Some(CloseCode::ABNORMAL)
+            }
         }
     }
 }
@@ -80,7 +83,9 @@ mod tests {
     fn peers_callers_and_the_environment_are_told_apart() {
         for (error, fault, code) in [
             (Error::from(ProtocolError::InvalidText), Fault::Peer, Some(1007)),
-            (Error::from(SendError::Closing), Fault::Caller, None),
+            (Error::from(SendError::ControlTooLong), Fault::Caller, None),
+            // With two halves, the peer may close before a message is sent, whatever one does.
+            (Error::from(SendError::Closing), Fault::Environment, None),
             (Error::from(CloseError::ReasonTooLong), Fault::Caller, None),
             (Error::from(io::Error::other("x")), Fault::Environment, Some(1006)),
             (Error::Lost, Fault::Environment, Some(1006)),

@@ -13,7 +13,8 @@ use crate::utf8::{self, InvalidUtf8};
 
 /// A message or a control frame, received or to be sent.
 ///
-/// It owns its data; a clone shares them.
+/// It owns its data; a clone shares them. From a text it becomes a text message, from bytes a
+/// binary one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// A text message.
@@ -82,6 +83,14 @@ impl Message {
         }
     }
 
+    /// The text of a text message, moved out.
+    pub fn into_text(self) -> Option<Text> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// The payload; a close frame's is its reason.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
@@ -128,6 +137,13 @@ impl From<Bytes> for Message {
 impl From<Vec<u8>> for Message {
     fn from(data: Vec<u8>) -> Self {
         Self::Binary(data.into())
+    }
+}
+
+impl From<&[u8]> for Message {
+    /// With a copy.
+    fn from(data: &[u8]) -> Self {
+        Self::Binary(Bytes::copy_from_slice(data))
     }
 }
 
@@ -272,8 +288,10 @@ mod tests {
             assert_eq!(message.clone().into_bytes(), "x");
             let is_text = matches!(message, Message::Text(_));
             assert_eq!(message.as_text().is_some(), is_text);
+            assert_eq!(message.clone().into_text(), is_text.then(|| "x".into()));
             assert_eq!(message.is_data(), is_text || matches!(message, Message::Binary(_)));
         }
         assert_eq!(Message::Close(None).into_bytes(), "");
+        assert_eq!(Message::from(&b"x"[..]), Message::binary("x"));
     }
 }

@@ -135,7 +135,7 @@
 //! A server keeps no list of its connections, so that their tasks end them:
 //!
 //! 1. [`Server::close`] ends [`serve`](Server::serve), and handshakes get 503 from then on.
-//! 2. Each task hears of it (of a `tokio::sync::watch` beside `next`, in a `select!`) and calls
+//! 2. Each task hears of it ([`Server::closing`] beside `next`, in a `select!`) and calls
 //!    [`start_close`](WebSocket::start_close) with
 //!    [`CloseCode::GOING_AWAY`](crate::CloseCode::GOING_AWAY), 1001. It goes on with `next`, which
 //!    writes what is queued and the close frame, until that yields `None`.

@@ -24,6 +24,10 @@ impl Default for Options {
 ///
 /// A connection has no task of its own, so both times are looked at while the application waits
 /// for messages (`next`). What is sent meanwhile is no sign of life; anything that arrives is.
+///
+/// A peer that takes nothing of what waits for it, for both times together, is given up whatever it
+/// sends; that is looked at also while `send` and the like wait for it. Without this they wait for
+/// as long as the peer likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
     /// How long nothing may arrive before a ping is sent.

@@ -50,9 +50,15 @@ struct Shared<S> {
 }
 
 /// The receiving half of a [`WebSocket`]: a `Stream` of messages.
+///
+/// The one that drives the connection: while it is polled pings are answered, what is queued is
+/// written, and deadlines are kept. Dropped, nobody does; the writing half goes on alone.
 pub struct WebSocketReader<S>(Arc<Shared<S>>);
 
 /// The sending half of a [`WebSocket`]: a `Sink` of messages.
+///
+/// Dropped, the reading half goes on, and the peer is told nothing: to say goodbye,
+/// [`start_close`](Self::start_close). The stream is closed when both halves are gone.
 pub struct WebSocketWriter<S>(Arc<Shared<S>>);
 
 pub(super) fn split<S>(driver: Box<Driver<S>>) -> (WebSocketReader<S>, WebSocketWriter<S>) {
@@ -179,7 +185,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketWriter<S> {
         poll_fn(move |cx| self.poll_with(&mut message, cx, Driver::poll_send))
     }
 
-    /// As [`WebSocket::feed`].
+    /// As [`WebSocket::feed`]: it does not wake the reading half to write the message, which leaves
+    /// with the next `send` or `flush`, or when that half is polled for something else.
     ///
     /// # Errors
     ///
@@ -207,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketWriter<S> {
         poll_fn(move |cx| self.poll_with(&mut frame, cx, Driver::poll_send))
     }
 
-    /// As [`WebSocket::feed_frame`].
+    /// As [`WebSocket::feed_frame`]; it leaves as what [`feed`](Self::feed) queues.
     ///
     /// # Errors
     ///

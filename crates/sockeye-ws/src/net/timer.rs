@@ -40,6 +40,16 @@ impl Timer {
         Poll::Ready(now().max(deadline.into_std()))
     }
 
+    /// [`poll`](Self::poll) for who shares the timer with another, whose earlier deadline stays.
+    /// Ready also when that one has passed; it is not kept then.
+    pub(super) fn poll_beside(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<Instant> {
+        let others = self.0.as_ref().map(|sleep| sleep.deadline().into_std());
+        let others = others.filter(|others| *others < deadline);
+        let now = ready!(self.poll(others.unwrap_or(deadline), cx));
+        self.stop();
+        Poll::Ready(now)
+    }
+
     pub(super) fn stop(&mut self) {
         self.0 = None;
     }
@@ -55,6 +65,8 @@ pub(super) struct Heartbeat {
     pinged_at: Option<Instant>,
     /// How many bytes wait to be written, up to the ping's last one.
     unwritten_bytes: usize,
+    /// Since when the stream has taken nothing, if something waits to be written.
+    blocked_since: Option<Instant>,
 }
 
 /// What is to be done at a heartbeat's deadline.
@@ -68,7 +80,7 @@ pub(super) enum Pulse {
 
 impl Heartbeat {
     pub(super) fn new(options: KeepAlive, now: Instant) -> Self {
-        Self { options, heard_at: now, pinged_at: None, unwritten_bytes: 0 }
+        Self { options, heard_at: now, pinged_at: None, unwritten_bytes: 0, blocked_since: None }
     }
 
     pub(super) fn hear(&mut self, now: Instant) {
@@ -85,13 +97,37 @@ impl Heartbeat {
     /// So many bytes have been written. A peer that takes them, however slowly, cannot have
     /// answered a ping that stands behind them.
     pub(super) fn write(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.blocked_since = None;
+        }
         if bytes > 0 && self.unwritten_bytes > 0 {
             self.unwritten_bytes = self.unwritten_bytes.saturating_sub(bytes);
             self.pinged_at = Some(now());
         }
     }
 
+    /// The stream takes no more, or has taken all.
+    pub(super) fn block(&mut self, is_blocked: bool) {
+        if is_blocked {
+            self.blocked_since.get_or_insert_with(now);
+        } else {
+            self.blocked_since = None;
+        }
+    }
+
+    /// When a peer is given up that takes nothing, whatever it sends meanwhile.
+    pub(super) fn blocked_deadline(&self) -> Option<Instant> {
+        let KeepAlive { interval, timeout } = self.options;
+        let since = self.blocked_since?;
+        Some(deadline::after(since, interval.saturating_add(timeout)))
+    }
+
     pub(super) fn deadline(&self) -> Instant {
+        let beat = self.beat_deadline();
+        self.blocked_deadline().map_or(beat, |blocked| blocked.min(beat))
+    }
+
+    fn beat_deadline(&self) -> Instant {
         match self.pinged_at {
             Some(pinged_at) => deadline::after(pinged_at, self.options.timeout),
             None => deadline::after(self.heard_at, self.options.interval),
@@ -99,7 +135,10 @@ impl Heartbeat {
     }
 
     pub(super) fn beat(&mut self, now: Instant) -> Pulse {
-        if now < self.deadline() {
+        if self.blocked_deadline().is_some_and(|blocked| now >= blocked) {
+            return Pulse::Lost;
+        }
+        if now < self.beat_deadline() {
             return Pulse::Calm;
         }
         if self.pinged_at.is_some() {

@@ -124,6 +124,7 @@ impl<S> WebSocket<S> {
     /// Halves for two tasks: one that receives and one that sends.
     ///
     /// Pings are answered, and deadlines looked at, while the reading half is polled.
+    /// [`reunite`](WebSocketReader::reunite) makes one of them again.
     pub fn split(self) -> (WebSocketReader<S>, WebSocketWriter<S>) {
         split(self.driver)
     }
@@ -164,12 +165,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// Sends a message: waits until there is room for it, queues it, and writes all that is
-    /// queued.
+    /// queued. How long a peer may make it wait that takes nothing is for
+    /// [`KeepAlive`](super::KeepAlive) to say; without one, as long as it likes.
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] when the message cannot be sent, [`Error::Io`] when the stream has failed.
-    /// How the connection ended is told by [`next`](Self::next).
+    /// [`Error::Send`] when the message cannot be sent, [`Error::Io`] when the stream has failed,
+    /// [`Error::KeepAliveTimeout`] when the peer was given up. How the connection ended is told by
+    /// [`next`](Self::next).
     ///
     /// # Cancel safety
     ///
@@ -251,7 +254,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] when the stream has failed.
+    /// [`Error::Io`] when the stream has failed, [`Error::KeepAliveTimeout`] when the peer was
+    /// given up.
     ///
     /// # Cancel safety
     ///
@@ -264,7 +268,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] when the stream has failed.
+    /// [`Error::Io`] when the stream has failed, [`Error::KeepAliveTimeout`] when the peer was
+    /// given up.
     ///
     /// # Cancel safety
     ///

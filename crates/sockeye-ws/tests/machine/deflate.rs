@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use sockeye_ws::deflate::Options;
-use sockeye_ws::{CloseCode, Event, Limits, Message, Role};
+use sockeye_ws::{CloseCode, Event, Limits, MessageRef, Role};
 
 use crate::foreign::{ForeignReceiver, Received};
 use crate::support::*;
@@ -132,7 +132,7 @@ fn h100_what_was_sent_before_a_close_arrives_before_it() {
     let mut pair = Pair::with_deflate(takeover(), takeover());
     let texts: Vec<_> = (0..5).map(|number| text(number, 5000)).collect();
     for text in &texts {
-        pair.server.encode(&mut pair.to_client, Message::Text(text)).unwrap();
+        pair.server.encode(&mut pair.to_client, MessageRef::Text(text)).unwrap();
     }
     // The client's close frame arrives while they are under way.
     pair.client.close(Some(CloseCode::NORMAL), "", pair.now).unwrap();
@@ -150,7 +150,7 @@ fn h106_compressing_and_masking_do_not_modify_the_callers_buffer() {
     let payload = text(1, 3000);
     let mut client = deflating(Role::Client, Options::default(), Limits::default());
     let mut out = b"before".to_vec();
-    client.encode_masked(&mut out, Message::Text(&payload), KEY).unwrap();
+    client.encode_masked(&mut out, MessageRef::Text(&payload), KEY).unwrap();
     assert!(out.starts_with(b"before\xC1"));
     assert_eq!(payload, text(1, 3000));
     let mut server = deflating(Role::Server, Options::default(), Limits::default());
@@ -168,7 +168,7 @@ fn sent(role: Role, options: Options, messages: &[&[u8]]) -> Vec<(bool, usize)> 
     let mut lens = Vec::new();
     for payload in messages {
         let mut out = Vec::new();
-        encode(&mut connection, role, &mut out, Message::Binary(payload)).unwrap();
+        encode(&mut connection, role, &mut out, MessageRef::Binary(payload)).unwrap();
         let compressed = out[0] == FIN | RSV1 | BINARY;
         lens.push((compressed, out.len()));
         let first = if compressed { RSV1 | BINARY } else { BINARY };
@@ -269,7 +269,7 @@ fn compression_can_be_switched_off_and_on() {
         for on in [true, false, false, true] {
             pair.server.set_compression(on);
             let mut out = Vec::new();
-            pair.server.encode(&mut out, Message::Text(&message)).unwrap();
+            pair.server.encode(&mut out, MessageRef::Text(&message)).unwrap();
             firsts.push(out[0]);
             pair.to_client.extend(out);
         }
@@ -281,7 +281,7 @@ fn compression_can_be_switched_off_and_on() {
     let mut plain = server(Limits::default());
     plain.set_compression(true);
     let mut out = Vec::new();
-    plain.encode(&mut out, Message::Text(&message)).unwrap();
+    plain.encode(&mut out, MessageRef::Text(&message)).unwrap();
     assert_eq!(out[0], 0x81);
 }
 
@@ -312,9 +312,11 @@ fn both_sides_on_a_virtual_clock() {
         for round in 0..20 {
             let message = text(round % 3, 100 + 400 * round);
             let key = [round as u8; 4];
-            pair.client.encode_masked(&mut pair.to_server, Message::Text(&message), key).unwrap();
-            pair.client.encode_masked(&mut pair.to_server, Message::Ping(b"?"), key).unwrap();
-            pair.server.encode(&mut pair.to_client, Message::Text(&message)).unwrap();
+            pair.client
+                .encode_masked(&mut pair.to_server, MessageRef::Text(&message), key)
+                .unwrap();
+            pair.client.encode_masked(&mut pair.to_server, MessageRef::Ping(b"?"), key).unwrap();
+            pair.server.encode(&mut pair.to_client, MessageRef::Text(&message)).unwrap();
             pair.settle();
             let text = Event::Text(message.into());
             assert_eq!(pair.server_events, [text.clone(), Event::Ping(b"?".as_slice().into())]);
@@ -334,7 +336,7 @@ fn without_an_agreement_nothing_changes() {
     let declining = Options { server_max_window_bits: bits(8), ..Options::default() };
     let mut pair = Pair::with_deflate(Options::default(), declining);
     let message = text(1, 2000);
-    pair.server.encode(&mut pair.to_client, Message::Text(&message)).unwrap();
+    pair.server.encode(&mut pair.to_client, MessageRef::Text(&message)).unwrap();
     assert_eq!(pair.to_client[0], FIN | TEXT);
     pair.settle();
     assert_eq!(pair.client_events, [Event::Text(message.into())]);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use sockeye_ws::deflate::Options;
 use sockeye_ws::{
-    CloseCode, Connection, Event, Frame, Limits, Message, PartEvent, Role, SendError,
+    CloseCode, Connection, Event, Frame, Limits, MessageRef, PartEvent, Role, SendError,
 };
 
 use crate::foreign::{ForeignReceiver, Received};
@@ -17,7 +17,7 @@ fn fragment(
     connection: &mut Connection,
     role: Role,
     out: &mut Vec<u8>,
-    part: Message<'_>,
+    part: MessageRef<'_>,
     fin: bool,
 ) -> Result<(), SendError> {
     match role {
@@ -40,12 +40,12 @@ fn heads(mut bytes: &[u8]) -> Vec<(u8, u64)> {
 fn the_fragmented_message_of_rfc_6455_section_5_7() {
     let mut out = Vec::new();
     let mut connection = server(Limits::default());
-    connection.encode_fragment(&mut out, Message::Text("Hel"), false).unwrap();
-    connection.encode_fragment(&mut out, Message::Text("lo"), true).unwrap();
+    connection.encode_fragment(&mut out, MessageRef::Text("Hel"), false).unwrap();
+    connection.encode_fragment(&mut out, MessageRef::Text("lo"), true).unwrap();
     assert_eq!(out, b"\x01\x03Hel\x80\x02lo");
     // One fragment is a message like any other.
     out.clear();
-    connection.encode_fragment(&mut out, Message::Binary(b"Hello"), true).unwrap();
+    connection.encode_fragment(&mut out, MessageRef::Binary(b"Hello"), true).unwrap();
     assert_eq!(out, b"\x82\x05Hello");
 }
 
@@ -54,10 +54,10 @@ fn what_cannot_be_mixed() {
     for (options, role) in [(Options::default(), Role::Server), (takeover(), Role::Client)] {
         let mut connection = deflating(role, options, Limits::default());
         let mut out = Vec::new();
-        fragment(&mut connection, role, &mut out, Message::Text("begun"), false).unwrap();
+        fragment(&mut connection, role, &mut out, MessageRef::Text("begun"), false).unwrap();
         let begun = out.clone();
 
-        for other in [Message::Text("whole"), Message::Binary(b"whole")] {
+        for other in [MessageRef::Text("whole"), MessageRef::Binary(b"whole")] {
             let refused = encode(&mut connection, role, &mut out, other);
             assert_eq!(refused, Err(SendError::UnfinishedMessage));
         }
@@ -67,17 +67,17 @@ fn what_cannot_be_mixed() {
             Role::Server => connection.frame_bytes(&frame).map(drop),
         };
         assert_eq!(refused, Err(SendError::UnfinishedMessage));
-        let binary = fragment(&mut connection, role, &mut out, Message::Binary(b""), true);
+        let binary = fragment(&mut connection, role, &mut out, MessageRef::Binary(b""), true);
         assert_eq!(binary, Err(SendError::OtherKind));
-        for control in [Message::Ping(b""), Message::Pong(b"")] {
+        for control in [MessageRef::Ping(b""), MessageRef::Pong(b"")] {
             let refused = fragment(&mut connection, role, &mut out, control, true);
             assert_eq!(refused, Err(SendError::ControlFragment));
         }
         assert_eq!(out, begun);
 
-        encode(&mut connection, role, &mut out, Message::Ping(b"between")).unwrap();
-        fragment(&mut connection, role, &mut out, Message::Text(", ended"), true).unwrap();
-        encode(&mut connection, role, &mut out, Message::Text("next")).unwrap();
+        encode(&mut connection, role, &mut out, MessageRef::Ping(b"between")).unwrap();
+        fragment(&mut connection, role, &mut out, MessageRef::Text(", ended"), true).unwrap();
+        encode(&mut connection, role, &mut out, MessageRef::Text("next")).unwrap();
         let events = read(&mut deflating(peer_of(role), options, Limits::default()), &out);
         let expected = [
             Event::Ping(b"between".as_slice().into()),
@@ -91,9 +91,9 @@ fn what_cannot_be_mixed() {
 #[test]
 fn nothing_follows_a_close_frame() {
     let mut pair = Pair::with_deflate(Options::default(), Options::default());
-    pair.server.encode_fragment(&mut pair.to_client, Message::Text("begun"), false).unwrap();
+    pair.server.encode_fragment(&mut pair.to_client, MessageRef::Text("begun"), false).unwrap();
     pair.server.close(Some(CloseCode::NORMAL), "", pair.now).unwrap();
-    let late = pair.server.encode_fragment(&mut pair.to_client, Message::Text("late"), true);
+    let late = pair.server.encode_fragment(&mut pair.to_client, MessageRef::Text("late"), true);
     assert_eq!(late, Err(SendError::Closing));
     pair.settle();
     assert_eq!(pair.client_events.len(), 1);
@@ -108,7 +108,7 @@ fn e4_a_short_first_fragment_does_not_decide_about_compression() {
     let part = text(1, 1000);
     let mut out = Vec::new();
     for fin in [false, false, true] {
-        connection.encode_fragment(&mut out, Message::Text(&part), fin).unwrap();
+        connection.encode_fragment(&mut out, MessageRef::Text(&part), fin).unwrap();
     }
     let heads = heads(&out);
     assert_eq!(heads.iter().map(|head| head.0).collect::<Vec<_>>(), [0x41, 0x00, 0x80]);
@@ -116,7 +116,7 @@ fn e4_a_short_first_fragment_does_not_decide_about_compression() {
     assert!(heads[1].1 < heads[0].1 / 2 && heads[2].1 < heads[0].1 / 2, "{heads:?}");
     // RSV1 is the first frame's alone, and only of a message of several frames.
     out.clear();
-    connection.encode_fragment(&mut out, Message::Text("short"), true).unwrap();
+    connection.encode_fragment(&mut out, MessageRef::Text("short"), true).unwrap();
     assert_eq!(out[0], FIN | TEXT);
 }
 
@@ -126,14 +126,14 @@ fn h102_empty_fragments_are_sent_as_rfc_7692_has_them() {
         let mut connection = deflating(Role::Server, options, Limits::default());
         let mut out = Vec::new();
         for (part, fin) in [("", false), ("", false), ("Hello", false), ("", false), ("", true)] {
-            connection.encode_fragment(&mut out, Message::Text(part), fin).unwrap();
+            connection.encode_fragment(&mut out, MessageRef::Text(part), fin).unwrap();
         }
         let lens: Vec<_> = heads(&out).into_iter().map(|head| head.1).collect();
         // §7.2.3.6: "a single octet, 0x00" for the last one.
         assert_eq!((lens[0], lens[1], lens[3], lens[4]), (0, 0, 0, 1));
         assert!(out.ends_with(b"\x80\x01\0"));
-        connection.encode_fragment(&mut out, Message::Text(""), false).unwrap();
-        connection.encode_fragment(&mut out, Message::Text(""), true).unwrap();
+        connection.encode_fragment(&mut out, MessageRef::Text(""), false).unwrap();
+        connection.encode_fragment(&mut out, MessageRef::Text(""), true).unwrap();
         let mut client = deflating(Role::Client, options, Limits::default());
         let events = read(&mut client, &out);
         assert_eq!(events, [Event::Text("Hello".into()), Event::Text("".into())]);
@@ -147,7 +147,7 @@ fn each_fragment_can_be_inflated_when_it_has_come() {
         for number in 0..20 {
             let part = text(number, 10 + 100 * number);
             let last = number == 19;
-            let message = Message::Text(&part);
+            let message = MessageRef::Text(&part);
             pair.server.encode_fragment(&mut pair.to_client, message, last).unwrap();
             let mut input = std::mem::take(&mut pair.to_client);
             let events: Vec<_> = pair.client.handle_input_in_parts(&mut input, pair.now).collect();
@@ -169,7 +169,7 @@ fn a_long_message_keeps_to_the_window() {
             for number in 0..20 {
                 let part = text(number % 5, 3000);
                 message.extend_from_slice(part.as_bytes());
-                let part = Message::Text(&part);
+                let part = MessageRef::Text(&part);
                 fragment(&mut client, Role::Client, &mut out, part, number == 19).unwrap();
             }
             // The receiver looks at how far back they refer.
@@ -216,13 +216,13 @@ proptest! {
             } else {
                 let parts = split(text.as_bytes(), &cuts);
                 for (index, part) in parts.iter().enumerate() {
-                    let part = Message::Text(str::from_utf8(part).unwrap());
+                    let part = MessageRef::Text(str::from_utf8(part).unwrap());
                     let fin = index + 1 == parts.len();
                     fragment(&mut connection, role, &mut out, part, fin).unwrap();
                     // Switching within a message is for the next one.
                     connection.set_compression(!on);
                     if ping {
-                        encode(&mut connection, role, &mut out, Message::Ping(b"?")).unwrap();
+                        encode(&mut connection, role, &mut out, MessageRef::Ping(b"?")).unwrap();
                     }
                 }
             }

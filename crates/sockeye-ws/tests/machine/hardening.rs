@@ -8,7 +8,7 @@ use sockeye_ws::ProtocolError::{self, *};
 use sockeye_ws::handshake::head::{HeadError, HeadLimits, HeadReader};
 use sockeye_ws::handshake::server::{HandshakeError, verify};
 use sockeye_ws::handshake::{HttpVersion, accept_key};
-use sockeye_ws::{Closed, Event, Limits, Message, Role};
+use sockeye_ws::{Closed, Event, Limits, MessageRef, Role};
 
 use crate::support::*;
 
@@ -245,14 +245,14 @@ fn h105_data_that_arrives_with_the_handshake_is_not_lost() {
 fn h106_masking_does_not_modify_the_callers_buffer() {
     let payload: Vec<u8> = (0..=255).collect();
     let mut pair = Pair::new();
-    pair.client.encode_masked(&mut pair.to_server, Message::Binary(&payload), KEY).unwrap();
+    pair.client.encode_masked(&mut pair.to_server, MessageRef::Binary(&payload), KEY).unwrap();
     assert_eq!(payload, (0..=255).collect::<Vec<u8>>());
     // What is in front of it in the buffer stays as it is, too.
     let first = pair.to_server.clone();
-    pair.client.encode_masked(&mut pair.to_server, Message::Binary(&payload), [9; 4]).unwrap();
+    pair.client.encode_masked(&mut pair.to_server, MessageRef::Binary(&payload), [9; 4]).unwrap();
     assert_eq!(pair.to_server[..first.len()], first);
     // A server's frame holds the payload itself: it can be shared by all receivers.
-    pair.server.encode(&mut pair.to_client, Message::Binary(&payload)).unwrap();
+    pair.server.encode(&mut pair.to_client, MessageRef::Binary(&payload)).unwrap();
     assert!(pair.to_client.ends_with(&payload));
 }
 

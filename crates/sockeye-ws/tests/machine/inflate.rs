@@ -3,7 +3,7 @@
 
 use sockeye_ws::ProtocolError::{self, *};
 use sockeye_ws::deflate::Options;
-use sockeye_ws::{CloseCode, Closed, Event, Limits, Message, Role};
+use sockeye_ws::{CloseCode, Closed, Event, Limits, MessageRef, Role};
 
 use crate::foreign::ForeignSender;
 use crate::support::*;
@@ -215,7 +215,7 @@ fn many_small_fragments_that_are_flushed_one_by_one_are_no_flood() {
     let mut client = deflating(Role::Client, Options::default(), limits);
     let mut input = Vec::new();
     for index in 0..message.len() {
-        let part = Message::Text(&message[index..=index]);
+        let part = MessageRef::Text(&message[index..=index]);
         let fin = index + 1 == message.len();
         client.encode_fragment_masked(&mut input, part, fin, KEY).unwrap();
     }

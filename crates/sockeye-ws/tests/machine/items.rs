@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use sockeye_ws::deflate::Options;
-use sockeye_ws::{Event, Message, Role};
+use sockeye_ws::{Event, MessageRef, Role};
 
 use crate::foreign::ForeignSender;
 use crate::support::*;
@@ -26,10 +26,10 @@ impl Item {
         }
     }
 
-    pub(crate) fn message(&self) -> Message<'_> {
+    pub(crate) fn message(&self) -> MessageRef<'_> {
         match self.text {
-            true => Message::Text(str::from_utf8(&self.payload).unwrap()),
-            false => Message::Binary(&self.payload),
+            true => MessageRef::Text(str::from_utf8(&self.payload).unwrap()),
+            false => MessageRef::Binary(&self.payload),
         }
     }
 }

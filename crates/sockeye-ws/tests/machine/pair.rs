@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sockeye_ws::{CloseCode, CloseError, Closed, Event, Message, SendError};
+use sockeye_ws::{CloseCode, CloseError, Closed, Event, MessageRef, SendError};
 
 use crate::support::*;
 
@@ -19,11 +19,11 @@ fn lost() -> Closed {
 fn messages_go_both_ways() {
     let mut pair = Pair::new();
     let messages = [
-        Message::Text("hello"),
-        Message::Binary(&[0, 255]),
-        Message::Text(""),
-        Message::Ping(b"are you there"),
-        Message::Pong(b"I am"),
+        MessageRef::Text("hello"),
+        MessageRef::Binary(&[0, 255]),
+        MessageRef::Text(""),
+        MessageRef::Ping(b"are you there"),
+        MessageRef::Pong(b"I am"),
     ];
     let events = [
         Event::Text("hello".into()),
@@ -87,8 +87,8 @@ fn both_close_at_once() {
 #[test]
 fn messages_under_way_arrive_before_the_answer_to_a_close() {
     let mut pair = Pair::new();
-    pair.server.encode(&mut pair.to_client, Message::Text("in flight")).unwrap();
-    pair.server.encode(&mut pair.to_client, Message::Ping(b"")).unwrap();
+    pair.server.encode(&mut pair.to_client, MessageRef::Text("in flight")).unwrap();
+    pair.server.encode(&mut pair.to_client, MessageRef::Ping(b"")).unwrap();
     pair.client.close(Some(CloseCode::NORMAL), "", pair.now).unwrap();
     pair.settle();
 
@@ -103,7 +103,7 @@ fn messages_under_way_arrive_before_the_answer_to_a_close() {
 #[test]
 fn pongs_leave_before_the_close_frame() {
     let mut pair = Pair::new();
-    pair.client.encode_masked(&mut pair.to_server, Message::Ping(b"1"), KEY).unwrap();
+    pair.client.encode_masked(&mut pair.to_server, MessageRef::Ping(b"1"), KEY).unwrap();
     let bytes = std::mem::take(&mut pair.to_server);
     pair.server_events.extend(read_at(&mut pair.server, &bytes, pair.now));
     pair.server.close(Some(CloseCode::NORMAL), "", pair.now).unwrap();
@@ -174,9 +174,9 @@ fn nothing_can_be_sent_once_the_closing_handshake_has_begun() {
     let mut pair = Pair::new();
     let mut out = Vec::new();
     pair.server.close(None, "", pair.now).unwrap();
-    assert_eq!(pair.server.encode(&mut out, Message::Text("late")), Err(SendError::Closing));
+    assert_eq!(pair.server.encode(&mut out, MessageRef::Text("late")), Err(SendError::Closing));
     pair.settle();
-    let late = pair.client.encode_masked(&mut out, Message::Text("late"), KEY);
+    let late = pair.client.encode_masked(&mut out, MessageRef::Text("late"), KEY);
     assert_eq!(late, Err(SendError::Closing));
     assert_eq!(out, b"");
 }
@@ -185,7 +185,7 @@ fn nothing_can_be_sent_once_the_closing_handshake_has_begun() {
 fn what_a_caller_may_not_ask_for() {
     let mut pair = Pair::new();
     let mut out = Vec::new();
-    for message in [Message::Ping(&[0; 126]), Message::Pong(&[0; 126])] {
+    for message in [MessageRef::Ping(&[0; 126]), MessageRef::Pong(&[0; 126])] {
         assert_eq!(pair.server.encode(&mut out, message), Err(SendError::ControlTooLong));
     }
     let code = CloseCode::ABNORMAL;

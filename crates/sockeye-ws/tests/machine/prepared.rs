@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sockeye_ws::deflate::Options;
-use sockeye_ws::{Connection, Event, Frame, Limits, Message, Role, SendError};
+use sockeye_ws::{Connection, Event, Frame, Limits, MessageRef, Role, SendError};
 
 use crate::foreign::{ForeignReceiver, Received};
 use crate::items::roles;
@@ -36,8 +36,8 @@ fn is_what_encode_makes() {
     for len in [0, 1, 125, 126, 70_000] {
         let text = text(1, len);
         for (frame, message) in [
-            (Frame::text(&text), Message::Text(&text)),
-            (Frame::binary(text.as_bytes()), Message::Binary(text.as_bytes())),
+            (Frame::text(&text), MessageRef::Text(&text)),
+            (Frame::binary(text.as_bytes()), MessageRef::Binary(text.as_bytes())),
         ] {
             assert_eq!(frame.payload(), text.as_bytes());
             for mut connection in [server(Limits::default()), receiver(Options::default())] {
@@ -196,7 +196,7 @@ fn shared_frames_do_not_corrupt_a_context() {
             assert_eq!(bytes[0], FIN | RSV1 | TEXT);
             pair.to_client.extend_from_slice(&bytes);
         } else {
-            pair.server.encode(&mut pair.to_client, Message::Text(&message)).unwrap();
+            pair.server.encode(&mut pair.to_client, MessageRef::Text(&message)).unwrap();
         }
         expected.push(Event::Text(message.into()));
     }
@@ -250,7 +250,7 @@ proptest! {
             }
             match (way, role) {
                 (Way::Own | Way::OwnUncompressed, _) => {
-                    encode(&mut connection, role, &mut out, Message::Text(&text)).unwrap();
+                    encode(&mut connection, role, &mut out, MessageRef::Text(&text)).unwrap();
                 }
                 (_, Role::Client) => {
                     connection.encode_frame_masked(&mut out, &frame, KEY).unwrap();

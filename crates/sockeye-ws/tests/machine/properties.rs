@@ -4,7 +4,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use sockeye_ws::{Connection, Event, Limits, Message, Role, mask};
+use sockeye_ws::{Connection, Event, Limits, MessageRef, Role, mask};
 
 use crate::items::roles;
 use crate::support::*;
@@ -155,7 +155,7 @@ proptest! {
         key in any::<[u8; 4]>(),
     ) {
         let mut pair = Pair::new();
-        for message in [Message::Text(&text), Message::Binary(&data)] {
+        for message in [MessageRef::Text(&text), MessageRef::Binary(&data)] {
             pair.client.encode_masked(&mut pair.to_server, message, key).unwrap();
             pair.server.encode(&mut pair.to_client, message).unwrap();
         }

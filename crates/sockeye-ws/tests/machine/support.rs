@@ -8,7 +8,7 @@ use sockeye_ws::deflate::{Agreed, Options, WindowBits};
 use sockeye_ws::handshake::client::{Request, Response, ResponseError};
 use sockeye_ws::handshake::server::{self, HandshakeError};
 use sockeye_ws::handshake::{HttpVersion, Url};
-use sockeye_ws::{Closed, Connection, Event, Limits, MaskingKey, Message, Role, SendError};
+use sockeye_ws::{Closed, Connection, Event, Limits, MaskingKey, MessageRef, Role, SendError};
 
 pub(crate) const KEY: MaskingKey = [0x37, 0xFA, 0x21, 0x3D];
 
@@ -137,7 +137,7 @@ pub(crate) fn encode(
     connection: &mut Connection,
     role: Role,
     out: &mut Vec<u8>,
-    message: Message<'_>,
+    message: MessageRef<'_>,
 ) -> Result<(), SendError> {
     match role {
         Role::Client => connection.encode_masked(out, message, KEY),

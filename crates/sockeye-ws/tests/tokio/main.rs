@@ -8,6 +8,7 @@ mod deflate;
 mod durations;
 mod examples;
 mod illegal;
+mod keep_alive;
 mod parts;
 mod server;
 mod split;

@@ -1,6 +1,7 @@
 //! FEATURES E1 row by row: what a server answers, over real loopback and to raw clients.
 //! The messages behind a handshake are `stream`'s.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE};
@@ -231,7 +232,11 @@ async fn e1_a_closing_server_answers_503_and_leaves_connections_alone() {
     let (near, mut far) = loopback().await;
     write(&mut far, request(&LINES).as_bytes()).await;
     let mut websocket = server.accept(near).await.unwrap();
+    let mut closing = pin!(server.closing());
+    assert!(poll_and_drop(closing.as_mut()).is_pending());
     server.close();
+    closing.await;
+    server.closing().await;
     let (status, _, body, _) = refused(&server.clone(), &request(&LINES)).await;
     assert_eq!((status, &*body), (503, "the server is closing"));
     read_response(&mut far).await;

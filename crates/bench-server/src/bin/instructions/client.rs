@@ -7,7 +7,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use sockeye::Server;
-use sockeye_ws::{Connection, Limits, Message, Role};
+use sockeye_ws::{Connection, Limits, MessageRef, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 const STREAM_BYTES: usize = 64 << 10;
@@ -84,6 +84,6 @@ impl Client {
 pub(crate) fn frame(text: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut bytes = Vec::new();
     let mut client = Connection::new(Role::Client, Limits::default());
-    client.encode_masked(&mut bytes, Message::Text(text), [0x37, 0xFA, 0x21, 0x3D])?;
+    client.encode_masked(&mut bytes, MessageRef::Text(text), [0x37, 0xFA, 0x21, 0x3D])?;
     Ok(bytes)
 }

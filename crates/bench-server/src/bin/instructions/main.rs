@@ -13,7 +13,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use sockeye::cluster::InProcessCluster;
 use sockeye::{Ack, Data, RawArgs, Server, Socket};
-use sockeye_ws::{Connection, Event, Limits, Message, Role};
+use sockeye_ws::{Connection, Event, Limits, MessageRef, Role};
 use tower_service::Service;
 
 #[global_allocator]
@@ -61,7 +61,7 @@ fn websocket_message(rounds: usize) -> Outcome {
         let Some(Event::Text(text)) = server.handle_input(&mut input, Instant::now()).next() else {
             return Err("a text was sent".into());
         };
-        server.encode(&mut output, Message::Text(&text))?;
+        server.encode(&mut output, MessageRef::Text(&text))?;
     }
     Ok(())
 }

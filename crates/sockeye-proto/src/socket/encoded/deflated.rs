@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use sockeye_ws::Message;
+use sockeye_ws::MessageRef;
 use sockeye_ws::deflate::{Agreed, Compressor};
 use sockeye_ws::frame::{Opcode, write_header};
 
@@ -63,11 +63,11 @@ impl EncodedPacket {
     }
 
     /// The WebSocket messages that it consists of.
-    fn messages(&self) -> impl Iterator<Item = Message<'_>> {
+    fn messages(&self) -> impl Iterator<Item = MessageRef<'_>> {
         let text = &self.0.wire[self.0.text.clone()];
         let text = std::str::from_utf8(text).expect("a packet's text is UTF-8");
-        let text = (!text.is_empty()).then_some(Message::Text(text));
-        text.into_iter().chain(self.attachments().map(Message::Binary))
+        let text = (!text.is_empty()).then_some(MessageRef::Text(text));
+        text.into_iter().chain(self.attachments().map(MessageRef::Binary))
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) fn form_for<'d>(
 /// The frames of messages; `None` if compression makes none of them shorter.
 pub(super) fn compress<'m>(
     agreed: &Agreed,
-    messages: impl Iterator<Item = Message<'m>>,
+    messages: impl Iterator<Item = MessageRef<'m>>,
 ) -> Option<Box<[u8]>> {
     let mut frames = Vec::new();
     let mut compressed = false;
@@ -98,8 +98,8 @@ pub(super) fn compress<'m>(
             continue;
         }
         let (opcode, payload) = match message {
-            Message::Text(text) => (Opcode::Text, text.as_bytes()),
-            Message::Binary(data) | Message::Ping(data) | Message::Pong(data) => {
+            MessageRef::Text(text) => (Opcode::Text, text.as_bytes()),
+            MessageRef::Binary(data) | MessageRef::Ping(data) | MessageRef::Pong(data) => {
                 (Opcode::Binary, data)
             }
         };

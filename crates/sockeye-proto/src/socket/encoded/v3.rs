@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sockeye_ws::Message;
+use sockeye_ws::MessageRef;
 use sockeye_ws::deflate::Agreed;
 use sockeye_ws::frame::{Opcode, write_header};
 
@@ -58,16 +58,16 @@ impl EncodedPacket {
     }
 
     fn compress_v3(&self, base64: bool, agreed: &Agreed) -> Option<Box<[u8]>> {
-        let text = Some(Message::Text(self.engine_text())).filter(|_| !self.0.text.is_empty());
+        let text = Some(MessageRef::Text(self.engine_text())).filter(|_| !self.0.text.is_empty());
         if base64 {
             let texts: Vec<_> = self.attachments().map(base64_text).collect();
             return compress(
                 agreed,
-                text.into_iter().chain(texts.iter().map(|t| Message::Text(t))),
+                text.into_iter().chain(texts.iter().map(|t| MessageRef::Text(t))),
             );
         }
         let typed: Vec<_> = self.attachments().map(|data| [&[MESSAGE_V3], data].concat()).collect();
-        compress(agreed, text.into_iter().chain(typed.iter().map(|data| Message::Binary(data))))
+        compress(agreed, text.into_iter().chain(typed.iter().map(|data| MessageRef::Binary(data))))
     }
 
     /// Whether it has attachments, for which a payload must be binary.

@@ -6,7 +6,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::Driver;
-use crate::connection::{self, Role};
+use crate::connection::{MessageRef, Role};
 use crate::error::SendError;
 use crate::frame::{Header, Opcode};
 use crate::mask;
@@ -47,10 +47,10 @@ impl<S> Driver<S> {
             Message::Binary(data) if self.goes_as_it_is(data.len()) => {
                 self.push_shared(Opcode::Binary, data)
             }
-            Message::Text(text) => self.push_copied(connection::Message::Text(&text)),
-            Message::Binary(data) => self.push_copied(connection::Message::Binary(&data)),
-            Message::Ping(data) => self.push_copied(connection::Message::Ping(&data)),
-            Message::Pong(data) => self.push_copied(connection::Message::Pong(&data)),
+            Message::Text(text) => self.push_copied(MessageRef::Text(&text)),
+            Message::Binary(data) => self.push_copied(MessageRef::Binary(&data)),
+            Message::Ping(data) => self.push_copied(MessageRef::Ping(&data)),
+            Message::Pong(data) => self.push_copied(MessageRef::Pong(&data)),
         }
     }
 
@@ -85,10 +85,10 @@ impl<S> Driver<S> {
     fn push_part(&mut self, part: &Message, last: bool) -> Result<(), Error> {
         self.check_stream()?;
         let part = match part {
-            Message::Text(text) => connection::Message::Text(text),
-            Message::Binary(data) => connection::Message::Binary(data),
+            Message::Text(text) => MessageRef::Text(text),
+            Message::Binary(data) => MessageRef::Binary(data),
             // Which the machine refuses: control frames have no parts.
-            control => connection::Message::Ping(control.as_bytes()),
+            control => MessageRef::Ping(control.as_bytes()),
         };
         let tail = self.outgoing.tail();
         let encoded = match self.machine.role() {
@@ -108,7 +108,7 @@ impl<S> Driver<S> {
         Ok(())
     }
 
-    fn push_copied(&mut self, message: connection::Message<'_>) -> Result<(), Error> {
+    fn push_copied(&mut self, message: MessageRef<'_>) -> Result<(), Error> {
         self.check_stream()?;
         let tail = self.outgoing.tail();
         let encoded = match self.machine.role() {

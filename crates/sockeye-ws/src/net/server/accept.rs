@@ -36,7 +36,9 @@ struct Pending<S> {
 }
 
 impl Server {
-    /// Does the whole handshake on a stream: reads the request, checks it, answers it.
+    /// Does the whole handshake on a stream: reads the request, checks it, answers it. For `wss:`
+    /// the stream is one that TLS has been accepted on (`tokio_rustls::TlsAcceptor`), within a time
+    /// that is the caller's to bound.
     ///
     /// What is wrong with a request its client is told, by status and body. All of it takes at
     /// most [`handshake_timeout`](super::ServerBuilder::handshake_timeout), and

@@ -64,6 +64,46 @@ impl Server {
         *self.shared.closing.borrow()
     }
 
+    /// Waits until [`close`](Self::close) is called: for whoever accepts connections by hand, and
+    /// for the tasks that serve them.
+    ///
+    /// ```no_run
+    /// use std::pin::pin;
+    ///
+    /// use sockeye_ws::CloseCode;
+    /// use sockeye_ws::net::{Error, Server, WebSocket};
+    /// use tokio::net::TcpStream;
+    ///
+    /// async fn echo(server: Server, mut websocket: WebSocket<TcpStream>) -> Result<(), Error> {
+    ///     let mut closing = pin!(server.closing());
+    ///     loop {
+    ///         tokio::select! {
+    ///             received = websocket.next() => match received {
+    ///                 Some(message) if websocket.is_open() => websocket.send(message?).await?,
+    ///                 Some(message) => drop(message?),
+    ///                 None => return Ok(()),
+    ///             },
+    ///             () = &mut closing, if websocket.is_open() => {
+    ///                 websocket.start_close(CloseCode::GOING_AWAY, "")?;
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub fn closing(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut closing = self.shared.closing.subscribe();
+        async move {
+            // A server that no clone is left of will not be closed any more.
+            if closing.wait_for(|closing| *closing).await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
     fn from_config(config: Config) -> Self {
         Self { shared: Arc::new(Shared { config, closing: watch::Sender::new(false) }) }
     }

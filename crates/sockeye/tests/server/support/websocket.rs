@@ -7,7 +7,7 @@ use sockeye_ws::deflate;
 use sockeye_ws::handshake::Url;
 use sockeye_ws::handshake::client::Request;
 use sockeye_ws::handshake::head::{HeadLimits, HeadReader};
-use sockeye_ws::{Connection, Event, Limits, Message, Role};
+use sockeye_ws::{Connection, Event, Limits, MessageRef, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Host, Stream};
@@ -116,7 +116,7 @@ impl WebSocket {
     /// As [`send`](Self::send), for a binary message.
     pub(crate) async fn send_binary(&mut self, data: &[u8]) {
         let mut frame = Vec::new();
-        let _ = self.machine.encode_masked(&mut frame, Message::Binary(data), KEY);
+        let _ = self.machine.encode_masked(&mut frame, MessageRef::Binary(data), KEY);
         self.write(&frame).await;
     }
 
@@ -124,7 +124,7 @@ impl WebSocket {
     pub(crate) fn encode(&mut self, packet: &str) -> Vec<u8> {
         let mut frame = Vec::new();
         // One that has ended encodes nothing.
-        let _ = self.machine.encode_masked(&mut frame, Message::Text(packet), KEY);
+        let _ = self.machine.encode_masked(&mut frame, MessageRef::Text(packet), KEY);
         frame
     }
 
