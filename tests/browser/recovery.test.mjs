@@ -40,6 +40,30 @@ for (const [how, script] of [
   });
 }
 
+test("without locks a window waits while another's token is renewed, however long that takes", async (t) => {
+  const server = await Server.start(t, { flags });
+  const proxy = await Proxy.start(t, server.port);
+  const context = await profile(t);
+  await context.addInitScript("delete Navigator.prototype.locks");
+  const one = await open(context, proxy.url);
+  await signIn(one, "nora");
+  const two = await open(context, proxy.url);
+  await two.waitForSelector("#state.online");
+  proxy.hold("POST /api/refresh");
+  await one.reload({ waitUntil: "commit" });
+  await until(() => proxy.held > 0, "the answer is held back");
+  proxy.hold(null);
+  await two.reload();
+  // Longer than the lease of a window that is gone.
+  const late = Date.now() + 6000;
+  await until(() => Date.now() > late);
+  proxy.release();
+  for (const page of [one, two]) {
+    await page.waitForSelector("#state.online");
+    assert.equal(await page.textContent("#me"), "nora");
+  }
+});
+
 test("offline: the page says so, keeps what is written, and sends it later", async (t) => {
   const server = await Server.start(t, { flags });
   const jana = await person(t, server.url, "jana", "offline");
