@@ -12,7 +12,7 @@ const chosen = process.argv.slice(2).filter((argument) => !argument.startsWith("
 const all = readdirSync(join(directory, "tests")).map((name) => join("tests", name)).sort();
 const files = chosen.length > 0 ? chosen : all;
 
-const runner = ["--test", "--test-reporter=spec", "--test-concurrency=2", "--test-timeout=120000"];
+const runner = ["--test", "--test-reporter=spec", "--test-concurrency=2", "--test-timeout=900000"];
 const child = spawn(process.execPath, [...runner, ...flags, ...files], {
   cwd: directory,
   stdio: "inherit",

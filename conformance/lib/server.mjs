@@ -4,8 +4,8 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { after } from "node:test";
+import { freePort } from "../../tests/lib/ports.mjs";
 import { request } from "./http.mjs";
 import { until, within } from "./wait.mjs";
 
@@ -168,15 +168,4 @@ export class TestServer {
     assert.equal(status, 200, `GET ${path}`);
     return JSON.parse(body);
   }
-}
-
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.once("error", reject);
-    probe.listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
-  });
 }

@@ -137,9 +137,13 @@ test("H19 upgradeTimeout closes the probe, the polling session lives", async (t)
     await peer.closeCode();
     assert(Date.now() - began >= 300);
     await lives(session);
-    const again = await probe(t, own, session);
-    again.send("5");
-    await again.roundTrip();
+    // Another may be in time; a slow machine tries more than one.
+    await until("an upgrade in time", async () => {
+      const began = Date.now();
+      const isUpgraded = await upgrade(t, own, session).then(() => true, () => false);
+      assert(isUpgraded || Date.now() - began >= 300, "who is in time is upgraded");
+      return isUpgraded;
+    });
   }
 });
 
@@ -241,7 +245,7 @@ test("H22 pings go on after the upgrade", async (t) => {
 });
 
 test("H22 a pong still owed at the upgrade does not end the session", async (t) => {
-  const pingTimeout = 2_000;
+  const pingTimeout = 6_000;
   const own = await serverFor(t, { pingInterval: 300, pingTimeout });
   const session = await Polling.connect(t, own, { mark: "H22" });
   assert.equal(await session.receive(), "2");
@@ -261,6 +265,12 @@ async function probe(t, where, session) {
   peer.send("2probe");
   assert.equal(await peer.receive(), "3probe");
   return peer;
+}
+
+async function upgrade(t, where, session) {
+  const peer = await probe(t, where, session);
+  peer.send("5");
+  await peer.roundTrip();
 }
 
 /** The session is served over polling. */

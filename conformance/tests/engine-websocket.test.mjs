@@ -105,15 +105,15 @@ test("H23 traffic does not postpone pings", async (t) => {
 });
 
 test("H23 traffic without pongs does not keep a session for ever", async (t) => {
-  const own = await serverFor(t, { pingInterval: 500, pingTimeout: 1_500 });
+  const own = await serverFor(t, { pingInterval: 1_000, pingTimeout: 5_000 });
+  const began = Date.now();
   const peer = await Peer.connect(t, own, { mark: "no pong" });
   assert.equal(await peer.receive(), "2");
-  const pinged = Date.now();
   const busy = setInterval(() => peer.ws.readyState === 1 && peer.send(event("silence")), 40);
   t.after(() => clearInterval(busy));
   await peer.closeCode();
   // The first packet behind the ping may extend the deadline once, as Node does.
-  assert(Date.now() - pinged >= 1_400);
+  assert(Date.now() - began >= 6_000, "not before interval and timeout have passed");
   assert.equal((await closed("no pong", own)).reason, "ping timeout");
 });
 
@@ -128,11 +128,11 @@ test("A7 the first ping comes after pingInterval, not at once", async (t) => {
 });
 
 test("A7 a silent peer is a ping timeout", async (t) => {
-  const own = await serverFor(t, { pingInterval: 1_000, pingTimeout: 1_000 });
+  const own = await serverFor(t, { pingInterval: 1_000, pingTimeout: 5_000 });
   const began = Date.now();
   const peer = await Peer.connect(t, own, { mark: "silent" });
   await peer.closeCode();
-  assert(Date.now() - began >= 2_000, "not before interval and timeout have passed");
+  assert(Date.now() - began >= 6_000, "not before interval and timeout have passed");
   assert.equal((await closed("silent", own)).reason, "ping timeout");
   await own.empty();
 });

@@ -128,7 +128,7 @@ test("overlapping GETs and POSTs are always answered, never hung", async (t) => 
 });
 
 test("abandoned and doubled upgrades leave nothing", async (t) => {
-  const own = await serverFor(t, { pingInterval: 500, pingTimeout: 1_500, upgradeTimeout: 400 });
+  const own = await serverFor(t, { pingInterval: 2_000, pingTimeout: 6_000, upgradeTimeout: 400 });
   await inParallel(40, 10, async (i) => {
     const session = await Polling.connect(null, own);
     const peer = await Peer.open(null, own, { sid: session.sid });

@@ -27,8 +27,10 @@ test("two windows talk, see each other come, type and go, and text is text", asy
   await sees(ann, markup);
   assert.equal(await ann.locator("#messages img").count(), 0);
   assert.equal(await ann.evaluate(() => window.broken), undefined);
+  // It is there for some seconds only, however long the typing takes.
+  const typing = ann.waitForSelector("#typing:has-text('ben is typing')");
   await ben.locator("#text").pressSequentially("typ");
-  await ann.waitForSelector("#typing:has-text('ben is typing')");
+  await typing;
   await screenshot(ann, "talk");
   await ann.waitForFunction(() => document.querySelector("#typing").textContent === "");
   assert.deepEqual(await ann.locator("#members .name").allTextContents(), ["ann", "ben"]);

@@ -9,7 +9,7 @@ import { areThereOnce, person, say, sees } from "./lib/window.mjs";
 
 const FLAGS = [
   ...["--sign-ins-per-minute", "1000", "--messages-per-second", "1000"],
-  ...["--redis-lease-seconds", "2", "--trusted-proxies", "127.0.0.1"],
+  ...["--redis-lease-seconds", "10", "--trusted-proxies", "127.0.0.1"],
 ];
 
 test("nodes that die behind nginx lose no message and double none", async (t) => {

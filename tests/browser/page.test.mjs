@@ -7,8 +7,10 @@ import { createRequire } from "node:module";
 import { before, test } from "node:test";
 
 import { Client } from "../chat/lib/client.mjs";
+import { Proxy } from "../chat/lib/proxy.mjs";
 import { Server, wholeFile } from "../chat/lib/server.mjs";
 import {
+  blockedProfile,
   bodies,
   joinRoom,
   open,
@@ -177,6 +179,68 @@ test("a narrow, dark window: the rooms are a drawer, and nothing is wider than t
   assert.equal(await focused(dora), "text");
 });
 
+test("names and texts from right to left stand where the others do, and are written that way", async (t) => {
+  const page = await person(t, server.url, "rana", "latin");
+  const left = (id) => page.evaluate((id) => document.querySelector(id).getBoundingClientRect().left, id);
+  const before = await left("#room-title");
+  const room = "غرفة عربية";
+  await page.fill("#join-name", room);
+  const direction = (id) => page.evaluate((id) => getComputedStyle(document.querySelector(id)).direction, id);
+  assert.equal(await direction("#join-name"), "rtl");
+  await joinRoom(page, room);
+  assert.equal(await left("#room-title"), before);
+  await page.fill("#text", "كيف الحال؟");
+  assert.equal(await direction("#text"), "rtl");
+  await page.fill("#text", "how?");
+  assert.equal(await direction("#text"), "ltr");
+  await screenshot(page, "right-to-left");
+});
+
+for (const width of [360, 800, 1280])
+  test(`at ${width} pixels nothing stands over a text, and what is long hides nothing beside it`, async (t) => {
+    const server = await Server.start(t, { flags: ["--sign-ins-per-minute", "1000"] });
+    const proxy = await Proxy.start(t, server.port);
+    const name = "theodora-with-a-name-of-32-chars";
+    const page = await person(t, proxy.url, name, "rooms", { viewport: { width, height: 640 } });
+    for (const text of ["first", "long ".repeat(100)]) await say(page, text);
+    const follows = page.locator(".message.follows:not(.pending)");
+    await follows.hover();
+    const overlap = await follows.evaluate((item) => {
+      const range = document.createRange();
+      range.selectNodeContents(item.querySelector(".body"));
+      const time = item.querySelector("time").getBoundingClientRect();
+      return [...range.getClientRects()].some(
+        (line) => time.width && line.right > time.left && line.top < time.bottom,
+      );
+    });
+    assert.equal(overlap, false);
+    if (width < 800) await page.click("#menu");
+    const ends = await page.evaluate(() =>
+      ["#members .you", "#members .me"].map((one) => document.querySelector(one).getBoundingClientRect().right),
+    );
+    assert.ok(ends[0] <= ends[1], "it is seen who one is");
+    if (width < 800) await page.click("#menu");
+    proxy.cut();
+    await page.waitForSelector("#banner:visible");
+    const title = page.locator("#room-title");
+    assert.ok(await title.evaluate((one) => one.scrollWidth <= one.clientWidth), "the title is whole");
+  });
+
+test("where the browser keeps nothing for pages one talks until the window is closed", async (t) => {
+  const page = await open(await blockedProfile(t), server.url);
+  await assert.rejects(page.evaluate(() => localStorage.length), /Access is denied/);
+  await signIn(page, "sara");
+  await joinRoom(page, "nothing kept");
+  await say(page, "hello");
+  await sees(page, "hello");
+  await page.click("#logout");
+  await page.waitForSelector("#sign-in-form:visible");
+  await signIn(page, "sara", "#login");
+  assert.equal(await page.locator("button.room").count(), 0);
+  await page.reload();
+  await page.waitForSelector("#sign-in-form:visible");
+});
+
 test("the sign-in form fits into the narrowest window", async (t) => {
   const page = await open(await profile(t, { viewport: { width: 280, height: 640 } }), server.url);
   await page.waitForSelector("#sign-in-form");
@@ -226,8 +290,9 @@ test("with hundreds of messages one more changes one: the others stay as they ar
     const box = document.querySelector("#box");
     return box.scrollHeight - box.scrollTop - box.clientHeight < 2;
   });
+  const typing = finn.waitForSelector("#typing:has-text('writer')");
   writer.socket.emit("chat:typing", "many");
-  await finn.waitForSelector("#typing:has-text('writer')");
+  await typing;
   await say(finn, "and mine");
   await sees(finn, "and mine");
   await joinAndLeave(t, busy, "passer-by", "many");

@@ -80,3 +80,55 @@ test("where the sign-in is over the page asks for it, and says why", async (t) =
   await max.waitForSelector("#sign-in-error:has-text('Please sign in again.')");
   assert.equal(await max.evaluate(() => document.activeElement.id), "username");
 });
+
+// The refresh token that this browser has, as somebody would who took it.
+async function refreshCookie(page, url) {
+  const [{ name, value }] = await page.context().cookies(`${url}/api/`);
+  return `${name}=${value}`;
+}
+
+test("signing out while the server is away: it is told by itself once it is back", async (t) => {
+  const server = await Server.start(t, { flags });
+  const nora = await person(t, server.url, "nora", "private");
+  const cookie = await refreshCookie(nora, server.url);
+  await server.stop("SIGKILL");
+  await nora.click("#logout");
+  await nora.waitForSelector("#sign-in-form:visible");
+  await nora.waitForSelector("#signing-out:has-text('could not be told yet')");
+  await nora.waitForSelector("#sign-out-again:visible");
+  await screenshot(nora, "signing-out");
+  await server.start();
+  await nora.waitForSelector("#sign-out-again", { state: "hidden" });
+  assert.equal(await nora.textContent("#signing-out"), "");
+  assert.equal((await server.refresh(cookie)).status, 401);
+  assert.equal(await nora.evaluate(() => JSON.stringify({ ...localStorage })), "{}");
+});
+
+test("signing out while the server is away: it can be tried again, and a reload does not sign in", async (t) => {
+  const server = await Server.start(t, { flags });
+  for (const [name, act] of [
+    ["olga", (page) => page.click("#sign-out-again")],
+    ["paul", (page) => page.reload()],
+    // Somebody else signs in before it has been tried again.
+    ["quin", (page) => signIn(page, "another")],
+  ]) {
+    const page = await person(t, server.url, name, "private");
+    const cookie = await refreshCookie(page, server.url);
+    // Nothing happens by itself.
+    await page.clock.install();
+    await page.clock.pauseAt(Date.now() + 60_000);
+    await server.stop("SIGKILL");
+    await page.click("#logout");
+    await page.click("#sign-out-again");
+    await page.waitForSelector("#signing-out:has-text('could not be told yet')");
+    await server.start();
+    await act(page);
+    await page.waitForFunction(() => localStorage.getItem("sockeye-signing-out") === null);
+    assert.equal((await server.refresh(cookie)).status, 401, name);
+    await page.clock.resume();
+    await page.reload();
+    const other = name === "quin";
+    await page.waitForSelector(other ? "#state.online" : "#sign-in-form:visible");
+    if (other) assert.equal(await page.textContent("#me"), "another");
+  }
+});

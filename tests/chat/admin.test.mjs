@@ -63,13 +63,16 @@ test("what happens is counted", async (t) => {
 test("what is too fast is counted by its limit", async (t) => {
   const server = await start(t, ["--messages-per-second", "1"]);
   const ann = await Client.join(t, server, "ann", "room");
-  const answers = await Promise.all(
-    Array.from({ length: 8 }, () =>
-      ann.socket.emitWithAck("chat:message", { room: "room", text: "x" }),
-    ),
-  );
+  const answers = [];
+  // However long eight take: the limit is reached once they come faster than it allows.
+  await until(async () => {
+    const eight = Array.from({ length: 8 }, () =>
+      ann.ask("chat:message", { room: "room", text: "x" }),
+    );
+    answers.push(...(await Promise.all(eight)));
+    return answers.some((answer) => answer.code === "too_fast");
+  }, "it is too fast");
   const refused = answers.filter((answer) => answer.code === "too_fast").length;
-  assert.ok(refused > 0);
   assert.equal((await scrape(server))['chat_limited_total{what="messages"}'], refused);
 });
 
@@ -83,7 +86,7 @@ test("the public address does not tell the metrics", async (t) => {
 });
 
 test("clients are sent away little by little, and the admin listener tells how many are left", async (t) => {
-  const server = await start(t, ["--drain-seconds", "5"]);
+  const server = await start(t, ["--drain-seconds", "20"]);
   const clients = [];
   for (let each = 0; each < 12; each += 1) {
     clients.push(await Client.join(t, server, `user${each}`, "room", { reconnection: false }));

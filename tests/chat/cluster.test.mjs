@@ -14,7 +14,7 @@ const SLOTS = 16_384;
 const PREFIX = "{a chat}:";
 const FLAGS = [
   ...["--redis-prefix", PREFIX, "--messages-per-second", "1000", "--history-messages", "1000"],
-  ...["--redis-lease-seconds", "5", "--redis-timeout-seconds", "2", "--events-per-second", "1000"],
+  ...["--redis-lease-seconds", "60", "--redis-timeout-seconds", "2", "--events-per-second", "1000"],
 ];
 
 // Three nodes of Redis with a third of the slots each.
@@ -29,7 +29,7 @@ async function cluster(t) {
     redis.id = (await redis.ask("CLUSTER", "MYID"))[1];
   }
   for (const redis of all.slice(1))
-    assert.deepEqual(await all[0].ask("CLUSTER", "MEET", "127.0.0.1", redis.port), ["+OK"]);
+    await meet(all[0], redis);
   for (const redis of all)
     await insist("the cluster is whole", async () => {
       const info = await redis.ask("CLUSTER", "INFO");
@@ -38,6 +38,11 @@ async function cluster(t) {
   const [answer] = await all[0].ask("CLUSTER", "KEYSLOT", PREFIX);
   const slot = Number(answer.slice(1));
   return { all, slot, ownerOf: (slot) => all[Math.floor((slot * 3) / SLOTS)] };
+}
+
+async function meet(one, other) {
+  const at = ["127.0.0.1", other.port, other.busPort];
+  assert.deepEqual(await one.ask("CLUSTER", "MEET", ...at), ["+OK"]);
 }
 
 // As the chat is told of it, by two of its nodes.
@@ -134,7 +139,7 @@ test("a node of Redis fails over to its replica, and the chat goes on there with
   const { all, slot, ownerOf } = await cluster(t);
   const owner = ownerOf(slot);
   const replica = await Redis.start(t, ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
-  assert.deepEqual(await replica.ask("CLUSTER", "MEET", "127.0.0.1", owner.port), ["+OK"]);
+  await meet(replica, owner);
   await insist("it is a replica", async () => {
     return (await replica.ask("CLUSTER", "REPLICATE", owner.id))[0] === "+OK";
   });

@@ -62,7 +62,7 @@ const SETTINGS = {
     /redis:\/\/\[user\[:password\]@\]host\[:port\]\[\/database\]/,
     /Redis that many processes share.*none/,
   ],
-  "redis-prefix": ["", /some characters, such as sockeye-chat:/, /\[default: sockeye-chat:\]/],
+  "redis-prefix": ["a\tb", /some characters, such as sockeye-chat:/, /\[default: sockeye-chat:\]/],
   "redis-lease-seconds": ["0", /a whole number from 1 to 3600/, /in seconds.*\[default: 15\]/],
   "redis-timeout-seconds": ["61", /a whole number from 1 to 60/, /in seconds.*\[default: 3\]/],
   "forward-requests": ["maybe", /true or false/, /true or false.*\[default: false\]/],
@@ -195,6 +195,37 @@ test("the file may come from the environment and have every setting, with lists 
     assert.equal((await polling(origin)).status, 200);
 });
 
+test("a variable that is empty counts as one that is not set", async (t) => {
+  const text = `rooms-max = 3\njwt-secret = "${SECRET}"\n`;
+  const env = Object.fromEntries(["config", ...Object.keys(SETTINGS)].map((name) => [variable(name), ""]));
+  env.RUST_LOG = "";
+  const server = await Server.start(t, { alone: true, flags: ["--config", file(t, text)], env });
+  const { body, headers } = await server.register("ann");
+  const claims = claimsOf(body.accessToken);
+  assert.equal(claims.exp - claims.iat, 900);
+  assert.doesNotMatch(headers.getSetCookie()[0], /Secure/);
+  const ann = await Client.join(t, server, "ann", ["a", "b", "c"]);
+  const refused = await ann.refused("too_many_rooms", "chat:join", "d");
+  assert.match(refused.message, / 3 /, "the file's, as nothing overrides it");
+  assert.match(server.log, /a new one begins/, "what happens is told");
+  // A flag or a key that is empty is a mistake.
+  for (const name of ["redis", "data-dir", "listen", "jwt-secret"]) {
+    const { code, output } = await runToEnd(["--data-dir", temporaryFolder(t), `--${name}=`]);
+    assert.ok(code > 0 && output.includes(`--${name}`), output);
+  }
+});
+
+test("a variable that is no text is named, and a log filter that is none is told", async (t) => {
+  const wrong = ["sh", "-c", `export "$1=$(printf '${"x".repeat(40)}\\377')"; shift; exec "$@"`, "sh"];
+  for (const name of ["JWT_SECRET", "SOCKEYE_CHAT_ROOMS_MAX"])
+    await assert.rejects(
+      Server.start(t, { alone: true, env: {}, under: [...wrong, name] }),
+      new RegExp(`ended with 1: sockeye-chat: in the environment, ${name}: invalid UTF-8`),
+    );
+  const server = await Server.start(t, { alone: true, env: { RUST_LOG: "a=b=c" } });
+  assert.match(server.log, /WARN .*RUST_LOG is passed over: /);
+});
+
 test("a key that there is not is named, with the file", async (t) => {
   for (const text of ["rooms-mx = 7", "[server]\nlisten = 1", "config = 'x'", "help = true"]) {
     const path = file(t, text);
@@ -248,6 +279,27 @@ test("a data folder that cannot be made or written to is named", async (t) => {
   const { code, output } = await runToEnd(["--listen", "127.0.0.1:0", "--data-dir", "/sys"]);
   assert.ok(code > 0);
   assert.match(output, /cannot write \/sys\/jwt-secret: /);
+});
+
+test("where there was no chat one line says that a new one begins, and where", async (t) => {
+  const lines = (log) => log.split("\n").filter((line) => line.includes("a new one begins"));
+  const server = await Server.start(t, { alone: true });
+  const [line, ...more] = lines(server.log);
+  assert.deepEqual(more, []);
+  assert.ok(line.includes(join(server.data, "chat.redb")), line);
+  // Nobody looks on: what a journal or a file gets is plain text.
+  assert.doesNotMatch(server.log, /\x1b/);
+  await server.restart();
+  assert.deepEqual(lines(server.log), [], "it goes on");
+  await server.stop();
+  writeFileSync(join(server.data, "chat.redb"), "");
+  await server.start();
+  assert.equal(lines(server.log).length, 1, "an empty file has no chat either");
+  // A path that is not whole is told whole: it depends on where the server was started.
+  const cwd = temporaryFolder(t);
+  const other = { under: ["env", "-C", cwd], data: "elsewhere", alone: true };
+  const log = lines((await Server.start(t, other)).log);
+  assert.ok(log[0].includes(join(cwd, "elsewhere", "chat.redb")), log[0]);
 });
 
 test("a second process on the same data folder ends, and the first goes on", async (t) => {

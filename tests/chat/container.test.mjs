@@ -9,7 +9,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 
 import { until } from "./lib/client.mjs";
-import { freePort } from "./lib/ports.mjs";
+import { freePort } from "../lib/ports.mjs";
 import { runToEnd, temporaryFolder } from "./lib/server.mjs";
 
 const ROOT = join(import.meta.dirname, "../..");

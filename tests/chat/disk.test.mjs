@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { statSync } from "node:fs";
+import { renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -82,5 +82,44 @@ test("while the disk is full every event is answered, nothing is told, and it go
   assert.deepEqual(
     (await again.joins("full")).history.map((message) => message.id),
     acknowledged,
+  );
+});
+
+test("a disk that is full at the start is told with the file", async (t) => {
+  const server = await Server.start(t, { under });
+  await server.register("ann");
+  await server.stop("SIGTERM");
+  server.under = ["sh", "-c", `trap "" XFSZ; ulimit -f 1; exec "$@"`, "sh"];
+  await assert.rejects(server.start(), /ended with 1: .*cannot (open|write to) \S+chat\.redb: /s);
+  server.under = under;
+  await server.start();
+  assert.equal((await server.login("ann")).status, 200);
+});
+
+test("a file that was taken away while the disk failed is waited for: no new chat begins", async (t) => {
+  const server = await Server.start(t, { under, flags: ["--messages-per-second", "100000"] });
+  const path = join(server.data, "chat.redb");
+  const ann = await Client.join(t, server, "ann", "gone");
+  const ready = async () => (await fetch(`${server.url}/readyz`)).status;
+  limit(server, statSync(path).size);
+  const acknowledged = [];
+  const fill = async () => {
+    const ack = await ann.ask("chat:message", { room: "gone", text: "x".repeat(4000) });
+    if (ack.status === "ok") acknowledged.push(ack.id);
+    return ack.status !== "ok";
+  };
+  await until(fill, "the disk is full");
+  renameSync(path, `${path}.away`);
+  const isMissed = async () => (await fill()) && server.log.includes("the file stays closed");
+  await until(isMissed, "the file is missed");
+  limit(server, "unlimited");
+  assert.equal(await ready(), 503);
+  await ann.refused("internal", "chat:message", { room: "gone", text: "nowhere" });
+  renameSync(`${path}.away`, path);
+  await until(async () => (await ready()) === 200, "it is ready again");
+  const { history } = await ann.joins("gone");
+  assert.deepEqual(
+    history.map((message) => message.id),
+    acknowledged.slice(-50),
   );
 });

@@ -80,6 +80,8 @@ for (const [what, form, fields] of [
   ["a short name", { username: "ab", password: PASSWORD }, ["username"]],
   ["a long name", { username: "a".repeat(33), password: PASSWORD }, ["username"]],
   ["a name with other characters", { username: "änn a", password: PASSWORD }, ["username"]],
+  ["a name of marks alone", { username: "...", password: PASSWORD }, ["username"]],
+  ["a longer name of marks alone", { username: "_.-".repeat(5), password: PASSWORD }, ["username"]],
   ["a short password", { username: "free", password: "1234567" }, ["password"]],
   ["a long password", { username: "free", password: "x".repeat(129) }, ["password"]],
   ["numbers", { username: 12345, password: 12345678 }, ["password", "username"]],
@@ -102,6 +104,21 @@ test("the longest and shortest that are allowed are allowed, passwords counted i
   assert.equal((await server.login(...longest)).status, 200);
   assert.equal((await server.register("a.b-c_d", "é1234567")).status, 201);
   assert.equal((await server.register("abc", "12345678")).status, 201);
+});
+
+test("a password is the same however a keyboard composes it, and counted that way", async () => {
+  const typed = ["é üñ Å long".normalize("NFC"), "é üñ Å long".normalize("NFD")];
+  for (const [i, first] of typed.entries()) {
+    assert.equal((await server.register(`composed${i}`, first)).status, 201);
+    for (const password of [...typed, typed[i].replaceAll(" ", "\u00a0")])
+      assert.equal((await server.login(`composed${i}`, password)).status, 200);
+    for (const other of ["e un A long", typed[0].toUpperCase(), typed[0].replaceAll(" ", "")])
+      assert.equal((await server.login(`composed${i}`, other)).status, 401, other);
+  }
+  // Seven characters, whatever their code points.
+  const short = await server.register("composed", "é".repeat(7).normalize("NFD"));
+  assert.deepEqual(Object.keys(short.body.error.fields), ["password"]);
+  assert.equal((await server.register("composed", "é".repeat(128).normalize("NFD"))).status, 201);
 });
 
 test("login with something left out is 422 with a message per field, and no guess", async () => {
@@ -134,10 +151,35 @@ for (const path of ["/api/register", "/api/login"]) {
       assert.equal(answer.body.error.code, "bad_request");
       assert.ok(answer.body.error.message.length > 0);
     }
-    const read = await fetch(server.url + path);
-    assert.equal(read.status, 405);
-    assert.equal(read.headers.get("allow"), "POST");
   });
+}
+
+for (const path of ["register", "login", "refresh", "logout"]) {
+  test(`/api/${path} with another method is 405 with words, as other errors have them`, async () => {
+    for (const method of ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"]) {
+      const response = await fetch(`${server.url}/api/${path}`, { method });
+      assert.equal(response.status, 405);
+      assert.equal(response.headers.get("allow"), "POST");
+      await isError(response, "method_not_allowed");
+    }
+  });
+}
+
+test("what the interface does not have is 404 with words, as other errors have them", async () => {
+  for (const path of ["", "/", "/nothing", "/login/", "/login/x", "//login", "/%6Cogin", "/index.html"])
+    for (const method of ["GET", "POST", "DELETE"]) {
+      const response = await fetch(`${server.url}/api${path}`, { method });
+      assert.equal(response.status, 404, `${method} /api${path}`);
+      await isError(response, "not_found");
+    }
+});
+
+async function isError(response, code) {
+  assert.match(response.headers.get("content-type"), /^application\/json/);
+  const { error, ...more } = await response.json();
+  assert.deepEqual(more, {});
+  assert.equal(error.code, code);
+  assert.match(error.message, /^\w.*\.$/);
 }
 
 test("names and passwords are not told to others", async () => {

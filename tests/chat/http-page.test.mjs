@@ -79,7 +79,7 @@ test("every file of the page has its type and is asked for again by its entity t
 test("what is not there is 404 in words, other methods 405", async () => {
   for (const path of [
     "/nothing",
-    "/api/nothing",
+    "/apinothing",
     "/..%2f..%2fCargo.toml",
     "//etc/passwd",
     "/static/index.html",

@@ -141,19 +141,26 @@ for (const signal of ["SIGKILL", "SIGTERM"]) {
 }
 
 test("--restore-seconds later it is rejected, counted from the end of the connection", async (t) => {
-  const short = await Server.start(t, { flags: ["--restore-seconds", "1"] });
-  const ann = await Client.join(t, short, "ann", "short");
+  const short = await Server.start(t, { flags: ["--restore-seconds", "2"] });
   const ben = await Client.join(t, short, "ben", "short");
-  // It lives for longer than that.
-  const long = Date.now() + 1200;
-  await until(() => Date.now() > long);
-  ann.cut();
-  await ben.next("chat:userLeft");
-  const again = await Client.connect(t, short, "ann");
-  assert.deepEqual(await restores(again, ann.session), ["short"]);
+  // On a machine that stands still for a while it may be too late: then it is tried once more.
+  const again = await until(async () => {
+    const ann = await Client.join(t, short, "ann", "short");
+    // It lives for longer than that.
+    const long = Date.now() + 2200;
+    await until(() => Date.now() > long);
+    const cut = Date.now();
+    ann.cut();
+    await ben.next("chat:userLeft");
+    const again = await Client.connect(t, short, "ann");
+    const ack = await again.ask("session:restore", ann.session);
+    if (ack.status !== "ok" && Date.now() - cut >= 2000) return false;
+    assert.deepEqual(ack, { status: "ok", rooms: ["short"] });
+    return again;
+  }, "it is restored in time");
   again.cut();
   await ben.next("chat:userLeft");
-  const late = Date.now() + 1200;
+  const late = Date.now() + 2200;
   await until(() => Date.now() > late);
   await isRejected(await Client.connect(t, short, "ann"), again.session);
 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 
-import { Client } from "./lib/client.mjs";
+import { Client, until } from "./lib/client.mjs";
 import { Server, wholeFile } from "./lib/server.mjs";
 
 const file = wholeFile();
@@ -137,12 +137,16 @@ test("a burst of five seconds' messages passes, then it is too fast, with the ti
     Array.from({ length: 10 }, (_, i) =>
       one.ask("chat:message", { room: "fast", text: `${name} ${i}` }),
     );
-  const acks = await Promise.all([...sends(ann, "ann"), ...sends(other, "other")]);
+  const acks = [];
+  // However long twenty take: they are refused once they come faster than the limit allows.
+  await until(async () => {
+    acks.push(...(await Promise.all([...sends(ann, "ann"), ...sends(other, "other")])));
+    return acks.some((ack) => ack.status !== "ok");
+  }, "it is too fast");
   const sent = acks.filter((ack) => ack.status === "ok");
   const refused = acks.filter((ack) => ack.status !== "ok");
   const most = 5 + Math.ceil((Date.now() - begun) / 1000);
   assert.ok(sent.length >= 5 && sent.length <= most, `${sent.length} of at most ${most}`);
-  assert.ok(refused.length > 0);
   for (const { status, code, message, data } of refused) {
     assert.deepEqual([status, code], ["error", "too_fast"]);
     assert.ok(message.length > 0);
@@ -153,7 +157,8 @@ test("a burst of five seconds' messages passes, then it is too fast, with the ti
   }
   await ben.says("fast", "ben is not held up");
   // Whoever waits as long as it was told is let in.
-  await new Promise((resolve) => setTimeout(resolve, refused.at(-1).data.retryAfterMs));
+  const waited = Date.now() + refused.at(-1).data.retryAfterMs;
+  await until(() => Date.now() > waited, "the time to wait");
   const id = await ann.says("fast", "after the wait");
   await ben.caughtUp();
   const heard = ben
@@ -170,27 +175,43 @@ test("joins, typing, restores and connections have a limit of their own", async 
   const slow = await Server.start(t, {
     flags: ["--events-per-second", "1", "--messages-per-second", "100"],
   });
+  const begun = Date.now();
   const ann = await Client.join(t, slow, "ann", "room");
-  const typing = Array.from({ length: 20 }, () => ann.ask("chat:typing", "room"));
-  const acks = await Promise.all([
-    ...typing,
-    ann.ask("chat:join", "room"),
-    ann.ask("session:restore", "x"),
-  ]);
-  // The connection and the join were two of five.
-  assert.deepEqual(
-    acks.slice(0, 3).map((ack) => ack.status),
-    Array(3).fill("ok"),
-  );
-  for (const { code, data } of acks.slice(-2)) {
+  // The connection and the join are two of five; a slow machine is given one more a second.
+  let passed = 2;
+  const tooFast = ({ code, data }) => {
     assert.equal(code, "too_fast");
     assert.ok(data.retryAfterMs > 0 && data.retryAfterMs <= 1000);
-  }
-  const next = new Client(t, slow, "ann");
-  const { message, data } = await next.next("connect_error");
-  assert.equal(message, "Too many connections");
-  assert.equal(data.code, "too_fast");
-  assert.ok(data.retryAfterMs > 0 && data.retryAfterMs <= 1000);
+  };
+  // Twenty at once leave nothing for what comes right behind them.
+  const spend = () => Array.from({ length: 20 }, () => ann.ask("chat:typing", "room"));
+  const first = await Promise.all(spend());
+  assert.deepEqual(
+    first.slice(0, 3).map((ack) => ack.status),
+    Array(3).fill("ok"),
+  );
+  for (const act of [
+    () => ann.ask("chat:join", "room"),
+    () => ann.ask("session:restore", "x"),
+    async () => {
+      const next = new Client(t, slow, "ann");
+      const { event, args } = await next.until(() => next.heard[0]);
+      if (event === "session:created") return { status: "ok" };
+      assert.equal(args[0].message, "Too many connections");
+      const { code, ...data } = args[0].data;
+      return { code, data };
+    },
+  ])
+    await until(async () => {
+      const acks = await Promise.all([...spend(), act()]);
+      const limited = acks.filter(({ code }) => code === "too_fast");
+      limited.forEach(tooFast);
+      passed += acks.length - limited.length;
+      return acks.at(-1).code === "too_fast";
+    }, "it is too fast");
+  passed += first.filter(({ status }) => status === "ok").length;
+  const most = 5 + Math.ceil((Date.now() - begun) / 1000);
+  assert.ok(passed <= most, `${passed} of at most ${most}`);
   await ann.says("room", "talking goes on");
   await Client.join(t, slow, "ben", "room");
 });

@@ -67,9 +67,12 @@ async function reachable(actor, socket, to, namespace) {
     await act(actor, { what: "emit", to: [to], event: "reach", namespace });
     return socket.inbox.length > 0;
   });
-  // Whatever else was on its way is before this.
+  // Whatever else was on its way is before these, the one or the other.
   await act(actor, { what: "emit", event: "reached", namespace });
-  await until("the last", () => socket.inbox.some(([event]) => event === "reached"));
+  await act(actor, { what: "emit", to: [to], event: "reached", namespace });
+  await until("the last", () => {
+    return socket.inbox.filter(([event]) => event === "reached").length === 2;
+  });
   socket.inbox.length = 0;
 }
 

@@ -30,7 +30,7 @@ async function chosen() {
   if (adapter === "streams") return createStreamsAdapter(await connect());
   const [publishing, subscribing] = [await connect(), await connect()];
   if (adapter === "classic") {
-    const options = { requestsTimeout: 1000, publishOnSpecificResponseChannel: specific };
+    const options = { requestsTimeout: 5000, publishOnSpecificResponseChannel: specific };
     return createAdapter(publishing, subscribing, options);
   }
   return createShardedAdapter(publishing, subscribing, { subscriptionMode: adapter });
@@ -56,7 +56,7 @@ for (const namespace of [io.of("/"), io.of("/other")]) {
 }
 
 async function perform(act, args) {
-  const { what, to = [], except = [], local, volatile, event, rooms, close, timeout = 1000 } = act;
+  const { what, to = [], except = [], local, volatile, event, rooms, close, timeout = 15_000 } = act;
   const namespace = io.of(act.namespace ?? "/");
   let chosen = namespace.to(to).except(except);
   if (local) chosen = chosen.local;

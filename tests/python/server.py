@@ -4,8 +4,10 @@ SERVER_CMD is its command.
 """
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import shlex
 import socket
 import subprocess
@@ -21,9 +23,7 @@ class Server:
 
     def __init__(self, **options):
         self.options = options
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.start()
 
@@ -88,3 +88,19 @@ async def until(what, look):
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         await asyncio.sleep(0.01)
     return found
+
+
+def free_port():
+    """As `tests/lib/ports.mjs`: a port that is this process's own, also while nobody listens."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with (
+            contextlib.suppress(OSError),
+            socket.socket() as probe,
+            socket.socket(type=socket.SOCK_DGRAM) as claim,
+        ):
+            claim.bind(("127.0.0.1", port))
+            probe.bind(("127.0.0.1", port))
+            # Open until the process ends.
+            claim.detach()
+            return port

@@ -219,10 +219,10 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_the_heartbeat_keeps_a_client(self):
         for mode in MODES:
-            with self.subTest(mode), self.own_server(pingInterval=300, pingTimeout=600) as server:
+            with self.subTest(mode), self.own_server(pingInterval=300, pingTimeout=5_000) as server:
                 client = await self.connected(mode, server)
                 # Longer than a client is kept that answers no ping.
-                self.assertEqual(await client.call("later", 2_000, "still here"), "still here")
+                self.assertEqual(await client.call("later", 6_000, "still here"), "still here")
                 await client.sio.disconnect()
 
     async def test_nothing_is_left_of_those_who_have_gone(self):

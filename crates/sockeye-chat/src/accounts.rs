@@ -6,20 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Argon2, PasswordHash};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{any, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::app::App;
 use crate::limits::Limiter;
+use crate::passwords::{hash_password, is_password, prepare};
 use crate::store::{SignIn, User};
 use crate::tokens::{hash, now_ms, random};
 
@@ -62,6 +61,10 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/login", post(login))
         .route("/api/refresh", post(refresh))
         .route("/api/logout", post(logout))
+        .route("/api", any(unknown))
+        .route("/api/", any(unknown))
+        .route("/api/{*path}", any(unknown))
+        .method_not_allowed_fallback(other_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 
@@ -131,6 +134,7 @@ async fn register(
     body: Body,
 ) -> Result<Response, ErrorResponse> {
     let Credentials { username, password } = Credentials::read(body)?;
+    let password = prepare(&password);
     check_form(&username, &password)?;
     admit(&app, &username, client(&app.config.trusted_proxies, peer.ip(), &headers)).await?;
     let hash = hashing(&app, move || hash_password(&password)).await?;
@@ -185,12 +189,25 @@ async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<Response, 
     Ok(response)
 }
 
+async fn unknown() -> ErrorResponse {
+    let message = "There is nothing here.";
+    ErrorResponse::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+async fn other_method() -> ErrorResponse {
+    let message = "This takes POST alone.";
+    ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
 fn check_form(username: &str, password: &str) -> Result<(), ErrorResponse> {
     let mut fields = serde_json::Map::new();
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     // ASCII only: names that look alike but are not must not exist.
-    if !(3..=32).contains(&username.len()) || !username.chars().all(valid) {
-        let message = "A name has 3 to 32 letters, digits, dots, dashes or underscores.";
+    let is_sized = (3..=32).contains(&username.len()) && username.chars().all(valid);
+    // Nobody can be called by marks alone.
+    if !is_sized || !username.contains(|c: char| c.is_ascii_alphanumeric()) {
+        let message = "A name has 3 to 32 letters, digits, dots, dashes or underscores, and at \
+            least one letter or digit.";
         fields.insert("username".into(), message.into());
     }
     if !(8..=128).contains(&password.chars().count()) {
@@ -331,19 +348,39 @@ async fn hashing<T: Send + 'static>(
     done.await.map_err(|error| anyhow!(error))?.map_err(ErrorResponse::from)
 }
 
-fn hash_password(password: &str) -> Result<String> {
-    let hash = Argon2::default().hash_password(password.as_bytes());
-    Ok(hash.map_err(|error| anyhow!("cannot hash: {error}"))?.to_string())
-}
-
-fn is_password(password: &str, hash: &str) -> bool {
-    PasswordHash::new(hash)
-        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
-}
-
 #[cfg(test)]
 mod tests {
+    use argon2::PasswordHash;
+    use axum::body;
+    use axum::http::Request;
+    use tower_service::Service;
+
     use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn a_name_that_is_not_given_any_more_still_signs_in() {
+        let folder = std::env::temp_dir().join(format!("sockeye-marks-{}", std::process::id()));
+        let data = format!("--data-dir={}", folder.display());
+        let config = Config::load(["sockeye-chat", &data].map(Into::into)).expect("settings");
+        let app = App::open(config).await.expect("an app");
+        let hash = hash_password("a long password").expect("hashed");
+        let user = User { id: "1".into(), username: "...".into(), hash };
+        assert!(app.store.add_user(user).await.expect("written"));
+        let mut router = app.router(&app.server());
+        let mut statuses = Vec::new();
+        for path in ["/api/login", "/api/register"] {
+            let form = json!({ "username": "...", "password": "a long password" });
+            let request = Request::post(path)
+                .header(header::CONTENT_TYPE, "application/json")
+                .extension(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 1))))
+                .body(body::Body::from(form.to_string()));
+            let answer = router.call(request.expect("a request")).await.expect("an answer");
+            statuses.push(answer.status().as_u16());
+        }
+        assert_eq!(statuses, [200, 422]);
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
 
     #[test]
     fn an_unknown_name_costs_what_a_known_one_does() {

@@ -190,6 +190,7 @@ async fn enter(
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with room and text")]
 struct NewMessage {
     room: String,
     text: String,

@@ -1,7 +1,7 @@
 //! The settings: flags, environment and a TOML file, in this order of precedence.
 //! Does not know what they are for beyond what `--help` tells.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ const YEAR_SECONDS: u64 = 366 * 24 * 3600;
 ///
 /// Every setting can be a flag, an environment variable, or a key of the TOML file that --config
 /// names (the flag's name without dashes in front); a flag wins over the environment, and that
-/// over the file.
+/// over the file. A variable that is empty counts as one that is not set.
 #[derive(Clone, Debug, Parser)]
 #[command(version, allow_negative_numbers = true)]
 pub struct Config {
@@ -150,11 +150,16 @@ impl Config {
         if let Some(help) = flags.filter(|error| !error.use_stderr()) {
             return Err(help.into());
         }
+        // As containers have it: what is passed on without being set comes as an empty text.
+        command = command.mut_args(|arg| {
+            let is_set = arg.get_env().and_then(variable).is_some();
+            if is_set { arg } else { arg.env(None::<&str>) }
+        });
         if let Some(path) = config_path(&args) {
             command = with_file(command, &path)?;
         }
         let matches = command.try_get_matches_from(&args).or_else(|error| {
-            if error.kind() == ErrorKind::ValueValidation {
+            if matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidUtf8) {
                 check_environment()?;
             }
             Err(anyhow::Error::from(error))
@@ -190,7 +195,8 @@ fn with_file(mut command: Command, path: &Path) -> Result<Command> {
             continue;
         }
         let whole = words.join(",");
-        check(&id.replace('_', "-"), &whole).with_context(|| format!("in {place}, `{key}`"))?;
+        check(&id.replace('_', "-"), whole.as_ref())
+            .with_context(|| format!("in {place}, `{key}`"))?;
         command = command.mut_arg(id, |arg| arg.default_values(words));
     }
     Ok(command)
@@ -200,18 +206,19 @@ fn with_file(mut command: Command, path: &Path) -> Result<Command> {
 fn check_environment() -> Result<()> {
     for arg in Config::command().get_arguments() {
         let (Some(name), Some(long)) = (arg.get_env(), arg.get_long()) else { continue };
-        let Some(value) = std::env::var_os(name) else { continue };
-        let value = value.to_string_lossy();
+        let Some(value) = variable(name) else { continue };
         check(long, &value).with_context(|| format!("in the environment, {}", name.display()))?;
     }
     Ok(())
 }
 
 /// One value by itself, so that what is wrong can be said of the place where it stands.
-fn check(long: &str, value: &str) -> Result<()> {
+fn check(long: &str, value: &OsStr) -> Result<()> {
     let bare = Config::command().mut_args(|arg| arg.env(None::<&str>));
-    let flag = format!("--{long}={value}");
-    let Err(error) = bare.try_get_matches_from(["sockeye-chat", &flag]) else { return Ok(()) };
+    let mut flag = OsString::from(format!("--{long}="));
+    flag.push(value);
+    let words = ["sockeye-chat".into(), flag];
+    let Err(error) = bare.try_get_matches_from(words) else { return Ok(()) };
     let text = error.to_string();
     let sentence = text.lines().next().unwrap_or_default();
     Err(anyhow!("{}", sentence.strip_prefix("error: ").unwrap_or(sentence)))
@@ -226,7 +233,12 @@ fn config_path(args: &[OsString]) -> Option<PathBuf> {
             _ => {}
         }
     }
-    std::env::var_os("SOCKEYE_CHAT_CONFIG").map(PathBuf::from)
+    variable(OsStr::new("SOCKEYE_CHAT_CONFIG")).map(PathBuf::from)
+}
+
+/// A variable of the environment that says something.
+fn variable(name: &OsStr) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 fn plain(value: &toml::Value) -> Vec<String> {

@@ -6,6 +6,7 @@ mod app;
 mod chat;
 mod config;
 mod limits;
+mod passwords;
 mod presence;
 mod refusal;
 mod rooms;

@@ -1,11 +1,12 @@
 //! Starts the chat server and ends it.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sockeye_chat::{App, Config, Metrics};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,12 +33,18 @@ fn fail(error: &anyhow::Error) -> ! {
 
 #[tokio::main]
 async fn run(config: Config) -> Result<()> {
+    // Journals and files keep what they get: colours are for who looks on.
+    let is_coloured = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (filter, wrong) = log_filter();
     tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
-        )
+        .with_env_filter(filter)
+        .with_ansi(is_coloured)
         .with_writer(std::io::stderr)
         .init();
+    if let Some(error) = wrong {
+        tracing::warn!("RUST_LOG is passed over: {error}");
+    }
     let grace = Duration::from_secs(config.shutdown_seconds);
     let over = Duration::from_secs(config.drain_seconds);
     let (wanted, admin) = (config.listen, config.admin_listen);
@@ -56,6 +63,8 @@ async fn run(config: Config) -> Result<()> {
         }
         None => None,
     };
+    // Who has read where it is may end it.
+    let mut signals = Signals::new()?;
     // Nobody has to read it.
     let _ = writeln!(std::io::stdout(), "The chat is at http://{}", listener.local_addr()?);
     if let Some((listener, metrics)) = admin {
@@ -72,7 +81,7 @@ async fn run(config: Config) -> Result<()> {
         let _ = stopped.await;
     });
     let serving = tokio::spawn(server.into_future());
-    wait_for_signal().await?;
+    signals.next().await;
     app.drain();
     let drain = async {
         // HTTP answers meanwhile: a load balancer learns that the server is not ready.
@@ -88,14 +97,38 @@ async fn run(config: Config) -> Result<()> {
             ended
         }
         // Whoever asks twice does not want to wait.
-        again = wait_for_signal() => again,
+        () = signals.next() => Ok(()),
     }
 }
 
-async fn wait_for_signal() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+/// What RUST_LOG says, or what is wrong with it; empty, it counts as not set.
+fn log_filter() -> (EnvFilter, Option<impl std::fmt::Display>) {
+    let words = std::env::var("RUST_LOG").unwrap_or_default();
+    let words = if words.is_empty() { "info" } else { &words };
+    match EnvFilter::try_new(words) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new("info"), Some(error)),
+    }
+}
+
+/// The signals that ask for the end; one that comes between two waits is not lost.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -51,12 +51,13 @@ struct Act {
     rooms: Vec<String>,
     #[serde(default)]
     close: bool,
-    #[serde(default = "one_second")]
+    #[serde(default = "patience")]
     timeout: u64,
 }
 
-fn one_second() -> u64 {
-    1000
+/// What a machine may need that stands still for a while.
+fn patience() -> u64 {
+    15_000
 }
 
 #[derive(Clone)]
@@ -104,7 +105,7 @@ fn with_bus(
     config: &Config,
 ) -> Result<ServerBuilder, Box<dyn std::error::Error>> {
     let redis = Redis::open(&config.redis)?;
-    let builder = builder.cluster_request_timeout(Duration::from_secs(1));
+    let builder = builder.cluster_request_timeout(Duration::from_secs(5));
     let subscription_mode = match config.adapter.as_str() {
         "classic" => {
             let publish_on_specific_response_channel = config.specific;

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::RwLock;
 use sockeye::cluster::{BusError, BusFuture, ClusterBus, ClusterNode, Envelope, Nodes, Offsets};
 
-use crate::asking::{others, publications};
+use crate::asking::{others, publish};
 use crate::commands::Commands;
 use crate::redis::Redis;
 use crate::subscriber::{Incoming, Listener, Probe, Subscriber, Subscription};
@@ -144,9 +144,7 @@ impl ClusterBus for ClassicBus {
                 let channels = self.channels(&message.namespace);
                 encode(message, to.as_ref(), &channels, Writer::Adapter { specific })
             });
-            let commands = publications("PUBLISH", all)?;
-            self.0.commands.run(&commands).await.map_err(BusError::new)?;
-            Ok(Vec::new())
+            publish(&self.0.commands, "PUBLISH", all).await
         })
     }
 

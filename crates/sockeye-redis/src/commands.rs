@@ -66,36 +66,44 @@ impl Commands {
         Self { redis, lines: Mutex::default(), cluster }
     }
 
+    /// As [`run_each`](Self::run_each), for who wants all of the answers.
+    ///
+    /// # Errors
+    /// The first of those that are none.
+    ///
+    /// # Cancel safety
+    /// The commands may or may not be run.
+    pub(crate) async fn run(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        self.run_each(commands).await.into_iter().collect()
+    }
+
     /// Runs commands, those for one node in one round trip; the answer to each. What a node has not
     /// run since another is to be asked is sent there. Nothing else is sent again: it may have been
     /// run.
     ///
     /// # Cancel safety
     /// The commands may or may not be run.
-    pub(crate) async fn run(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
-        let answers = match &self.cluster {
-            None => self.line(&Place::Only).run(commands).await?,
-            Some(nodes) => self.run_by_slots(nodes, commands).await?,
-        };
-        answers.into_iter().map(Value::extract_error).collect()
+    pub(crate) async fn run_each(&self, commands: &Pipeline) -> Vec<RedisResult<Value>> {
+        match &self.cluster {
+            _ if commands.is_empty() => Vec::new(),
+            None => match self.line(&Place::Only).run(commands).await {
+                Ok(answers) => answers.into_iter().map(Value::extract_error).collect(),
+                Err(error) => vec![Err(error); commands.len()],
+            },
+            Some(nodes) => self.run_by_slots(nodes, commands).await,
+        }
     }
 
-    async fn run_by_slots(&self, nodes: &Nodes, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+    async fn run_by_slots(&self, nodes: &Nodes, pipeline: &Pipeline) -> Vec<RedisResult<Value>> {
         let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
-        let mut answers = vec![Value::Nil; commands.len()];
+        let mut answers = vec![Ok(Value::Nil); commands.len()];
         // The index of each, and the node that has told to ask another for this once.
         let mut waiting: Vec<(usize, Option<Arc<str>>)> =
             (0..commands.len()).map(|index| (index, None)).collect();
         for _ in 0..=REDIRECTS_MAX {
-            let map = self.map(nodes).await?;
-            let mut batches: BTreeMap<Arc<str>, Batch> = BTreeMap::new();
-            for (index, asked) in waiting.drain(..) {
-                let (is_asking, address) = match asked {
-                    Some(address) => (true, address),
-                    None => (false, place_of(commands[index], &map, nodes)?),
-                };
-                batches.entry(address).or_default().add(index, is_asking);
-            }
+            let map = self.map(nodes).await;
+            let (batches, unserved) = split(nodes, &map, &commands, std::mem::take(&mut waiting));
+            unserved.into_iter().for_each(|(index, error)| answers[index] = Err(error));
             let is_one = batches.len() == 1;
             let running = batches.into_iter().map(async |(address, batch)| {
                 let line = self.line(&Place::Node(address.clone()));
@@ -108,7 +116,6 @@ impl Commands {
                 hang.end();
                 (address, batch, result)
             });
-            let mut failure = None;
             for (address, batch, result) in join_all(running).await {
                 match result {
                     Ok(from_node) => {
@@ -117,19 +124,20 @@ impl Commands {
                     }
                     Err(error) => {
                         nodes.note_failure(&address);
-                        failure = Some(error);
+                        let indices = batch.0.into_iter().flatten();
+                        indices.for_each(|index| answers[index] = Err(error.clone()));
                     }
                 }
             }
-            if let Some(error) = failure {
-                return Err(error);
-            }
             if waiting.is_empty() {
-                return Ok(answers);
+                return answers;
             }
             waiting.sort_by_key(|(index, _)| *index);
         }
-        Err(unserved("a slot moves all the time"))
+        for (index, _) in waiting {
+            answers[index] = Err(unserved("a slot moves all the time"));
+        }
+        answers
     }
 
     /// The answers of nodes to the same. Those that do not answer have none.
@@ -358,7 +366,7 @@ impl Batch {
         from_node: Vec<Value>,
         address: &str,
         nodes: &Nodes,
-        answers: &mut [Value],
+        answers: &mut [RedisResult<Value>],
     ) -> Vec<(usize, Option<Arc<str>>)> {
         let mut waiting = Vec::new();
         for (index, answer) in self.0.into_iter().zip(from_node) {
@@ -370,11 +378,35 @@ impl Batch {
                     waiting.push((index, None));
                 }
                 Some(Redirect::Ask(to)) => waiting.push((index, Some(to))),
-                None => answers[index] = answer,
+                None => answers[index] = answer.extract_error(),
             }
         }
         waiting
     }
+}
+
+/// What each node is to be sent, and what none can be.
+type Split = (BTreeMap<Arc<str>, Batch>, Vec<(usize, RedisError)>);
+
+fn split(
+    nodes: &Nodes,
+    map: &RedisResult<Arc<SlotMap>>,
+    commands: &[&Cmd],
+    waiting: Vec<(usize, Option<Arc<str>>)>,
+) -> Split {
+    let (mut batches, mut unserved) = (BTreeMap::<_, Batch>::new(), Vec::new());
+    for (index, asked) in waiting {
+        let (is_asking, place) = match (asked, map) {
+            (Some(address), _) => (true, Ok(address)),
+            (None, Ok(map)) => (false, place_of(commands[index], map, nodes)),
+            (None, Err(error)) => (false, Err(error.clone())),
+        };
+        match place {
+            Ok(address) => batches.entry(address).or_default().add(index, is_asking),
+            Err(error) => unserved.push((index, error)),
+        }
+    }
+    (batches, unserved)
 }
 
 fn place_of(command: &Cmd, map: &SlotMap, nodes: &Nodes) -> RedisResult<Arc<str>> {

@@ -70,7 +70,9 @@ impl Line {
                 lost.store(true, Ordering::Release);
             }
         };
-        let connection = self.redis.connect(&self.place, pushed, Some(ANSWER_TIMEOUT)).await?;
+        // It is rare, and a large future.
+        let connecting = self.redis.connect(&self.place, pushed, Some(ANSWER_TIMEOUT));
+        let connection = Box::pin(connecting).await?;
         Ok(live.insert(Live { connection, is_lost }).clone())
     }
 

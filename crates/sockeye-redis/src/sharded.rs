@@ -11,7 +11,7 @@ use sockeye::cluster::{
     BusError, BusFuture, ClusterBus, ClusterNode, Envelope, Nodes, Offsets, RoomInterest,
 };
 
-use crate::asking::{others, publications};
+use crate::asking::{others, publish};
 use crate::commands::Commands;
 use crate::redis::Redis;
 use crate::subscriber::{Incoming, Listener, Probe, Subscriber, Subscription};
@@ -182,9 +182,7 @@ impl ClusterBus for ShardedBus {
             let all = batch.iter().map(|Envelope { to, message }| {
                 encode(message, to.as_ref(), &self.channels(&message.namespace))
             });
-            let commands = publications("SPUBLISH", all)?;
-            self.0.commands.run(&commands).await.map_err(BusError::new)?;
-            Ok(Vec::new())
+            publish(&self.0.commands, "SPUBLISH", all).await
         })
     }
 

@@ -21,7 +21,7 @@ use sockeye::cluster::{
 use self::live::{Keeping, Live};
 use self::log::Log;
 use self::reading::Reader;
-use crate::asking::others;
+use crate::asking::{Answer, Sending, others, outcome};
 use crate::commands::Commands;
 use crate::redis::Redis;
 use crate::subscriber::{Incoming, Listener, Probe, Subscriber, Subscription};
@@ -56,7 +56,8 @@ pub struct StreamsOptions {
     /// recovery is on, so that clients of a server that was killed are recovered at another one of
     /// ours: a command when a socket connects, ends, and for what changes of it within 200 ms, one
     /// a minute, and one a second for the server; about 150 bytes of memory for a socket. Redis is
-    /// asked by `EVAL`. The same on all servers. Default: true.
+    /// asked by `EVAL`; where it refuses that, a warning says so and none are kept. The same on all
+    /// servers. Default: true.
     pub live_sessions: bool,
     /// The bytes of such a session: its rooms and its shared data, as they are kept. One that is
     /// larger is not. Default: 64 KiB.
@@ -152,6 +153,9 @@ impl StreamsBus {
         if let Some(running) = self.0.running.get() {
             running.subscriber.settled().await;
             running.reader.begun().await;
+            if let Some(live) = &self.0.live {
+                live.begun().await;
+            }
         }
     }
 
@@ -169,27 +173,25 @@ impl StreamsBus {
     }
 
     /// Adds the command that sends a message.
-    fn send(&self, envelope: &Envelope, commands: &mut Pipeline) -> Result<(), BusError> {
+    fn send(&self, envelope: &Envelope, commands: &mut Pipeline) -> Result<(), UnwritableError> {
         let options = &self.0.options;
         let Envelope { to, message } = envelope;
         if let ClusterBody::KeepSession(kept) = &message.body {
-            let added = match &self.0.live {
-                Some(live) => live.add_kept(kept, commands),
-                None => log::add_session(kept, options, commands),
+            return match &self.0.live {
+                Some(live) if !live.is_refused() => live.add_kept(kept, commands),
+                _ => log::add_session(kept, options, commands),
             };
-            return added.map_err(BusError::new);
         }
         if let (Some(live), Some(said)) = (&self.0.live, live::said(message)) {
-            return live.add(said, &message.namespace, commands).map_err(BusError::new);
+            return live.add(said, &message.namespace, commands);
         }
         if is_ephemeral(&message.body) {
-            let publication = encode(message, to.as_ref(), &options.channel_prefix);
-            let publication = publication.map_err(BusError::new)?;
+            let publication = encode(message, to.as_ref(), &options.channel_prefix)?;
             let publish = if options.use_sharded_pub_sub { "SPUBLISH" } else { "PUBLISH" };
             commands.cmd(publish).arg(publication.channel).arg(publication.payload);
             return Ok(());
         }
-        add_entry(message, options, commands).map_err(BusError::new)
+        add_entry(message, options, commands)
     }
 }
 
@@ -256,23 +258,24 @@ impl ClusterBus for StreamsBus {
 
     fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BusFuture<'a, Result<Offsets, BusError>> {
         Box::pin(async move {
-            let mut commands = Pipeline::new();
+            let mut sending = Sending::default();
             for envelope in batch {
-                self.send(envelope, &mut commands)?;
+                sending.add(|commands| self.send(envelope, commands));
             }
             let writing = self.0.live.as_ref().map(|live| live.begin(batch));
-            let answers = self.0.commands.run(&commands).await.map_err(BusError::new)?;
+            let answers = sending.run(&self.0.commands).await;
             if let Some(writing) = writing {
                 writing.end(batch, &answers);
             }
-            let offset = |(index, (envelope, answer)): (usize, (&Envelope, &Value))| {
+            let offset = |(index, (envelope, answer)): (usize, (&Envelope, &Answer))| {
                 let body = &envelope.message.body;
                 if is_ephemeral(body) || live::is_of_session(body) {
                     return None;
                 }
-                Some((index, LogOffset::parse(text(answer)?)?))
+                Some((index, LogOffset::parse(text(answer.as_ref().ok()?)?)?))
             };
-            Ok(batch.iter().zip(&answers).enumerate().filter_map(offset).collect())
+            let offsets = batch.iter().zip(&answers).enumerate().filter_map(offset).collect();
+            outcome(answers, offsets)
         })
     }
 

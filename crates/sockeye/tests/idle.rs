@@ -5,11 +5,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
 
 use axum::Router;
 use peak_alloc::PeakAlloc;
 use sockeye::{Data, PerMessageDeflate, Server, ServerBuilder, Socket};
+use tokio::runtime::Runtime;
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -75,22 +75,18 @@ fn measure(builder: ServerBuilder) -> usize {
     // The first ones bring what the runtime and the thread allocate once, and lists room for more.
     let mut clients: Vec<TcpStream> = Vec::with_capacity(2 * CONNECTIONS);
     clients.extend((0..120).map(|_| connect(address)));
-    settle();
+    settle(&runtime);
     let before = ALLOCATOR.current_usage();
     clients.extend((0..CONNECTIONS).map(|_| connect(address)));
-    settle();
+    settle(&runtime);
     (ALLOCATOR.current_usage() - before) / CONNECTIONS
 }
 
-/// Waits until nothing changes any more: the last task may not be back in its wait yet.
-fn settle() {
-    let (mut last, mut since) = (0, Instant::now());
-    while since.elapsed() < Duration::from_millis(300) {
-        let now = ALLOCATOR.current_usage();
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-        std::thread::yield_now();
+/// The last task may not be back in its wait when its client has the answer: the runtime's only
+/// thread comes to what is spawned behind it.
+fn settle(runtime: &Runtime) {
+    for _ in 0..100 {
+        runtime.block_on(runtime.spawn(tokio::task::yield_now())).expect("it does not panic");
     }
 }
 

@@ -1,11 +1,13 @@
 // Windows of a real browser. CHROMIUM is its binary.
 
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before } from "node:test";
 import { chromium } from "playwright-core";
 
 import { Client } from "../../chat/lib/client.mjs";
+import { temporaryFolder } from "../../chat/lib/server.mjs";
 
 const FLAGS = [
   "--no-sandbox",
@@ -16,6 +18,7 @@ const FLAGS = [
   "--disable-component-update",
   "--disable-sync",
 ];
+const BROWSER = { executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS };
 const SCREENSHOTS = new URL("../screenshots/", import.meta.url).pathname;
 export const PASSWORD = "a long password";
 const WAIT_MS = 60_000;
@@ -24,17 +27,29 @@ let browser;
 // Of the file that imports this.
 before(async () => {
   mkdirSync(SCREENSHOTS, { recursive: true });
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: FLAGS,
-  });
+  browser = await chromium.launch(BROWSER);
 });
 after(() => browser?.close());
 
 // Windows that share cookies and storage. What goes wrong in one fails the test that has them,
 // unless it takes it out of `problems`.
 export async function profile(t, options = {}) {
-  const context = await browser.newContext(options);
+  return watched(t, await browser.newContext(options));
+}
+
+// Of a browser that keeps nothing for any page: no cookies, no storage.
+export async function blockedProfile(t) {
+  let remove;
+  const folder = temporaryFolder({ after: (end) => (remove = end) });
+  mkdirSync(join(folder, "Default"));
+  const preferences = { profile: { default_content_setting_values: { cookies: 2 } } };
+  writeFileSync(join(folder, "Default", "Preferences"), JSON.stringify(preferences));
+  const context = watched(t, await chromium.launchPersistentContext(folder, BROWSER));
+  t.after(remove);
+  return context;
+}
+
+function watched(t, context) {
   const problems = (context.problems = []);
   context.on("weberror", (error) => problems.push(String(error.error())));
   context.on("console", (message) => {

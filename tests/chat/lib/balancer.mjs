@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { until } from "./client.mjs";
-import { freePort, isListening } from "./ports.mjs";
+import { freePort, isListening } from "../../lib/ports.mjs";
 import { temporaryFolder } from "./server.mjs";
 
 const DEPLOY = join(import.meta.dirname, "../../../deploy");

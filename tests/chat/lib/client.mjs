@@ -5,7 +5,9 @@ import { io } from "socket.io-client";
 
 import { token } from "./server.mjs";
 
-const WAIT_MS = 15_000;
+// Less than the time after which a client that answers no pings is given up: what should come
+// before that is not to come by it.
+const WAIT_MS = 30_000;
 let fences = 0;
 
 // Waits until `look` gives something other than undefined or false.

@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 import { connect } from "node:net";
 
 import { until } from "./client.mjs";
-import { freePort } from "./ports.mjs";
+import { freePort } from "../../lib/ports.mjs";
 import { temporaryFolder } from "./server.mjs";
 
 export class Redis {
@@ -13,6 +13,11 @@ export class Redis {
   static async start(t, flags = []) {
     const redis = new Redis();
     Object.assign(redis, { flags, data: temporaryFolder(t), port: await freePort() });
+    // Left to itself, the bus of a cluster takes a port that nobody has looked at.
+    if (flags.includes("--cluster-enabled")) {
+      redis.busPort = await freePort();
+      redis.flags = [...flags, "--cluster-port", redis.busPort];
+    }
     await redis.start();
     t.after(() => redis.stop("SIGKILL"));
     return redis;

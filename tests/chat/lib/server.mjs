@@ -9,6 +9,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 
+import { freePort } from "../../lib/ports.mjs";
+
 export const SECRET = "a secret that only the tests know";
 
 // Stands for a test where a whole file shares something: ends it after the last one.
@@ -66,11 +68,13 @@ export class Server {
       flags = [],
       env = { JWT_SECRET: SECRET },
       data = temporaryFolder(t),
-      port = 0,
+      port,
       under = [],
     } = {},
   ) {
     const server = new Server();
+    // Its own also while it is not there: who restarts it finds the port free.
+    port ??= await freePort();
     Object.assign(server, { flags, env, data, port, under });
     await server.start();
     t.after(() => server.stop("SIGKILL"));

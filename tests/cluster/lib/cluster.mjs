@@ -3,16 +3,16 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { io } from "socket.io-client";
+import { freePort, isListening } from "../../lib/ports.mjs";
 
 const DIRECTORY = new URL("..", import.meta.url);
 export const SOCKEYE = process.env.CLUSTER_NODE ?? "../../target/debug/examples/cluster-node";
 const COMMANDS = { node: [process.execPath, ["node-server.mjs"]], sockeye: [SOCKEYE, []] };
-const WAIT_MS = 20_000;
+const WAIT_MS = 30_000;
 
 /** A Redis that keeps nothing on disk, or a Redis Cluster of three (`redisCluster`), and nodes of these kinds (`node`, `sockeye`) on it. */
 export class Cluster {
@@ -29,17 +29,11 @@ export class Cluster {
     return cluster;
   }
 
-  /** A port that was free may be taken the next moment. */
   async #startRedis() {
-    let child;
-    await until("Redis to listen", async () => {
-      if (child === undefined || child.exitCode !== null) {
-        this.port = await freePort();
-        const options = ["--save", "", "--loglevel", "warning", "--bind", "127.0.0.1"];
-        child = this.#spawn("redis-server", ["--port", String(this.port), ...options], {});
-      }
-      return isListening(this.port);
-    });
+    this.port = await freePort();
+    const options = ["--save", "", "--loglevel", "warning", "--bind", "127.0.0.1"];
+    this.#spawn("redis-server", ["--port", String(this.port), ...options], {});
+    await until("Redis to listen", () => isListening(this.port));
     this.redis = this.oneRedis = `redis://127.0.0.1:${this.port}`;
   }
 
@@ -203,26 +197,4 @@ export function within(what, promise) {
     timer = setTimeout(() => reject(new Error(`waited ${WAIT_MS} ms in vain for ${what}`)), WAIT_MS);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-}
-
-function isListening(port) {
-  return new Promise((resolve) => {
-    import("node:net").then(({ connect }) => {
-      const socket = connect(port, "127.0.0.1");
-      socket.once("connect", () => resolve(true));
-      socket.once("error", () => resolve(false));
-      socket.once("close", () => resolve(false));
-      socket.once("connect", () => socket.destroy());
-    });
-  });
-}
-
-/** None of those that the system gives to connections, one of which may take it the next moment. */
-function freePort() {
-  return new Promise((resolve) => {
-    const port = 10_000 + Math.floor(Math.random() * 22_000);
-    const probe = createServer();
-    probe.once("error", () => resolve(freePort()));
-    probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(port)));
-  });
 }

@@ -2,8 +2,12 @@
 // asked. Windows of one browser share the refresh token's cookie, so they tell each other who signs
 // in and out.
 
+import * as storage from "./storage.js";
+
 const LEASE = "sockeye-refreshing";
 const LEASE_MS = 2000;
+// There while the server has not been told of a sign-out: until then its cookie is good.
+const SIGNING_OUT = "sockeye-signing-out";
 const ANSWER_MS = 15_000;
 
 let session = null;
@@ -52,35 +56,55 @@ export function onEnded(ended) {
 }
 
 export async function signIn(path, username, password) {
+  // The cookie of the other sign-in is about to go: nobody could end it any more.
+  await finishSignOut();
   session = await post(path, { username, password });
   windows.postMessage(session.user);
 }
 
 export async function signOut() {
   session = null;
+  storage.local.setItem(SIGNING_OUT, "");
   windows.postMessage({});
+  await finishSignOut();
+}
+
+export const isSigningOut = () => storage.local.getItem(SIGNING_OUT) !== null;
+
+// Tells the server of a sign-out that it has not heard of; throws where it cannot be told.
+export async function finishSignOut() {
+  if (!isSigningOut()) return;
+  // The answer takes the cookie away: it must not be that of somebody who signs in meanwhile.
+  if (storage.hasLocks) await navigator.locks.request(SIGNING_OUT, tellSignOut);
+  else await tellSignOut();
+}
+
+async function tellSignOut() {
+  if (!isSigningOut()) return;
   await post("/api/logout");
+  storage.local.removeItem(SIGNING_OUT);
 }
 
 // One refresh at a time, over all windows: the server takes each refresh token once, and a second
 // use as theft.
 export async function refresh() {
-  // Locks are for secure contexts alone; elsewhere the lease is all there is.
-  if (navigator.locks) await navigator.locks.request(LEASE, renew);
+  // Without locks the lease is all there is.
+  if (storage.hasLocks) await navigator.locks.request(LEASE, renew);
   else await renew();
 }
 
 async function renew() {
+  if (isSigningOut()) throw new ApiError(401, { message: "You have signed out." });
   await takeLease();
   const before = session?.user.id;
   try {
     session = await post("/api/refresh");
   } catch (error) {
     // Without an answer, as when the page is being left, it may still come.
-    if (error instanceof ApiError) localStorage.removeItem(LEASE);
+    if (error instanceof ApiError) storage.local.removeItem(LEASE);
     throw error;
   }
-  localStorage.removeItem(LEASE);
+  storage.local.removeItem(LEASE);
   if (before && before !== session.user.id) {
     session = null;
     throw new ApiError(401, { message: "Somebody else has signed in in this browser." });
@@ -91,13 +115,13 @@ async function renew() {
 // cookie that this page has may be the old one yet.
 async function takeLease() {
   for (;;) {
-    const age = Date.now() - Number(localStorage.getItem(LEASE)?.split(" ")[0] ?? 0);
+    const age = Date.now() - Number(storage.local.getItem(LEASE)?.split(" ")[0] ?? 0);
     if (age < 0 || age > LEASE_MS) {
       const mine = `${Date.now()} ${Math.random()}`;
-      localStorage.setItem(LEASE, mine);
+      storage.local.setItem(LEASE, mine);
       // Two windows may have seen that it was free; the last one has it.
-      if (!navigator.locks) await pause();
-      if (localStorage.getItem(LEASE) === mine) return;
+      if (!storage.hasLocks) await pause();
+      if (storage.local.getItem(LEASE) === mine) return;
     }
     await pause();
   }

@@ -4,9 +4,11 @@
 import * as api from "./api.js";
 import { Chat } from "./chat.js";
 import { MessageList, avatar, element } from "./messages.js";
+import * as storage from "./storage.js";
 
 const $ = (id) => document.getElementById(id);
 const TYPING_MS = 1500;
+const SIGN_OUT_AGAIN_MS = 5000;
 const TITLE = "Sockeye chat";
 const STATES = {
   connecting: "Connecting…",
@@ -94,8 +96,8 @@ function remembered() {
   try {
     // Each window has rooms of its own; a new one begins with those of the last that changed. What
     // another window has forgotten is forgotten here.
-    const shared = localStorage.getItem(memory());
-    const { names, open } = JSON.parse(shared && (sessionStorage.getItem(memory()) ?? shared));
+    const shared = storage.local.getItem(memory());
+    const { names, open } = JSON.parse(shared && (storage.session.getItem(memory()) ?? shared));
     return { names: names.filter((name) => typeof name === "string"), open };
   } catch {
     return { names: [] };
@@ -105,7 +107,7 @@ function remembered() {
 function remember() {
   if (!chat || !api.user()) return;
   const rooms = JSON.stringify({ names: [...chat.rooms.keys()], open: current });
-  for (const storage of [localStorage, sessionStorage]) storage.setItem(memory(), rooms);
+  for (const one of storage.all) one.setItem(memory(), rooms);
 }
 
 // ---- what the chat tells
@@ -220,6 +222,7 @@ function showMembers() {
     ...names.map((name) => {
       const item = element("li", name === username ? "me" : "");
       item.append(avatar(name), element("span", "name", name));
+      if (name === username) item.append(element("span", "you", "(you)"));
       return item;
     }),
   );
@@ -244,13 +247,35 @@ $("sign-in-form").addEventListener("submit", (event) => {
 });
 $("register").addEventListener("click", () => submit("/api/register"));
 $("logout").addEventListener("click", () => {
-  for (const storage of [localStorage, sessionStorage]) storage.removeItem(memory());
+  for (const one of storage.all) one.removeItem(memory());
   const signingOut = api.signOut();
   showSignIn("");
-  signingOut.catch(() =>
-    showErrors({}, "The server could not be told that you have signed out. Please try again."),
-  );
+  finishSignOut(signingOut);
 });
+
+let signOutTimer = 0;
+
+// Until the server knows of it, whoever has this browser could come back in: it is told by itself
+// as soon as it can be, and at once where somebody asks for that.
+async function finishSignOut(signingOut = api.finishSignOut()) {
+  clearTimeout(signOutTimer);
+  const isTold = await signingOut.then(
+    () => true,
+    () => false,
+  );
+  $("signing-out").textContent = isTold
+    ? ""
+    : "The server could not be told yet that you have signed out. Leave this page open: it tries again.";
+  if (isTold && document.activeElement === $("sign-out-again")) $("username").focus();
+  $("sign-out-again").hidden = isTold;
+  if (!isTold) signOutTimer = setTimeout(finishSignOut, SIGN_OUT_AGAIN_MS);
+}
+
+$("sign-out-again").addEventListener("click", () => {
+  $("signing-out").textContent = "Telling the server that you have signed out…";
+  finishSignOut();
+});
+addEventListener("online", () => api.isSigningOut() && finishSignOut());
 
 async function join(name) {
   $("join-error").textContent = "";
@@ -330,9 +355,13 @@ addEventListener("beforeunload", (event) => {
 });
 
 api.onEnded((why) => {
-  sessionStorage.clear();
+  storage.session.clear();
   showSignIn(why);
 });
-api
-  .refresh()
-  .then(enter, (error) => showSignIn(error.status === 401 ? "" : "The server cannot be reached."));
+if (api.isSigningOut()) finishSignOut().then(() => showSignIn(""));
+else
+  api
+    .refresh()
+    .then(enter, (error) =>
+      showSignIn(error.status === 401 ? "" : "The server cannot be reached."),
+    );

@@ -12,11 +12,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{Pipeline, RedisResult, Value};
+use redis::{Pipeline, RedisError, RedisResult, Value};
 use sockeye::cluster::{
     BusError, ClusterBody, ClusterMessage, ClusterNode, ClusterSession, Envelope, KeptSession,
     LiveSession, RecoveryId,
 };
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -24,6 +25,7 @@ use self::scripts::{CLAIM, ENTER, FORGET, KEEP, RENEW, TAKE};
 use self::state::{Again, State};
 use super::log::{key, millis};
 use super::{StreamsOptions, text};
+use crate::asking::{Answer, Unsent};
 use crate::commands::Commands;
 use crate::wire::UnwritableError;
 use crate::wire::sessions::{decode_session, encode_session};
@@ -53,6 +55,10 @@ pub(super) struct Live {
     prefix: String,
     bytes_max: usize,
     is_wanted: AtomicBool,
+    /// Redis does not let this node run scripts: nothing is kept.
+    is_refused: AtomicBool,
+    /// Whether Redis has answered for the first time.
+    has_begun: watch::Sender<bool>,
     node: OnceLock<ClusterNode>,
     state: Mutex<State>,
 }
@@ -95,6 +101,8 @@ impl Live {
             prefix: options.session_key_prefix.clone(),
             bytes_max: options.live_session_bytes_max,
             is_wanted: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
+            has_begun: watch::channel(false).0,
             node: OnceLock::new(),
             state: Mutex::default(),
         }
@@ -110,6 +118,29 @@ impl Live {
         let is_wanted = self.is_wanted.load(Ordering::Acquire);
         let _ = self.node.set(node.clone());
         is_wanted.then(|| Keeping(tokio::spawn(self.clone().keep(node)).abort_handle()))
+    }
+
+    /// Waits until it is known whether Redis takes sessions, if there will be any.
+    pub(super) async fn begun(&self) {
+        if self.is_wanted.load(Ordering::Acquire) {
+            // The sender lives as long as this.
+            let _ = self.has_begun.subscribe().wait_for(|has_begun| *has_begun).await;
+        }
+    }
+
+    /// Whether Redis lets this node run no scripts: then sessions of sockets that live are kept
+    /// nowhere, and others as without them.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Acquire)
+    }
+
+    fn note_refused(&self, why: Option<&RedisError>) {
+        if let (Some(error), false) = (why, self.is_refused.swap(why.is_some(), Ordering::AcqRel)) {
+            tracing::warn!(
+                %error,
+                "Redis refuses scripts: where this node is killed its clients are not recovered"
+            );
+        }
     }
 
     fn own(&self) -> &str {
@@ -138,7 +169,9 @@ impl Live {
             Said::Enter(live) => live,
             Said::Forget(id) => {
                 self.state.lock().remove(id);
-                self.add_forget(id, commands);
+                if !self.is_refused() {
+                    self.add_forget(id, commands);
+                }
                 return Ok(());
             }
         };
@@ -146,7 +179,9 @@ impl Live {
         if written.len() > self.bytes_max {
             tracing::debug!(id = %session.socket, bytes = written.len(), "too large to be kept");
             self.state.lock().remove(&session.id);
-            self.add_forget(&session.id, commands);
+            if !self.is_refused() {
+                self.add_forget(&session.id, commands);
+            }
             return Ok(());
         }
         let (mode, number) = {
@@ -154,6 +189,10 @@ impl Live {
             let mode = state.enter(session.id, namespace, session.socket, *is_first);
             (mode, state.next_number())
         };
+        if self.is_refused() {
+            // It is noted, and entered when it can be.
+            return Ok(());
+        }
         let value = format!("{}{number}{written}", self.own());
         let command = commands.cmd("EVAL").arg(ENTER).arg(1).arg(self.live_key(&session.id));
         command.arg(self.own()).arg(mode).arg(value);
@@ -191,7 +230,7 @@ impl Live {
     pub(super) async fn take(&self, id: &RecoveryId) -> Result<Option<ClusterSession>, BusError> {
         let live_key = self.live_key(id);
         let mut seen = None;
-        loop {
+        while !self.is_refused() {
             let mut commands = Pipeline::new();
             // In this order: handed over between the two, it is found by the second.
             commands.cmd("GET").arg(&live_key);
@@ -230,6 +269,10 @@ impl Live {
             }
             sleep(LOOK_INTERVAL).await;
         }
+        let mut commands = Pipeline::new();
+        commands.cmd("GETDEL").arg(key(&self.prefix, id));
+        let answer = &self.run(&commands).await?[0];
+        text(answer).map(decode_session).transpose().map_err(BusError::new)
     }
 
     async fn run(&self, commands: &Pipeline) -> Result<Vec<Value>, BusError> {
@@ -244,7 +287,12 @@ impl Live {
         let mut is_sure = true;
         for renewal in 1_u64.. {
             times.tick().await;
-            let Ok(Ok(left)) = timeout(LEASE, self.renew(renewal)).await else {
+            let renewed = timeout(LEASE, self.renew(renewal)).await;
+            if let Ok(renewed) = &renewed {
+                self.note_refused(renewed.as_ref().err().filter(|error| refuses_scripts(error)));
+                self.has_begun.send_replace(true);
+            }
+            let Ok(Ok(left)) = renewed else {
                 is_sure = false;
                 continue;
             };
@@ -326,15 +374,26 @@ pub(super) struct Writing<'a> {
 
 impl Writing<'_> {
     /// It has been.
-    pub(super) fn end(mut self, batch: &[Envelope], answers: &[Value]) {
+    pub(super) fn end(mut self, batch: &[Envelope], answers: &[Answer]) {
         self.batch = &[];
         for (Envelope { message, .. }, answer) in batch.iter().zip(answers) {
-            let ClusterBody::EnterSession(live) = &message.body else { continue };
-            // What is too large has been forgotten.
-            match (number(answer), self.live.node.get()) {
-                (1, _) => self.live.state.lock().note_written(&live.session.id),
-                (0, Some(node)) => self.live.end_taken(node, &live.session.id),
-                (-1, _) => self.live.state.lock().lose([live.session.id]),
+            let (live, body) = (self.live, &message.body);
+            let answer = match answer {
+                Ok(answer) => answer,
+                // It will never be there.
+                Err(Unsent::Refused(error)) if refuses_scripts(error) => continue,
+                Err(_) => {
+                    live.state.lock().lose(id_of(body).copied());
+                    continue;
+                }
+            };
+            let ClusterBody::EnterSession(entered) = body else { continue };
+            let id = &entered.session.id;
+            // What is too large has been forgotten; what is refused has no answer.
+            match (answer, live.node.get()) {
+                (Value::Int(1), _) => live.state.lock().note_written(id),
+                (Value::Int(0), Some(node)) => live.end_taken(node, id),
+                (Value::Int(-1), _) => live.state.lock().lose([*id]),
                 _ => {}
             }
         }
@@ -358,6 +417,12 @@ impl Drop for Keeping {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Whether Redis lets this user run no scripts, or nobody.
+fn refuses_scripts(error: &RedisError) -> bool {
+    let is_unknown = || error.detail().is_some_and(|detail| detail.starts_with("unknown command"));
+    error.code() == Some("NOPERM") || is_unknown()
 }
 
 fn trail_ms() -> i64 {

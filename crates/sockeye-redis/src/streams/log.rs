@@ -22,6 +22,9 @@ const READINGS_MAX: usize = 4;
 /// How many entries are read again in one round trip.
 const PAGE_LEN: usize = 250;
 
+/// A hundred years.
+const MILLIS_MAX: u64 = 100 * 366 * 86_400_000;
+
 /// The streams of a bus.
 pub(super) struct Log {
     bus: StreamsBus,
@@ -144,7 +147,7 @@ pub(super) fn key(prefix: &str, id: &RecoveryId) -> String {
     format!("{prefix}{}", id.as_str())
 }
 
-/// A time for Redis, which knows none that is over.
+/// A time for Redis, which knows none that is over, nor one beyond what it can count.
 pub(super) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, MILLIS_MAX)
 }

@@ -14,6 +14,7 @@ use sockeye::cluster::LogOffset;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::log::millis;
 use super::{Ears, StreamsOptions, list, text};
 use crate::commands::Commands;
 use crate::redis::{Place, Redis};
@@ -144,7 +145,7 @@ impl Reading {
             Some(address) => Place::Node(address.clone()),
             None => self.commands.place(&self.streams[0].0).await?,
         };
-        let timeout = self.block + ANSWER_TIMEOUT;
+        let timeout = self.block.saturating_add(ANSWER_TIMEOUT);
         let connection = &mut self.redis.connect(&place, |_| {}, Some(timeout)).await?;
         self.find_ends(connection).await?;
         self.look_for_gaps(connection).await?;
@@ -155,7 +156,8 @@ impl Reading {
         *retry = RETRY_FIRST;
         loop {
             let mut command = Cmd::new();
-            let block = u64::try_from(self.block.as_millis()).unwrap_or(u64::MAX);
+            // To Redis none is one without end.
+            let block = millis(self.block);
             command.arg("XREAD").arg("COUNT").arg(self.count).arg("BLOCK").arg(block);
             command.arg("STREAMS");
             command.arg(self.streams.iter().map(|(name, _)| name).collect::<Vec<_>>());

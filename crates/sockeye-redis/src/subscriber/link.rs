@@ -65,6 +65,8 @@ pub(super) struct State {
 struct Status {
     is_wanted: bool,
     is_confirmed: bool,
+    /// The server has been asked to give it up, and has not answered.
+    is_leaving: bool,
 }
 
 impl Link {
@@ -218,23 +220,40 @@ impl Shared {
     /// Takes what is to be subscribed to and given up, and the version that then is heard.
     pub(super) fn changes(&self) -> (Vec<(Subscription, bool)>, u64) {
         let mut state = self.state.lock();
-        let changes = std::mem::take(&mut state.changes);
+        let State { subscriptions, changes, version, .. } = &mut *state;
         let differs = |subscription: Subscription| {
-            let status = state.subscriptions.get(&subscription)?;
-            (status.is_wanted != status.is_confirmed).then_some((subscription, status.is_wanted))
+            let status = subscriptions.get_mut(&subscription)?;
+            match (status.is_wanted, status.is_confirmed) {
+                (true, false) => Some((subscription, true)),
+                (false, true) => {
+                    status.is_leaving = true;
+                    Some((subscription, false))
+                }
+                (true, true) => None,
+                // It was not wanted for long enough to be asked for.
+                (false, false) => {
+                    subscriptions.remove(&subscription);
+                    None
+                }
+            }
         };
-        (changes.into_iter().filter_map(differs).collect(), state.version)
+        (std::mem::take(changes).into_iter().filter_map(differs).collect(), *version)
     }
 
-    /// Of these, what is still to be done; it is among the changes again.
+    /// These were asked for, and the server has answered. Whether it has left any of it undone,
+    /// which is among the changes again; so is what is wanted otherwise since.
     pub(super) fn put_back(&self, changes: Vec<(Subscription, bool)>) -> bool {
         let mut state = self.state.lock();
         let mut is_any = false;
-        for (subscription, _) in changes {
-            let status = state.subscriptions.get(&subscription);
-            if status.is_some_and(|status| status.is_wanted != status.is_confirmed) {
-                is_any = true;
-                state.doubt(&subscription);
+        for (subscription, was_wanted) in changes {
+            let Some(status) = state.subscriptions.get_mut(&subscription) else { continue };
+            status.is_leaving = false;
+            let (is_wanted, is_confirmed) = (status.is_wanted, status.is_confirmed);
+            if is_wanted != is_confirmed {
+                if is_wanted == was_wanted {
+                    is_any = true;
+                    state.doubt(&subscription);
+                }
                 state.changes.insert(subscription);
             }
         }
@@ -247,8 +266,12 @@ impl Shared {
         let mut state = self.state.lock();
         if let Some(status) = state.subscriptions.get_mut(&subscription) {
             status.is_confirmed = is_confirmed;
+            let was_asked = !is_confirmed && std::mem::take(&mut status.is_leaving);
             if !status.is_wanted && !is_confirmed {
                 state.subscriptions.remove(&subscription);
+            } else if was_asked {
+                // It is wanted again, which is seen to next.
+                state.changes.insert(subscription);
             } else if !is_confirmed {
                 state.doubt(&subscription);
                 (state.is_hearing, state.is_bereft) = (false, true);
@@ -281,7 +304,9 @@ impl State {
     /// Nothing is confirmed any more.
     fn forget(&mut self) {
         self.subscriptions.retain(|_, status| status.is_wanted);
-        self.subscriptions.values_mut().for_each(|status| status.is_confirmed = false);
+        self.subscriptions.values_mut().for_each(|status| {
+            (status.is_confirmed, status.is_leaving) = (false, false);
+        });
         self.changes = self.subscriptions.keys().cloned().collect();
     }
 
@@ -297,5 +322,32 @@ impl State {
         let count = u32::try_from(self.subscriptions.len()).ok().filter(|count| *count > 0)?;
         let entropy = getrandom::u32().expect("the system has randomness to give");
         self.subscriptions.keys().nth((entropy % count) as usize).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subscriber::Incoming;
+
+    struct Nobody;
+
+    impl Listener for Nobody {
+        fn handle(&self, _: Incoming<'_>) {}
+        fn set_hearing(&self, _: bool) {}
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_for_a_moment_leaves_nothing() {
+        let redis = Redis::open("redis://127.0.0.1:1/").expect("a URL");
+        let probe = Arc::new(Probe { name: "probe".into(), is_sharded: true });
+        let commands = Arc::new(Commands::new(redis.clone()));
+        // Its task does not run before this has ended.
+        let link = Link::start(redis, Place::Only, commands, probe, Arc::new(Nobody), |_| {});
+        let room = Subscription::shard("room");
+        link.want([room.clone()], false);
+        link.unwant(&room);
+        assert_eq!(link.shared.changes().0, []);
+        assert!(link.shared.state.lock().subscriptions.is_empty());
     }
 }

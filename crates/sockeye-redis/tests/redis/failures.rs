@@ -11,7 +11,7 @@ use sockeye_redis::{ClassicBus, Redis, ShardedBus, StreamsBus};
 use crate::server::{Proxy, RedisServer};
 
 fn node(bus: impl ClusterBus) -> Server {
-    let limit = Duration::from_millis(500);
+    let limit = Duration::from_secs(5);
     let builder = Server::builder().cluster_publish_timeout(limit).cluster_request_timeout(limit);
     let io = builder.cluster(bus).build();
     io.of("/other");

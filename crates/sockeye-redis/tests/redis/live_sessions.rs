@@ -193,3 +193,33 @@ async fn what_is_too_large_or_not_wanted_is_not_kept() {
     until("it is there again", || is_there(&redis, &client)).await;
     assert!(!is_there(&redis, &unseen));
 }
+
+/// Redis takes no time that ends when nobody counts any more, nor one that is none.
+#[tokio::test]
+async fn times_without_end_and_without_length_are_times() {
+    for time in [Duration::MAX, Duration::ZERO] {
+        let redis = RedisServer::start().await;
+        let start = async || {
+            let options = StreamsOptions { block_time: time, ..StreamsOptions::default() };
+            let address = Redis::open(&redis.url()).expect("a URL");
+            let bus = StreamsBus::with_options(address, options);
+            let recovery =
+                ConnectionStateRecovery::default().max_disconnection_duration(Duration::MAX);
+            let io = Server::builder().cluster(bus.clone()).connection_state_recovery(recovery);
+            let io = io.build();
+            io.of("/");
+            bus.settled().await;
+            io
+        };
+        let (first, second) = (start().await, start().await);
+        let mut client = Client::join(&second).await;
+        until("it is there", || is_there(&redis, &client)).await;
+        first.emit("event", ()).expect("sent");
+        assert_eq!(client.next().await.expect("it is heard").list[0], "event");
+        let claim = client.lose();
+        let key = format!("sio:session:{}", claim.pid.as_deref().expect("recovery is on"));
+        until("it is kept", || ask(&redis, "EXISTS", &key)).await;
+        assert!(Client::take_up(&first, &claim).await.1);
+        assert_eq!(second.cluster_health().expect("it is in a cluster").failed, 0);
+    }
+}

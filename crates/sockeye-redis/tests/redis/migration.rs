@@ -38,7 +38,7 @@ enum Promise {
 
 impl Pair {
     async fn on(buses: [impl ClusterBus; 2], promise: Promise) -> Self {
-        let limit = Duration::from_secs(2);
+        let limit = Duration::from_secs(5);
         let servers = buses.map(|bus| {
             let builder = Server::builder().cluster_publish_timeout(limit);
             builder.cluster_request_timeout(limit).cluster(bus).build()

@@ -57,8 +57,10 @@ impl RedisCluster {
             let bus = &bus.as_ref().expect("it answers")[1];
             node.run(&format!("CLUSTER MEET 127.0.0.1 {port} {bus}"));
         }
+        // By their names: those that hands are shaken with have none yet.
         let knows_all = |node: &RedisServer| {
-            node.cluster_info().contains(&format!("cluster_known_nodes:{}", self.nodes.len()))
+            let nodes: String = node.ask(&mut words("CLUSTER NODES")).expect("it answers");
+            nodes.lines().count() == self.nodes.len() && !nodes.contains("handshake")
         };
         until("all nodes to know all", || self.nodes.iter().all(knows_all)).await;
         if has_replicas {
@@ -142,8 +144,8 @@ async fn start_node(directory: &Directory, is_tls: bool, more: &[&str]) -> Redis
     let file = directory.path(&format!("{port}.conf"));
     let own = ["--cluster-enabled", "yes", "--cluster-port", &bus];
     let files = ["--cluster-config-file", &file, "--dir", &directory.path("")];
-    // How soon the others take a node for dead.
-    let timeout = ["--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0"];
+    // How soon the others take a node for dead; a busy machine may stand still for seconds.
+    let timeout = ["--cluster-node-timeout", "5000", "--repl-diskless-sync-delay", "0"];
     let arguments = [&ports[..], &own, &files, &timeout, more].concat();
     let server = RedisServer::start_with(port, &arguments).await;
     if is_tls { server.with_plain_port(plain) } else { server }

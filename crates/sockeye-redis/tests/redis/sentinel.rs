@@ -43,7 +43,7 @@ impl Watched {
                 &format!(
                     "port {port}\nsentinel monitor main 127.0.0.1 {} 2\n\
                      sentinel auth-pass main {PASSWORD}\n\
-                     sentinel down-after-milliseconds main 1000\n\
+                     sentinel down-after-milliseconds main 5000\n\
                      sentinel failover-timeout main 5000\n",
                     primary.port
                 ),
@@ -115,7 +115,7 @@ enum How {
 
 async fn check_failover<B: ClusterBus>(make: impl Fn(Redis) -> B, how: How) {
     let mut watched = Watched::start().await;
-    let limit = Duration::from_secs(2);
+    let limit = Duration::from_secs(5);
     let nodes = [(); 2].map(|()| {
         let builder = Server::builder().cluster_publish_timeout(limit);
         builder.cluster_request_timeout(limit).cluster(make(watched.redis())).build()

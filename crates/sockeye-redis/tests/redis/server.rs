@@ -1,7 +1,7 @@
 //! A `redis-server` of a test's own, and what stands between it and a bus, to be cut.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, RedisResult};
 use sockeye::Server;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// A Redis that keeps nothing on disk. It ends with the value.
@@ -52,7 +54,7 @@ impl RedisServer {
     }
 
     async fn until_listening(&self) {
-        for _ in 0..2000 {
+        for _ in 0..6000 {
             if TcpStream::connect(self.address()).await.is_ok() {
                 return;
             }
@@ -129,13 +131,17 @@ pub(crate) async fn until_two(io: &Server) {
     panic!("two servers are never counted");
 }
 
-/// Nobody else listens on it now. It is none of those that the system gives to connections, one of
-/// which might take it the next moment.
+/// It is the process's own until that ends, also while nobody listens there: UDP's port of the same
+/// number says to tests in other processes that it is taken. It is none of those that the system
+/// gives to connections.
 pub(crate) fn free_port() -> u16 {
+    static CLAIMS: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
     loop {
         let random = RandomState::new().build_hasher().finish();
         let port = u16::try_from(10_000 + random % 22_000).expect("it is below 32,000");
+        let Ok(claim) = UdpSocket::bind(("127.0.0.1", port)) else { continue };
         if StdListener::bind(("127.0.0.1", port)).is_ok() {
+            CLAIMS.lock().expect("no holder panics").push(claim);
             return port;
         }
     }
@@ -203,6 +209,31 @@ pub(crate) struct Proxy {
 struct State {
     tasks: Vec<AbortHandle>,
     is_cut: bool,
+    is_held: watch::Sender<bool>,
+}
+
+/// Passes bytes on, both ways; what the server says waits while it is held.
+async fn pass(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    mut is_held: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let answers = async {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let count = from_server.read(&mut buffer).await?;
+            if count == 0 || is_held.wait_for(|is_held| !is_held).await.is_err() {
+                return Ok(());
+            }
+            to_client.write_all(&buffer[..count]).await?;
+        }
+    };
+    tokio::select! {
+        asked = tokio::io::copy(&mut from_client, &mut to_server) => asked.map(drop),
+        answered = answers => answered,
+    }
 }
 
 impl Proxy {
@@ -212,15 +243,16 @@ impl Proxy {
         let proxy = Self { address, state: Arc::default() };
         let state = proxy.state.clone();
         tokio::spawn(async move {
-            while let Ok((mut from, _)) = listener.accept().await {
+            while let Ok((from, _)) = listener.accept().await {
                 let mut locked = state.lock().expect("no holder panics");
                 if locked.is_cut {
                     continue;
                 }
+                let held = locked.is_held.subscribe();
                 let passing = tokio::spawn(async move {
-                    if let Ok(mut to) = TcpStream::connect(target).await {
+                    if let Ok(to) = TcpStream::connect(target).await {
                         // Either side may end it as it likes.
-                        let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                        let _ = pass(from, to, held).await;
                     }
                 });
                 locked.tasks.push(passing.abort_handle());
@@ -238,6 +270,15 @@ impl Proxy {
         let mut state = self.state.lock().expect("no holder panics");
         state.is_cut = true;
         state.tasks.drain(..).for_each(|task| task.abort());
+    }
+
+    /// Keeps what the server says, on all connections, until it is let go.
+    pub(crate) fn hold(&self) {
+        self.state.lock().expect("no holder panics").is_held.send_replace(true);
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.state.lock().expect("no holder panics").is_held.send_replace(false);
     }
 
     /// Lets connections through again.

@@ -1,8 +1,6 @@
 //! What peers compress: other implementations' data, limits while inflating, and data that are
 //! broken in every place. Says nothing of what we compress; that is `deflate`.
 
-use std::time::{Duration, Instant};
-
 use sockeye_ws::ProtocolError::{self, *};
 use sockeye_ws::deflate::Options;
 use sockeye_ws::{CloseCode, Closed, Event, Limits, MessageRef, Role};
@@ -356,12 +354,9 @@ fn what_follows_a_last_block_is_a_block_or_an_error() {
     }
 }
 
-/// The known bug is to wait for input that has been there all along.
+/// The known bug is to wait for input that has been there all along: that never ends.
 #[test]
 fn inflating_comes_to_an_end_behind_a_last_block() {
-    let began = Instant::now();
     let payload = [b"\x03\x00".repeat(500_000), b"\x00".to_vec()].concat();
     assert_eq!(read_all(Limits::default(), &message(TEXT, &payload)), [Event::Text("".into())]);
-    // An order of magnitude more than it takes; a spin never ends.
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }

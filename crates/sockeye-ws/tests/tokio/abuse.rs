@@ -133,7 +133,8 @@ async fn a_peer_that_sends_and_never_reads_is_not_read_from_either() {
 #[tokio::test]
 async fn half_open_peers_are_found_by_keep_alive() {
     let keep_alive =
-        KeepAlive { interval: Duration::from_millis(50), timeout: Duration::from_millis(50) };
+        // Whoever answers has seconds for it.
+        KeepAlive { interval: Duration::from_millis(50), timeout: Duration::from_secs(5) };
     let (port, mut ends) = echo_server(Server::builder().keep_alive(keep_alive).build()).await;
     let mut silent = raw_client(port).await;
     let ended = ends.recv().await.unwrap();

@@ -184,11 +184,11 @@ async fn e2_handshake_timeout() {
 
 #[tokio::test]
 async fn e2_nobody_listens() {
-    let port = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let error = connect(&format!("ws://127.0.0.1:{port}")).await.unwrap_err();
+    // It is taken, so that nobody else can listen there.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = connect(&format!("ws://{address}")).await.unwrap_err();
     assert!(matches!(error, ConnectError::Io(_)), "{error}");
 }
 

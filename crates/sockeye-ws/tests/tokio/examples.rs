@@ -92,7 +92,7 @@ async fn echo_server_waits_only_so_long_for_a_client_that_says_no_goodbye() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let stopped = async { stopped.await.unwrap() };
-    let serving = echo_server::run_until(stopped, Duration::from_millis(50), listener);
+    let serving = echo_server::run_until(stopped, Duration::from_secs(3), listener);
     let visiting = async {
         // It is in the middle of a handshake, and never says more.
         let mut silent = TcpStream::connect(address).await.unwrap();

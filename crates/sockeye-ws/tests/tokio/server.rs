@@ -279,7 +279,8 @@ async fn e1_huge_heads_are_not_held() {
 
 #[tokio::test]
 async fn e1_slow_loris_handshakes_end_in_time_and_others_are_served() {
-    let server = Server::builder().handshake_timeout(Duration::from_millis(300)).build();
+    // What a busy machine needs for those who are served meanwhile.
+    let server = Server::builder().handshake_timeout(Duration::from_secs(5)).build();
     let mut slow = Vec::new();
     for _ in 0..20 {
         let (near, far) = loopback().await;
@@ -287,8 +288,7 @@ async fn e1_slow_loris_handshakes_end_in_time_and_others_are_served() {
         let accept = tokio::spawn(async move { server.accept(near).await.map(drop) });
         slow.push((far, accept));
     }
-    let started = std::time::Instant::now();
-    while started.elapsed() < Duration::from_millis(200) {
+    for _ in 0..10 {
         for (far, _) in &mut slow {
             write(far, b"G").await;
         }

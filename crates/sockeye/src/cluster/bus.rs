@@ -17,13 +17,42 @@ pub type BusFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A bus could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
-#[error("the cluster's bus failed: {0}")]
-pub struct BusError(#[source] Box<dyn Error + Send + Sync>);
+#[error("the cluster's bus failed: {source}")]
+pub struct BusError {
+    source: Box<dyn Error + Send + Sync>,
+    /// Where it has done the rest of a batch.
+    partly: Option<Box<Partly>>,
+}
+
+#[derive(Debug)]
+struct Partly {
+    unsent: Vec<usize>,
+    offsets: Offsets,
+}
 
 impl BusError {
     /// Because of this.
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(source.into())
+        Self { source: source.into(), partly: None }
+    }
+
+    /// Because of this some messages of a batch may not have been sent, and the others have:
+    /// `unsent` are the places of those in the batch, `offsets` what
+    /// [`publish`](ClusterBus::publish) returns for the others.
+    pub fn of_some(
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+        unsent: Vec<usize>,
+        offsets: Offsets,
+    ) -> Self {
+        Self { source: source.into(), partly: Some(Box::new(Partly { unsent, offsets })) }
+    }
+
+    /// Which of `count` messages may not have been sent, and where the others stand in the log.
+    pub(super) fn take_partly(&mut self, count: usize) -> (Vec<usize>, Offsets) {
+        match self.partly.take() {
+            Some(partly) => (partly.unsent, partly.offsets),
+            None => ((0..count).collect(), Offsets::new()),
+        }
     }
 }
 
@@ -81,9 +110,9 @@ pub trait ClusterBus: Send + Sync + 'static {
     /// without a log returns an empty list.
     ///
     /// # Errors
-    /// Some of the messages may not have been sent. They are counted, not sent again: an answer
-    /// that comes too late is of no use, and what was meant for clients is delivered on this node
-    /// all the same.
+    /// Some of the messages may not have been sent: those that [`BusError::of_some`] names, or all.
+    /// They are counted, not sent again: an answer that comes too late is of no use, and what was
+    /// meant for clients is delivered on this node all the same.
     ///
     /// # Cancel safety
     /// It is dropped when it takes longer than

@@ -12,7 +12,7 @@ use sockeye_proto::socket::OwnedArgs;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-use super::bus::{ClusterBus, Envelope, RoomInterest};
+use super::bus::{ClusterBus, Envelope, Offsets, RoomInterest};
 use super::forwarding::Forwarding;
 use super::log::{ClusterLog, KeptSession};
 use super::message::{ClusterBody, ClusterMessage, NodeId, RequestId, SocketDetails};
@@ -345,27 +345,35 @@ impl Tasks {
     async fn keep_publishing(self, is_closed: watch::Sender<bool>) {
         while let Some(batch) = self.queue.next_batch().await {
             let published = self.bus.publish(&batch.envelopes);
-            let outcome = match tokio::time::timeout(self.publish_timeout, published).await {
-                Ok(outcome) => outcome,
-                Err(elapsed) => Err(BusError::new(elapsed)),
-            };
-            if let Err(error) = &outcome {
-                tracing::warn!(%error, messages = batch.envelopes.len(), "not published");
-                let mut state = self.state.lock();
-                let requests =
-                    batch.envelopes.iter().filter_map(|envelope| asks(&envelope.message));
-                // Whoever asked may just be being dropped.
-                requests.for_each(|id| state.fail(id, |waiter| drop(waiter.send(Answer::Failed))));
-                if let Some(forwarding) = &self.forwarding {
-                    forwarding.handle_unpublished(&batch.envelopes);
-                }
-            }
-            self.queue.settle(&batch, outcome.map_err(drop));
+            let outcome = tokio::time::timeout(self.publish_timeout, published).await;
+            let (offsets, failed) =
+                match outcome.unwrap_or_else(|elapsed| Err(BusError::new(elapsed))) {
+                    Ok(offsets) => (offsets, 0),
+                    Err(error) => self.handle_unpublished(error, &batch.envelopes),
+                };
+            self.queue.settle(&batch, offsets, failed);
         }
         if tokio::time::timeout(self.publish_timeout, self.bus.close()).await.is_err() {
             tracing::warn!("the cluster's bus did not close in time");
         }
         is_closed.send_replace(true);
+    }
+
+    /// Nobody waits for the answers to what was not sent. Returns where the rest stands in the log,
+    /// and how many were not.
+    fn handle_unpublished(&self, mut error: BusError, batch: &[Envelope]) -> (Offsets, usize) {
+        let (unsent, offsets) = error.take_partly(batch.len());
+        tracing::warn!(%error, messages = unsent.len(), "not published");
+        for Envelope { message, .. } in unsent.iter().filter_map(|place| batch.get(*place)) {
+            if let Some(id) = asks(message) {
+                // Whoever asked may just be being dropped.
+                self.state.lock().fail(id, |waiter| drop(waiter.send(Answer::Failed)));
+            }
+            if let Some(forwarding) = &self.forwarding {
+                forwarding.handle_unpublished(message);
+            }
+        }
+        (offsets, unsent.len())
     }
 
     async fn keep_time(self) {

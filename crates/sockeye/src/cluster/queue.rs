@@ -114,7 +114,7 @@ impl Queue {
             // Made before the look, so that nothing is missed between the two.
             let changed = self.changed.notified();
             match self.take_batch() {
-                Some(batch) if batch.envelopes.is_empty() => self.settle(&batch, Ok(Vec::new())),
+                Some(batch) if batch.envelopes.is_empty() => self.settle(&batch, Vec::new(), 0),
                 Some(batch) => return Some(batch),
                 None if self.is_closed() => return None,
                 None => changed.await,
@@ -141,12 +141,13 @@ impl Queue {
         Some(batch)
     }
 
-    /// A batch has been published, or not: what waited for it is delivered.
-    pub(super) fn settle(&self, batch: &Batch, outcome: Result<Offsets, ()>) {
-        let count = batch.envelopes.len() as u64;
-        let counter = if outcome.is_ok() { &self.published } else { &self.failed };
-        counter.fetch_add(count, Ordering::Relaxed);
-        let mut offsets = outcome.unwrap_or_default().into_iter();
+    /// A batch has been published, but for `failed` of its messages: what waited for it is
+    /// delivered.
+    pub(super) fn settle(&self, batch: &Batch, offsets: Offsets, failed: usize) {
+        let published = batch.envelopes.len().saturating_sub(failed);
+        self.published.fetch_add(published as u64, Ordering::Relaxed);
+        self.failed.fetch_add(failed as u64, Ordering::Relaxed);
+        let mut offsets = offsets.into_iter();
         let mut next = offsets.next();
         let mut state = self.state.lock();
         state.batches_settled += 1;
@@ -345,7 +346,7 @@ mod tests {
         };
         let settle = async {
             assert!(done.take().is_empty());
-            queue.settle(&batch, Ok(vec![(1, at(1)), (2, at(2))]));
+            queue.settle(&batch, vec![(1, at(1)), (2, at(2))], 0);
         };
         tokio::join!(read, settle);
         assert!(!queue.deliver_to("/other", at(2)).await);
@@ -356,7 +357,7 @@ mod tests {
         assert!(!queue.push(envelope(), done.by("late")));
         assert_eq!(done.take(), ["third@-", "late@-"], "delivery goes on, and in its order");
         let batch = queue.next_batch().await.expect("what waits is still published");
-        queue.settle(&batch, Err(()));
+        queue.settle(&batch, vec![], 1);
         assert!(queue.next_batch().await.is_none());
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counts = [&queue.published, &queue.failed, &queue.dropped].map(count);
@@ -371,13 +372,13 @@ mod tests {
         assert!(queue.push(envelope(), done.by("a")));
         assert!(queue.push(None, done.by("b")));
         let batch = queue.next_batch().await.expect("it is open");
-        queue.settle(&batch, Ok(vec![(0, at(1))]));
+        queue.settle(&batch, vec![(0, at(1))], 0);
         assert!(done.take().is_empty() && queue.bytes() > 0);
         queue.set_reading(false);
         assert_eq!((done.take(), queue.bytes()), (vec!["a@-".into(), "b@-".into()], 0));
         assert!(queue.push(envelope(), done.by("c")));
         let batch = queue.next_batch().await.expect("it is open");
-        queue.settle(&batch, Ok(vec![(0, at(2))]));
+        queue.settle(&batch, vec![(0, at(2))], 0);
         assert_eq!(done.take(), ["c@-"]);
         queue.set_reading(true);
         assert!(!queue.deliver_to("/", at(1)).await && !queue.deliver_to("/", at(2)).await);
@@ -389,16 +390,16 @@ mod tests {
         queue.set_reading(true);
         assert!(queue.push(envelope(), done.by("waits")));
         let batch = queue.next_batch().await.expect("it is open");
-        queue.settle(&batch, Ok(vec![(0, at(1))]));
+        queue.settle(&batch, vec![(0, at(1))], 0);
         assert!(queue.push(envelope(), done.by("a")));
         let batch = queue.next_batch().await.expect("it is open");
         assert!(queue.push(envelope(), done.by("b")));
         assert!(!queue.push(envelope(), done.by("c")));
         assert_eq!(done.take(), ["waits@-", "a@-", "b@-", "c@-"]);
-        queue.settle(&batch, Ok(vec![(0, at(2))]));
+        queue.settle(&batch, vec![(0, at(2))], 0);
         assert!(queue.push(envelope(), done.by("d")));
         let batch = queue.next_batch().await.expect("it is open");
-        queue.settle(&batch, Ok(vec![(0, at(3)), (1, at(4))]));
+        queue.settle(&batch, vec![(0, at(3)), (1, at(4))], 0);
         assert!(queue.deliver_to("/", at(4)).await);
         assert_eq!((done.take(), queue.bytes()), (vec!["d@4-0".into()], 0));
     }

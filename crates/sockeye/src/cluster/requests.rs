@@ -197,7 +197,9 @@ impl<W> Request<W> {
                     }
                     None => self.unnamed += 1,
                 }
-                *self.clients.entry(sender.cloned()).or_default() += clients as i64;
+                let asked = self.clients.entry(sender.cloned()).or_default();
+                // What is told comes from outside.
+                *asked = asked.saturating_add(i64::try_from(clients).unwrap_or(i64::MAX));
                 true
             }
         }
@@ -258,8 +260,9 @@ impl<W> Request<W> {
             Expected::Nodes(nodes) => nodes.len(),
             Expected::Count { nodes, .. } => nodes.saturating_sub(self.answered_len()),
         };
-        let clients: i64 = self.clients.values().map(|asked| (*asked).max(0)).sum();
-        Missing { nodes, clients: clients as usize }
+        let asked = self.clients.values().map(|asked| (*asked).max(0));
+        let clients = asked.fold(0, i64::saturating_add);
+        Missing { nodes, clients: usize::try_from(clients).unwrap_or(usize::MAX) }
     }
 
     fn is_done(&self) -> bool {
@@ -326,6 +329,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What another node says of its clients comes from outside.
+    #[test]
+    fn more_clients_than_can_be_counted_are_very_many() {
+        let mut asked = Fixture::new();
+        asked.nodes(Nodes::Count(3));
+        for _ in 0..3 {
+            asked.answer(None, Part::Node { clients: usize::MAX });
+        }
+        assert!(asked.is_open());
+        let mut asked = Fixture::known(&["a", "b"]);
+        for node in ["a", "b"] {
+            asked.answer(Some(node), Part::Node { clients: usize::MAX });
+        }
+        assert!(asked.requests.give_up(&Fixture::id()).clients > 1 << 32);
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Asked<PostAnswer> {
     /// A POST whose body has come.
     pub(crate) fn post(peer: Arc<Peer>, body: Bytes, is_binary: bool) -> Self {
         let (answer, waiting) = oneshot::channel();
-        peer.commands([Command::Post(answer), Command::PostBody { body, is_binary }]);
+        peer.command(Command::WholePost { answer, body, is_binary });
         Self { peer: Some(peer), waiting, aborted: |_| Command::PostAborted { gone: true } }
     }
 }
@@ -39,14 +39,37 @@ impl Asked<PostAnswer> {
 impl<T> Asked<T> {
     /// The answer; `None` if the session ended before it took the request.
     pub(crate) async fn answer(mut self) -> Option<T> {
-        poll_fn(|cx| self.poll_answer(cx)).await
+        poll_fn(|cx| self.poll_answer(cx)).await.0
     }
 
-    /// As [`answer`](Self::answer); not to be called again when it was ready.
-    pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    /// As [`answer`](Self::answer), and who was asked; not to be called again when it was ready.
+    pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<(Option<T>, Arc<Peer>)> {
         let answer = ready!(Pin::new(&mut self.waiting).poll(cx));
-        self.peer = None;
-        Poll::Ready(answer.ok())
+        let peer = self.peer.take().expect("it was not ready before");
+        Poll::Ready((answer.ok(), peer))
+    }
+}
+
+/// A GET's payload that is not on its way yet. Dropped before it is, its client has gone, and what
+/// is in it is lost.
+pub(crate) struct Leaving(Option<Arc<Peer>>);
+
+impl Leaving {
+    pub(crate) fn of(peer: Arc<Peer>) -> Self {
+        Self(Some(peer))
+    }
+
+    /// It leaves.
+    pub(crate) fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(peer) = self.0.take() {
+            peer.command(Command::GetLost);
+        }
     }
 }
 

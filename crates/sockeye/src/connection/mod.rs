@@ -8,7 +8,7 @@ mod sockets;
 mod task;
 mod transport;
 
-pub(crate) use asked::Asked;
+pub(crate) use asked::{Asked, Leaving};
 pub(crate) use peer::{Command, GetAnswer, Peer, PostAnswer};
 pub(crate) use task::{Connection, Opening};
 pub(crate) use transport::Transport;

@@ -57,7 +57,9 @@ pub(crate) enum Command {
     Release,
     /// A long-polling POST has begun; answered when its packets are handled.
     Post(oneshot::Sender<PostAnswer>),
-    /// Its body.
+    /// A POST whose body has come.
+    WholePost { answer: oneshot::Sender<PostAnswer>, body: Bytes, is_binary: bool },
+    /// The body of one that has begun.
     PostBody { body: Bytes, is_binary: bool },
     /// Its client has gone, or the body was too large: nothing of it is handled.
     PostAborted { gone: bool },
@@ -206,13 +208,8 @@ impl Peer {
     /// Asks the task to do something. Where it has ended the command is dropped, which tells a
     /// waiting request so.
     pub(crate) fn command(&self, command: Command) {
-        self.commands([command]);
-    }
-
-    /// As [`command`](Self::command), in this order and with nothing between them.
-    pub(crate) fn commands<const N: usize>(&self, commands: [Command; N]) {
         if let Some(mailbox) = &mut *self.mailbox.lock() {
-            mailbox.extend(commands);
+            mailbox.push(command);
         }
         self.waker.wake();
     }

@@ -154,7 +154,14 @@ impl Connection {
                 Command::GetAborted => self.core.session.handle_get_aborted(),
                 Command::GetLost => self.core.session.handle_get_lost(),
                 Command::Release => self.release_get(now),
-                Command::Post(answer) => self.handle_post(answer),
+                Command::Post(answer) => {
+                    self.handle_post(answer);
+                }
+                Command::WholePost { answer, body, is_binary } => {
+                    if self.handle_post(answer) {
+                        self.handle_post_body(&body, is_binary, now, cx);
+                    }
+                }
                 Command::PostBody { body, is_binary } => {
                     self.handle_post_body(&body, is_binary, now, cx);
                 }
@@ -199,12 +206,15 @@ impl Connection {
         }
     }
 
-    fn handle_post(&mut self, answer: oneshot::Sender<PostAnswer>) {
-        if self.core.session.handle_post() {
+    /// Whether it has begun.
+    fn handle_post(&mut self, answer: oneshot::Sender<PostAnswer>) -> bool {
+        let has_begun = self.core.session.handle_post();
+        if has_begun {
             self.post = Some(answer);
         } else {
             let _ = answer.send(PostAnswer::Refused);
         }
+        has_begun
     }
 
     fn handle_post_body(

@@ -30,6 +30,31 @@ struct Missed {
     read: Vec<EncodedPacket>,
 }
 
+/// A session that has been taken away. Dropped, it waits on: its client may come again.
+struct Taken {
+    recovery: Arc<Recovery>,
+    /// Until it is kept.
+    session: Option<Session>,
+}
+
+impl Taken {
+    fn session(&self) -> &Session {
+        self.session.as_ref().expect("it has not been kept")
+    }
+
+    fn keep(mut self) -> Session {
+        self.session.take().expect("it has not been kept")
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.recovery.sessions.keep(session);
+        }
+    }
+}
+
 impl Recovery {
     /// A client wants to go on with the socket that it had. `None`: it cannot.
     pub(crate) fn restore(self: &Arc<Self>, claim: Claim) -> BoxFuture<Option<Restored>> {
@@ -50,15 +75,16 @@ impl Recovery {
         })
     }
 
-    async fn find(&self, claim: &Claim) -> Option<Restored> {
-        let Some(session) = self.sessions.take(claim.id).await else {
+    async fn find(self: &Arc<Self>, claim: &Claim) -> Option<Restored> {
+        let Some(taken) = self.take(claim).await else {
             metrics::recovery(Outcome::Unknown);
             return None;
         };
         let missed = match &self.shared {
-            None => self.find_missed_here(claim, &session),
-            Some(shared) => self.find_missed(shared, claim, &session).await,
+            None => self.find_missed_here(claim, taken.session()),
+            Some(shared) => self.find_missed(shared, claim, taken.session()).await,
         };
+        let session = taken.keep();
         let Some(Missed { known, absence, read }) = missed else {
             tracing::debug!(id = ?claim.id, "not recovered: what was missed is not known");
             metrics::recovery(Outcome::Lost);
@@ -83,6 +109,21 @@ impl Recovery {
             ending: None,
         });
         Some(Restored { id: socket, left_own, recoverable, rooms, data })
+    }
+
+    /// Takes the session away. A client that goes while others are asked for it does not take it
+    /// along.
+    async fn take(self: &Arc<Self>, claim: &Claim) -> Option<Taken> {
+        let (recovery, taking) = (self.clone(), self.sessions.take(claim.id));
+        let taking = async move {
+            let session = taking.await?;
+            Some(Taken { recovery, session: Some(session) })
+        };
+        match self.shared {
+            None => taking.await,
+            // What has been asked for may be taken, whoever waits for it.
+            Some(_) => tokio::spawn(taking).await.ok().flatten(),
+        }
     }
 
     /// What the client must be told, if that is all here.

@@ -59,13 +59,13 @@ where
     } else if checked.parts.method == Method::POST {
         let is_binary = checked.is_binary;
         let bytes_max = config.http_buffer_bytes_max;
-        request.begin_body(&owners, session);
+        request.hold(&owners, session);
         let read = polling::read(&mut body, bytes_max, |bytes| request.take_bytes(bytes)).await;
         if matches!(read, Err(ReadError::Broken)) {
             // Dropping the request says so.
             return Ok(plain(StatusCode::BAD_REQUEST, ""));
         }
-        request.end_body();
+        request.let_go();
         match read {
             Ok(body) => Forwarded::Post { body, is_binary },
             Err(ReadError::TooLong) => {
@@ -84,7 +84,12 @@ where
     let answer = request.ask(&owners, session, query.revision(), forwarded, limit).await?;
     let client = checked.client;
     Ok(match answer {
-        cluster::ForwardedAnswer::Payload(payload) => client.payload(config, payload).await,
+        cluster::ForwardedAnswer::Payload(payload) => {
+            request.hold(&owners, session);
+            let answer = client.payload(config, payload).await;
+            request.let_go();
+            answer
+        }
         cluster::ForwardedAnswer::Handled => client.handled(HeaderMap::new()),
         cluster::ForwardedAnswer::BadRequest => plain(StatusCode::BAD_REQUEST, ""),
         cluster::ForwardedAnswer::Refused(error) => return Err(error.into()),

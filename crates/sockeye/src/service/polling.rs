@@ -22,7 +22,9 @@ use super::opening::{Admitted, id_in_use};
 use super::refusal::Refused;
 use super::{Answer, plain};
 use crate::config::Config;
-use crate::connection::{Asked, Command, Connection, GetAnswer, Opening, Peer, PostAnswer};
+use crate::connection::{
+    Asked, Command, Connection, GetAnswer, Leaving, Opening, Peer, PostAnswer,
+};
 use crate::outbox::Payload;
 
 /// The content type of binary payloads, which only Engine.IO 3 has.
@@ -42,12 +44,16 @@ pub(super) async fn open(checked: &Checked, admitted: Admitted) -> Result<Answer
     let opening = Opening { place, id, handshake, transport: None, encoding };
     let (peer, connection) = Connection::open(opening).ok_or_else(id_in_use)?;
     tokio::spawn(connection);
-    let mut answer = match Asked::get(peer).answer().await {
-        Some(GetAnswer::Payload(payload)) => {
-            checked.client.payload(checked.config(), payload).await
+    let mut asked = Asked::get(peer);
+    let mut answer = match poll_fn(|cx| asked.poll_answer(cx)).await {
+        (Some(GetAnswer::Payload(payload)), peer) => {
+            let leaving = Leaving::of(peer);
+            let answer = checked.client.payload(checked.config(), payload).await;
+            leaving.end();
+            answer
         }
-        Some(GetAnswer::Refused) => plain(StatusCode::BAD_REQUEST, ""),
-        None => return Err(RequestError::SessionUnknown.into()),
+        (Some(GetAnswer::Refused), _) => plain(StatusCode::BAD_REQUEST, ""),
+        (None, _) => return Err(RequestError::SessionUnknown.into()),
     };
     if let Some(cookie) = &checked.config().cookie {
         answer.headers_mut().append(header::SET_COOKIE, cookie.header(&id));
@@ -71,7 +77,7 @@ impl Get {
     /// Not to be called again when it was ready.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
         if let Self::Waiting(asked, asker) = self {
-            let answer = ready!(asked.poll_answer(cx));
+            let (answer, peer) = ready!(asked.poll_answer(cx));
             let mut asker = asker.take().expect("it was not ready before");
             let answered = match answer {
                 Some(GetAnswer::Payload(payload)) => {
@@ -79,8 +85,10 @@ impl Get {
                         let headers = asker.take_headers();
                         Ok(asker.client.ok(headers, payload.content_type(), payload.body))
                     } else {
+                        let leaving = Leaving::of(peer);
                         *self = Self::Compressing(Box::pin(async move {
                             let answer = asker.client.payload(asker.config(), payload).await;
+                            leaving.end();
                             asker.finish(Ok(answer))
                         }));
                         return self.poll(cx);

@@ -8,7 +8,7 @@ use sockeye::{AckError, ConnectionStateRecovery, Server, ServerBuilder};
 use sockeye_cluster_kit::{Claim, Client, until};
 
 use crate::buses::Mode;
-use crate::logged::{LoggedBus, LoggedCluster};
+use crate::logged::{Held, LoggedBus, LoggedCluster};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -208,5 +208,30 @@ async fn what_is_not_logged_does_not_outlive_its_node() {
     tokio::select! {
         event = client.next() => panic!("it answers pings, and hears {event:?}"),
         () = kept_again => {}
+    }
+}
+
+/// Whatever is asked for when it goes: its session waits on.
+#[tokio::test]
+async fn a_client_that_goes_while_its_session_is_had_can_come_again() {
+    for held in [Held::Sessions, Held::Reads] {
+        let cluster = LoggedCluster::default();
+        let (_, io) = node(&cluster);
+        let claim = Client::join(&io).await.lose();
+        until("its session is kept", || cluster.has_session(&claim)).await;
+        io.emit("missed", ()).expect("sent");
+        // What stands in the log already, it must read there.
+        until("it is published", || cluster.entries() == 1).await;
+        let (_, other) = node(&cluster);
+        cluster.hold(Some(held));
+        tokio::select! {
+            _ = Client::take_up(&other, &claim) => panic!("it is held up"),
+            () = until("it is waited for", || cluster.waiting() > 0) => {}
+        }
+        assert!(!cluster.has_session(&claim), "it has been taken");
+        until("its client has gone", || other.session_count() == 0).await;
+        cluster.hold(None);
+        let mut client = claim.come_back(&other).await;
+        assert_eq!(client.next().await.expect("it was missed").list[0], "missed");
     }
 }

@@ -38,6 +38,18 @@ struct State {
     live: HashMap<RecoveryId, (NodeId, ClusterSession)>,
     killed: HashSet<NodeId>,
     is_out: bool,
+    /// What is answered late, and how many wait for that.
+    held: Option<Held>,
+    waiting: usize,
+}
+
+/// What is done at once, and answered when it is let go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Sessions that are taken.
+    Sessions,
+    /// What stands in the log.
+    Reads,
 }
 
 /// The bus of one node.
@@ -80,6 +92,22 @@ impl LoggedCluster {
         self.hub.lock().is_out = is_out;
     }
 
+    /// Holds answers up; or (`None`) lets them go.
+    pub(crate) fn hold(&self, held: Option<Held>) {
+        self.hub.lock().held = held;
+        self.hub.changed.notify_waiters();
+    }
+
+    /// How many entries stand in the log.
+    pub(crate) fn entries(&self) -> usize {
+        self.hub.lock().entries.len()
+    }
+
+    /// How many have waited for answers that were held up.
+    pub(crate) fn waiting(&self) -> usize {
+        self.hub.lock().waiting
+    }
+
     /// Whether the session of a client's socket is there.
     pub(crate) fn has_session(&self, claim: &Claim) -> bool {
         self.hub.lock().sessions.contains_key(&id(claim))
@@ -108,6 +136,35 @@ impl Hub {
         drop(state);
         self.changed.notify_waiters();
         offset
+    }
+
+    async fn let_go(&self, what: Held) {
+        let mut is_first = true;
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut state = self.lock();
+                if state.held != Some(what) {
+                    return;
+                }
+                state.waiting += usize::from(std::mem::take(&mut is_first));
+            }
+            changed.await;
+        }
+    }
+
+    /// Takes a session away.
+    fn take(&self, id: &RecoveryId) -> Result<Option<ClusterSession>, BusError> {
+        let mut state = self.lock();
+        if state.is_out {
+            return Err(BusError::new("on purpose"));
+        }
+        if let Some(session) = state.sessions.remove(id) {
+            return Ok(Some(session));
+        }
+        let is_gone = state.live.get(id).is_some_and(|(node, _)| state.killed.contains(node));
+        let live = is_gone.then(|| state.live.remove(id)).flatten();
+        Ok(live.map(|(_, session)| session))
     }
 
     /// The entry behind an offset.
@@ -250,6 +307,7 @@ impl ClusterLog for LoggedBus {
             let is_asked = |(offset, message): &(LogOffset, ClusterMessage)| {
                 after < *offset && *offset <= until && message.namespace == *namespace
             };
+            self.hub.let_go(Held::Reads).await;
             let mut asked = entries.into_iter().filter(is_asked);
             Ok(asked.all(|(offset, message)| take(offset, message)) && trimmed <= after)
         })
@@ -260,16 +318,9 @@ impl ClusterLog for LoggedBus {
         id: &'a RecoveryId,
     ) -> BusFuture<'a, Result<Option<ClusterSession>, BusError>> {
         Box::pin(async move {
-            let mut state = self.hub.lock();
-            if state.is_out {
-                return Err(BusError::new("on purpose"));
-            }
-            if let Some(session) = state.sessions.remove(id) {
-                return Ok(Some(session));
-            }
-            let is_gone = state.live.get(id).is_some_and(|(node, _)| state.killed.contains(node));
-            let live = is_gone.then(|| state.live.remove(id)).flatten();
-            Ok(live.map(|(_, session)| session))
+            let taken = self.hub.take(id)?;
+            self.hub.let_go(Held::Sessions).await;
+            Ok(taken)
         })
     }
 

@@ -1,17 +1,21 @@
 //! Why connections end: the official reason, and the description beside it.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
+use http_body::Frame;
 use http_body_util::Full;
-use sockeye::{CloseDescription, DisconnectReason, Server, ServerBuilder, State};
+use sockeye::{CloseDescription, Data, DisconnectReason, Server, ServerBuilder, State, Transport};
 use tokio::sync::mpsc;
 use tower_service::Service;
 
-use crate::support::{Host, Polling, WebSocket, http as raw, only_socket, until_empty};
+use crate::support::{Host, Polling, Record, WebSocket, http as raw};
+use crate::support::{only_socket, until, until_empty};
 
 type End = (DisconnectReason, Option<String>);
 
@@ -144,4 +148,75 @@ async fn what_is_lost_with_an_answer_is_not_missed_unnoticed() {
     drop(get);
     assert_eq!(client.get().await, Err(StatusCode::BAD_REQUEST));
     until_empty(&host.io).await;
+}
+
+/// The same while it is being compressed.
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_while_it_is_compressed_is_not_missed_unnoticed() {
+    let host = Host::in_memory(Server::default());
+    let client = Polling::join(&host).await;
+    let uri = format!("/socket.io/?EIO=4&transport=polling&sid={}", client.sid);
+    let request = Request::get(uri).header("accept-encoding", "gzip");
+    let request = request.body(Full::<Bytes>::default()).expect("a request");
+    let mut get = Box::pin(host.io.service().call(request));
+    let begun = poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx).is_ready())).await;
+    assert!(!begun, "nothing is to be sent");
+    only_socket(&host.io).emit("lost", "x".repeat(200_000)).expect("it is connected");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let done = poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx).is_ready())).await;
+    assert!(!done, "it is compressed piece by piece");
+    drop(get);
+    assert_eq!(client.get().await, Err(StatusCode::BAD_REQUEST));
+    until_empty(&host.io).await;
+}
+
+/// A body that comes when its test says so.
+struct Late(mpsc::UnboundedReceiver<Bytes>);
+
+impl http_body::Body for Late {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|data| data.map(|data| Ok(Frame::data(data))))
+    }
+}
+
+/// A POST is half read when its session goes over to WebSocket, and another one comes beside it.
+#[tokio::test(start_paused = true)]
+async fn a_post_behind_an_upgrade_takes_nothing_from_one_before() {
+    let host = Host::in_memory(Server::default());
+    let heard = Record::default();
+    let into = heard.clone();
+    host.io.on("say", move |Data(text): Data<String>| {
+        into.add(&text);
+        std::future::ready(())
+    });
+    let client = Polling::join(&host).await;
+    let post = || Request::post(format!("/socket.io/?EIO=4&transport=polling&sid={}", client.sid));
+    let (first_body, late) = mpsc::unbounded_channel();
+    let request = post().body(Late(late)).expect("a request");
+    let mut first = Box::pin(host.io.service().call(request));
+    let done = poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx).is_ready())).await;
+    assert!(!done, "its body has not come");
+    first_body.send(Bytes::from_static(b"42[\"say\",")).expect("it is read");
+    // It has been looked at, and not begun.
+    let second = post().body(Full::<Bytes>::from(r#"42["say","second"]"#)).expect("a request");
+    let second = host.io.service().call(second);
+    let mut socket = WebSocket::open(&host, &client.sid).await.expect("101");
+    socket.send("2probe").await;
+    assert_eq!(socket.next().await.as_deref(), Some("3probe"));
+    socket.send("5").await;
+    let over = || host.io.session_count_over(Transport::WebSocket);
+    until("the session is over WebSocket", || over() == 1).await;
+    assert_eq!(second.await.expect("answered").status(), StatusCode::BAD_REQUEST);
+    first_body.send(Bytes::from_static(b"\"first\"]")).expect("it is read");
+    drop(first_body);
+    assert_eq!(first.await.expect("answered").status(), StatusCode::OK);
+    socket.send(r#"42["say","third"]"#).await;
+    until("all is heard", || heard.all().len() == 2).await;
+    assert_eq!(heard.all(), ["first", "third"]);
 }

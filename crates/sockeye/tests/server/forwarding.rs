@@ -2,6 +2,8 @@
 //! a balancer that is not sticky is as if it spoke to its node, whichever node dies.
 //! `interleavings.rs` has random scripts of it.
 
+mod lost;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

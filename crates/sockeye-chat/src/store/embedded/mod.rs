@@ -12,7 +12,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction,
@@ -48,12 +48,18 @@ impl Embedded {
     /// The file cannot be opened, or another process has it.
     pub(crate) fn open(folder: &Path, now: u64) -> Result<Self> {
         let path = folder.join("chat.redb");
-        Self::with(move || open_file(&path), now)
+        let database = open_file(&path, true)?;
+        let place = path.display().to_string();
+        let opened = Self::with(database, move || open_file(&path, false), now);
+        opened.with_context(|| format!("cannot write to {place}"))
     }
 
-    /// `open` is called again when the disk has failed.
-    fn with(open: impl Fn() -> Result<Database> + Send + Sync + 'static, now: u64) -> Result<Self> {
-        let database = open()?;
+    /// `open` is called when the disk has failed.
+    fn with(
+        database: Database,
+        open: impl Fn() -> Result<Database> + Send + Sync + 'static,
+        now: u64,
+    ) -> Result<Self> {
         let transaction = database.begin_write()?;
         transaction.open_table(USERS)?;
         transaction.open_table(SIGN_INS)?;
@@ -340,11 +346,18 @@ impl Embedded {
     }
 }
 
-fn open_file(path: &Path) -> Result<Database> {
+/// Only at the start may a new chat begin (`may_begin`): a file that has gone since, as with a disk
+/// that was taken away, may come back.
+fn open_file(path: &Path, may_begin: bool) -> Result<Database> {
     let place = path.display();
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.read(true).write(true).create(may_begin).truncate(false).mode(0o600);
     let file = options.open(path).with_context(|| format!("cannot open {place}"))?;
+    if file.metadata().is_ok_and(|file| file.len() == 0) {
+        ensure!(may_begin, "{place} has lost its data");
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        tracing::warn!("there is no chat in {} yet: a new one begins", whole.display());
+    }
     let backend = FileBackend::new(file).with_context(|| format!("cannot open {place}"))?;
     match Database::builder().create_with_backend(backend) {
         Err(DatabaseError::DatabaseAlreadyOpen) => bail!("{place} is in use by another server"),

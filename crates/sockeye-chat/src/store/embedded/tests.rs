@@ -24,7 +24,7 @@ impl Disk {
     fn store(&self) -> Embedded {
         let disk = self.clone();
         let open = move || Ok(Database::builder().create_with_backend(disk.clone())?);
-        Embedded::with(open, 1000).expect("a store")
+        Embedded::with(open().expect("a file"), open, 1000).expect("a store")
     }
 
     fn syncs(&self) -> usize {

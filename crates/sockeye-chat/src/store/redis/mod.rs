@@ -29,7 +29,7 @@ pub(crate) use self::place::check_url;
 use super::rows::{Message, Session, SignIn, User, json as to_json, read, readable};
 use crate::config::Config;
 use crate::rooms::Rooms;
-use crate::tokens::random;
+use crate::tokens::{now_ms, random};
 
 /// A node of the chat.
 pub(crate) struct Redis {
@@ -50,12 +50,28 @@ impl Redis {
         let node = random()?[..20].to_owned();
         let (link, jobs) = Link::new(url, node, config)?;
         link.open().await.with_context(|| format!("cannot use {}", link.place()))?;
-        Ok(Self {
+        let redis = Self {
             link: Arc::new(link),
             jobs: Mutex::new(Some(jobs)),
             messages_max: config.redis_room_messages_max.to_string(),
             restore_ms,
-        })
+        };
+        // Whatever is wrong with Redis shows soon enough.
+        if redis.begin().await.unwrap_or(false) {
+            let (place, prefix) = (redis.link.place(), &config.redis_prefix);
+            tracing::warn!("there is no chat in {place} under {prefix:?} yet: a new one begins");
+        }
+        Ok(redis)
+    }
+
+    /// Whether there was no chat; of many nodes that begin one, one is told.
+    async fn begin(&self) -> Result<bool> {
+        let mut commands = Pipeline::new();
+        // Before there was `begun`, these told of a chat.
+        commands.cmd("EXISTS").arg(self.link.name("seq")).arg(self.link.name("secret"));
+        commands.cmd("SET").arg(self.link.name("begun")).arg(now_ms()).arg("NX");
+        let (known, begun): (u64, Option<String>) = self.link.query(&commands).await?;
+        Ok(known == 0 && begun.is_some())
     }
 
     /// Hears these rooms from now on, and tells their members in the namespace.

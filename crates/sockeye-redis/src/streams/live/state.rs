@@ -8,6 +8,11 @@ use sockeye::SocketId;
 use sockeye::cluster::RecoveryId;
 use tokio::time::Instant;
 
+/// How many more sessions may be ordered than twice those that there are.
+const SLACK: usize = 1024;
+/// How many may be lost beyond those that there are.
+const LOST_MAX: usize = 10_000;
+
 #[derive(Default)]
 pub(super) struct State {
     sessions: HashMap<RecoveryId, Entered>,
@@ -25,6 +30,8 @@ struct Entered {
     /// Redis has said that it has it.
     is_written: bool,
     written_at: Instant,
+    /// When it was added to those that are ordered; what was added earlier counts no more.
+    queued_at: Instant,
 }
 
 /// What is to be said again.
@@ -43,13 +50,17 @@ impl State {
         is_first: bool,
     ) -> &'static str {
         let written_at = Instant::now();
-        let is_known = self.sessions.get(&id);
-        let is_written = is_known.is_some_and(|known| known.is_written) && !is_first;
-        if is_known.is_none() {
+        let known = self.sessions.get(&id);
+        let is_written = known.is_some_and(|known| known.is_written) && !is_first;
+        let queued_at = known.map(|known| known.queued_at);
+        let queued_at = queued_at.unwrap_or_else(|| {
             self.by_time.push_back((written_at, id));
-        }
-        let entered = Entered { namespace: namespace.clone(), socket, is_written, written_at };
+            written_at
+        });
+        let namespace = namespace.clone();
+        let entered = Entered { namespace, socket, is_written, written_at, queued_at };
         self.sessions.insert(id, entered);
+        self.tidy();
         match (is_first, is_written) {
             (true, _) => "first",
             (false, true) => "own",
@@ -115,13 +126,71 @@ impl State {
             && now.saturating_duration_since(queued_at) >= age
         {
             self.by_time.pop_front();
-            let Some(entered) = self.sessions.get_mut(&id) else { continue };
+            let Some(entered) = self.sessions.get_mut(&id).filter(|it| it.queued_at == queued_at)
+            else {
+                continue;
+            };
             if now.saturating_duration_since(entered.written_at) >= age {
                 entered.written_at = now;
                 again.enter.push((entered.namespace.clone(), id, entered.socket));
             }
+            entered.queued_at = entered.written_at;
             self.by_time.push_back((entered.written_at, id));
         }
         again
+    }
+
+    /// Lets go of what has gone since it was ordered: nobody looks for a while, where Redis is away.
+    fn tidy(&mut self) {
+        let Self { sessions, by_time, lost, .. } = self;
+        if by_time.len() > 2 * sessions.len() + SLACK {
+            let is_one = |(queued_at, id): &(Instant, RecoveryId)| {
+                sessions.get(id).is_some_and(|entered| entered.queued_at == *queued_at)
+            };
+            by_time.retain(is_one);
+        }
+        // Those that are to be forgotten go by themselves when their time is over.
+        if lost.len() > sessions.len() + LOST_MAX {
+            lost.retain(|id| sessions.contains_key(id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u32) -> RecoveryId {
+        let mut entropy = [0; 15];
+        entropy[..4].copy_from_slice(&number.to_be_bytes());
+        RecoveryId::from_entropy(entropy)
+    }
+
+    fn enter(state: &mut State, number: u32) {
+        let socket = SocketId::from_entropy([7; 15]);
+        state.enter(id(number), &"/".into(), socket, false);
+    }
+
+    /// One socket that is recovered again and again, and others that come and go.
+    #[tokio::test(start_paused = true)]
+    async fn what_has_gone_takes_no_memory() {
+        let mut state = State::default();
+        for _ in 0..10 * SLACK {
+            enter(&mut state, 0);
+            state.remove(&id(0));
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        enter(&mut state, 0);
+        assert!(state.by_time.len() <= 2 * SLACK, "{}", state.by_time.len());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let again = state.again(Duration::from_secs(60));
+        assert_eq!((again.enter.len(), state.by_time.len()), (1, 1));
+        for number in 1..=2 * LOST_MAX as u32 {
+            enter(&mut state, number);
+            state.remove(&id(number));
+            state.lose([id(number)]);
+        }
+        assert!(state.lost.len() <= LOST_MAX + 1, "{}", state.lost.len());
+        assert!(state.by_time.len() <= SLACK + 2, "{}", state.by_time.len());
     }
 }

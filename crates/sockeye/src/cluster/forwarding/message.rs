@@ -6,7 +6,7 @@
 //!   Here  ───────────────── each interval ────────────►  (and the other way round)
 //!   Get, Post ────────────────────────────────────────►  the session's task
 //!                 ◄──────────────────── Answer, by number
-//!   Aborted (the client has gone), Release (answer now) ►
+//!   Aborted, GetAborted (the client has gone), Release (answer now) ►
 //! ```
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -31,8 +31,10 @@ pub(crate) enum Said {
     Request { number: u64, session: SessionId, revision: Revision, request: Forwarded },
     /// The client went away in the middle of a POST.
     Broken { session: SessionId },
-    /// The client has gone before the answer came.
+    /// The client has gone before the answer to its POST came.
     Aborted { number: u64 },
+    /// The client has gone before the answer to its GET came; where there was one, it is lost.
+    GetAborted { number: u64, session: SessionId },
     /// Nobody can wait for the GET any longer, though its client is still there.
     Release { number: u64 },
     /// What a request is answered with.
@@ -74,6 +76,7 @@ mod kind {
     pub(super) const HANDLED: u8 = 11;
     pub(super) const BAD_REQUEST: u8 = 12;
     pub(super) const REFUSED: u8 = 13;
+    pub(super) const GET_ABORTED: u8 = 14;
 }
 
 /// A payload may be compressed.
@@ -109,6 +112,10 @@ impl Forward {
                 out.put_slice(session.as_str().as_bytes());
             }
             Said::Aborted { number } => put(&mut out, kind::ABORTED, *number),
+            Said::GetAborted { number, session } => {
+                put(&mut out, kind::GET_ABORTED, *number);
+                out.put_slice(session.as_str().as_bytes());
+            }
             Said::Release { number } => put(&mut out, kind::RELEASE, *number),
             Said::Answer { number, answer } => match answer {
                 Answer::Payload(Payload { body, may_be_compressed, is_binary }) => {
@@ -138,6 +145,10 @@ impl Forward {
             kind::LEAVE => Said::Leave,
             kind::BROKEN => Said::Broken { session: take_session(&mut rest)? },
             kind::ABORTED => Said::Aborted { number: take_number(&mut rest)? },
+            kind::GET_ABORTED => {
+                let number = take_number(&mut rest)?;
+                Said::GetAborted { number, session: take_session(&mut rest)? }
+            }
             kind::RELEASE => Said::Release { number: take_number(&mut rest)? },
             kind::GET | kind::POST | kind::POST_BINARY => {
                 let number = take_number(&mut rest)?;
@@ -270,6 +281,7 @@ mod tests {
             Said::Leave,
             Said::Broken { session },
             Said::Aborted { number },
+            Said::GetAborted { number, session },
             Said::Release { number },
         ]);
         all
@@ -301,7 +313,7 @@ mod tests {
             let longer = Bytes::from([&bytes[..], b"!"].concat());
             assert_eq!(Forward::decode(&longer).is_some(), has_body, "{forward:?}");
         }
-        for byte in [0, 14, b'{', 255] {
+        for byte in [0, 15, b'{', 255] {
             assert_eq!(Forward::decode(&Bytes::from(vec![byte; 40])), None);
         }
     }

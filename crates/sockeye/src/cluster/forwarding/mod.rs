@@ -157,7 +157,7 @@ impl Forwarding {
             return Err(NotForwarded::Busy);
         }
         state.under_way += 1;
-        Ok(UnderWay { forwarding: self.clone(), body_bytes: 0, unfinished: None })
+        Ok(UnderWay { forwarding: self.clone(), body_bytes: 0, held: None })
     }
 
     /// Says something; false if the queue does not take it.
@@ -221,25 +221,24 @@ impl Forwarding {
         }
     }
 
-    /// Messages could not be published.
-    pub(super) fn handle_unpublished(&self, envelopes: &[Envelope]) {
-        for envelope in envelopes {
-            if let ClusterBody::Forward(Forward(Said::Request { number, .. })) =
-                envelope.message.body
-                && let Some(Waiting { waiter, .. }) = self.state.lock().waiting.remove(&number)
-            {
-                let _ = waiter.send(Err(NotForwarded::Failed));
-            }
+    /// A message could not be published.
+    pub(super) fn handle_unpublished(&self, message: &ClusterMessage) {
+        if let ClusterBody::Forward(Forward(Said::Request { number, .. })) = message.body
+            && let Some(Waiting { waiter, .. }) = self.state.lock().waiting.remove(&number)
+        {
+            let _ = waiter.send(Err(NotForwarded::Failed));
         }
     }
 
     fn handle_answer(&self, sender: &NodeId, number: u64, answer: &Answer) {
         let mut state = self.state.lock();
         if state.waiting.get(&number).is_some_and(|waiting| waiting.owner == *sender)
-            && let Some(Waiting { waiter, .. }) = state.waiting.remove(&number)
+            && let Some(Waiting { waiter, session, .. }) = state.waiting.remove(&number)
         {
             drop(state);
-            let _ = waiter.send(Ok(answer.clone()));
+            if let Err(Ok(Answer::Payload(_))) = waiter.send(Ok(answer.clone())) {
+                self.say(Some(sender), Said::Broken { session });
+            }
         }
     }
 
@@ -276,8 +275,8 @@ impl Forwarding {
 pub(crate) struct UnderWay {
     forwarding: Arc<Forwarding>,
     body_bytes: usize,
-    /// A POST whose body has not come whole.
-    unfinished: Option<(Vec<NodeId>, SessionId)>,
+    /// What its session cannot do without, and is here alone.
+    held: Option<(Vec<NodeId>, SessionId)>,
 }
 
 impl UnderWay {
@@ -338,20 +337,21 @@ impl UnderWay {
         Err(NotForwarded::Unknown)
     }
 
-    /// A POST's body is coming. Dropped before [`end_body`](Self::end_body), its client has gone.
-    pub(crate) fn begin_body(&mut self, owners: &[NodeId], session: SessionId) {
-        self.unfinished = Some((owners.to_vec(), session));
+    /// A part of a POST's body is here, or a payload that has not left. Dropped before
+    /// [`let_go`](Self::let_go), the client has gone, and its session ends.
+    pub(crate) fn hold(&mut self, owners: &[NodeId], session: SessionId) {
+        self.held = Some((owners.to_vec(), session));
     }
 
-    /// It has come whole, or is refused.
-    pub(crate) fn end_body(&mut self) {
-        self.unfinished = None;
+    /// It has come whole, or is refused; or it leaves.
+    pub(crate) fn let_go(&mut self) {
+        self.held = None;
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        if let Some((owners, session)) = self.unfinished.take() {
+        if let Some((owners, session)) = self.held.take() {
             for owner in owners {
                 self.forwarding.say(Some(&owner), Said::Broken { session });
             }
@@ -367,6 +367,9 @@ impl Drop for UnderWay {
 struct Asked<'a> {
     forwarding: &'a Forwarding,
     number: u64,
+    owner: NodeId,
+    session: SessionId,
+    is_get: bool,
     answer: oneshot::Receiver<Result<Answer, NotForwarded>>,
 }
 
@@ -379,6 +382,7 @@ impl<'a> Asked<'a> {
         request: Forwarded,
     ) -> Result<Self, NotForwarded> {
         let (waiter, answer) = oneshot::channel();
+        let is_get = matches!(request, Forwarded::Get);
         let mut state = forwarding.state.lock();
         if !state.directory.knows(&owner) {
             return Err(NotForwarded::Unknown);
@@ -387,10 +391,9 @@ impl<'a> Asked<'a> {
         let number = state.last_number;
         state.waiting.insert(number, Waiting { owner: owner.clone(), session, waiter });
         drop(state);
-        let asked = Self { forwarding, number, answer };
         let said = Said::Request { number, session, revision, request };
         if forwarding.say(Some(&owner), said) {
-            return Ok(asked);
+            return Ok(Self { forwarding, number, owner, session, is_get, answer });
         }
         forwarding.state.lock().waiting.remove(&number);
         Err(NotForwarded::Busy)
@@ -406,9 +409,20 @@ impl<'a> Asked<'a> {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        let waiting = self.forwarding.state.lock().waiting.remove(&self.number);
-        if let Some(Waiting { owner, .. }) = waiting {
-            self.forwarding.say(Some(&owner), Said::Aborted { number: self.number });
+        let (number, session) = (self.number, self.session);
+        let is_waiting = self.forwarding.state.lock().waiting.remove(&number).is_some();
+        if is_waiting {
+            let said = match self.is_get {
+                true => Said::GetAborted { number, session },
+                false => Said::Aborted { number },
+            };
+            self.forwarding.say(Some(&self.owner), said);
+            return;
+        }
+        // What came a moment ago is taken by nobody.
+        self.answer.close();
+        if let Ok(Ok(Answer::Payload(_))) = self.answer.try_recv() {
+            self.forwarding.say(Some(&self.owner), Said::Broken { session });
         }
     }
 }

@@ -49,6 +49,15 @@ impl Forwarding {
                 let held = self.state.lock().held.remove(&(sender.clone(), *number));
                 drop(held);
             }
+            Said::GetAborted { number, session } => {
+                let held = self.state.lock().held.remove(&(sender.clone(), *number));
+                if held.is_none()
+                    && let Some(peer) = server.session(session)
+                {
+                    // It has been answered, to nobody.
+                    peer.command(Command::GetLost);
+                }
+            }
             Said::Release { number } => {
                 if let Some(held) = self.state.lock().held.get(&(sender.clone(), *number)) {
                     held.peer.command(Command::Release);
@@ -89,6 +98,10 @@ impl Forwarding {
                 _ = aborted => return,
             };
             let held = forwarding.state.lock().held.remove(&(relay.clone(), number));
+            if held.is_none() && matches!(answer, Answer::Payload(_)) {
+                // The client has gone in this moment.
+                return peer.command(Command::GetLost);
+            }
             drop(held);
             if !forwarding.say(Some(&relay), Said::Answer { number, answer }) {
                 // What was in the answer is lost; the client must not go on without it.
