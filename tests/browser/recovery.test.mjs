@@ -40,6 +40,30 @@ for (const [how, script] of [
   });
 }
 
+test("without locks a window waits while another's token is renewed, however long that takes", async (t) => {
+  const server = await Server.start(t, { flags });
+  const proxy = await Proxy.start(t, server.port);
+  const context = await profile(t);
+  await context.addInitScript("delete Navigator.prototype.locks");
+  const one = await open(context, proxy.url);
+  await signIn(one, "nora");
+  const two = await open(context, proxy.url);
+  await two.waitForSelector("#state.online");
+  proxy.hold("POST /api/refresh");
+  await one.reload({ waitUntil: "commit" });
+  await until(() => proxy.held > 0, "the answer is held back");
+  proxy.hold(null);
+  await two.reload();
+  // Longer than the lease of a window that is gone.
+  const late = Date.now() + 6000;
+  await until(() => Date.now() > late);
+  proxy.release();
+  for (const page of [one, two]) {
+    await page.waitForSelector("#state.online");
+    assert.equal(await page.textContent("#me"), "nora");
+  }
+});
+
 test("offline: the page says so, keeps what is written, and sends it later", async (t) => {
   const server = await Server.start(t, { flags });
   const jana = await person(t, server.url, "jana", "offline");
@@ -67,6 +91,35 @@ test("what was left without a connection is not come back to", async (t) => {
   await until(async () => (await lena.joins("kept")).members.includes("karl"), "karl is back");
   await until(async () => !(await lena.joins("left")).members.includes("karl"), "karl has left");
   assert.deepEqual(await karl.locator("button.room .name").allTextContents(), ["kept"]);
+});
+
+test("over a slow network the histories of many rooms come one after the other, and the connection stays", async (t) => {
+  const more = ["--messages-per-second", "100000", "--history-messages", "1000"];
+  const server = await Server.start(t, { flags: [...flags, ...more] });
+  const proxy = await Proxy.start(t, server.port);
+  const rooms = Array.from({ length: 6 }, (_, i) => `room ${i}`);
+  const writer = await Client.join(t, server, "writer", rooms);
+  const slow = await person(t, proxy.url, "slow");
+  for (const room of rooms) await joinRoom(slow, room);
+  proxy.cut();
+  await slow.waitForSelector("#banner:visible");
+  // A MiB each: together they take longer than an answer may.
+  for (const room of rooms)
+    await Promise.all(Array.from({ length: 90 }, () => writer.says(room, "\u6f22".repeat(3900))));
+  proxy.slow(500_000);
+  proxy.restore();
+  await slow.waitForSelector("#state.online");
+  await slow.evaluate(() => {
+    window.states = [];
+    const note = () => window.states.push(document.querySelector("#state").className);
+    new MutationObserver(note).observe(document.querySelector("#state"), { attributes: true });
+  });
+  for (const room of rooms) {
+    await slow.locator("button.room", { hasText: new RegExp(`^${room}$`) }).click();
+    await say(slow, `back in ${room}`);
+    await sees(slow, `back in ${room}`);
+  }
+  assert.deepEqual(await slow.evaluate(() => window.states), []);
 });
 
 test("where the sign-in is over the page asks for it, and says why", async (t) => {

@@ -6,7 +6,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { Client } from "./lib/client.mjs";
+import { Client, until } from "./lib/client.mjs";
 import { SECRET, Server, claimsOf, runToEnd, temporaryFolder } from "./lib/server.mjs";
 
 // Each setting with a value that is wrong, what was expected, and what `--help` says of its unit
@@ -207,7 +207,7 @@ test("a variable that is empty counts as one that is not set", async (t) => {
   const ann = await Client.join(t, server, "ann", ["a", "b", "c"]);
   const refused = await ann.refused("too_many_rooms", "chat:join", "d");
   assert.match(refused.message, / 3 /, "the file's, as nothing overrides it");
-  assert.match(server.log, /a new one begins/, "what happens is told");
+  await until(() => server.log.includes("a new one begins"), "what happens is told");
   // A flag or a key that is empty is a mistake.
   for (const name of ["redis", "data-dir", "listen", "jwt-secret"]) {
     const { code, output } = await runToEnd(["--data-dir", temporaryFolder(t), `--${name}=`]);
@@ -223,7 +223,7 @@ test("a variable that is no text is named, and a log filter that is none is told
       new RegExp(`ended with 1: sockeye-chat: in the environment, ${name}: invalid UTF-8`),
     );
   const server = await Server.start(t, { alone: true, env: { RUST_LOG: "a=b=c" } });
-  assert.match(server.log, /WARN .*RUST_LOG is passed over: /);
+  await until(() => /WARN .*RUST_LOG is passed over: /.test(server.log), "it is told");
 });
 
 test("a key that there is not is named, with the file", async (t) => {
@@ -283,7 +283,10 @@ test("a data folder that cannot be made or written to is named", async (t) => {
 
 test("where there was no chat one line says that a new one begins, and where", async (t) => {
   const lines = (log) => log.split("\n").filter((line) => line.includes("a new one begins"));
+  // What it prints and what it logs come apart.
+  const told = (server) => until(() => lines(server.log).length > 0, "it is told");
   const server = await Server.start(t, { alone: true });
+  await told(server);
   const [line, ...more] = lines(server.log);
   assert.deepEqual(more, []);
   assert.ok(line.includes(join(server.data, "chat.redb")), line);
@@ -294,12 +297,15 @@ test("where there was no chat one line says that a new one begins, and where", a
   await server.stop();
   writeFileSync(join(server.data, "chat.redb"), "");
   await server.start();
+  await told(server);
   assert.equal(lines(server.log).length, 1, "an empty file has no chat either");
   // A path that is not whole is told whole: it depends on where the server was started.
   const cwd = temporaryFolder(t);
   const other = { under: ["env", "-C", cwd], data: "elsewhere", alone: true };
-  const log = lines((await Server.start(t, other)).log);
-  assert.ok(log[0].includes(join(cwd, "elsewhere", "chat.redb")), log[0]);
+  const elsewhere = await Server.start(t, other);
+  await told(elsewhere);
+  const [path] = lines(elsewhere.log);
+  assert.ok(path.includes(join(cwd, "elsewhere", "chat.redb")), path);
 });
 
 test("a second process on the same data folder ends, and the first goes on", async (t) => {

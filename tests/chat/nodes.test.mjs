@@ -48,7 +48,10 @@ test("what happens on one node is heard on the other, and not by another chat on
 
 test("where Redis has no chat under these names, one node says that a new one begins", async (t) => {
   const begun = ({ log }) => log.split("\n").filter((line) => line.includes("a new one begins"));
+  // What they print and what they log come apart.
+  const told = (chat) => until(() => begun(chat).length > 0, "it is told");
   const chat = await start(t);
+  await told(chat);
   const [line, ...more] = begun(chat);
   assert.match(line, /there is no chat in Redis at 127\.0\.0\.1:\d+ under "sockeye-chat:" yet/);
   assert.deepEqual(more, []);
@@ -56,6 +59,7 @@ test("where Redis has no chat under these names, one node says that a new one be
   await restart();
   assert.deepEqual(begun(chat), [], "it goes on");
   const other = await start(t, ["--redis-prefix", "other:"], { redis: chat.redis });
+  await told(other);
   assert.match(begun(other)[0], /under "other:" yet/);
   // As one that began before this was told.
   await Client.join(t, chat.nodes[0], "ann", "room");

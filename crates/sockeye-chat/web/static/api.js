@@ -5,7 +5,7 @@
 import * as storage from "./storage.js";
 
 const LEASE = "sockeye-refreshing";
-const LEASE_MS = 2000;
+const LEASE_MS = 5000;
 // There while the server has not been told of a sign-out: until then its cookie is good.
 const SIGNING_OUT = "sockeye-signing-out";
 const ANSWER_MS = 15_000;
@@ -96,6 +96,8 @@ export async function refresh() {
 async function renew() {
   if (isSigningOut()) throw new ApiError(401, { message: "You have signed out." });
   await takeLease();
+  // A window that is there keeps it for as long as it waits.
+  const keeping = setInterval(writeLease, LEASE_MS / 4);
   const before = session?.user.id;
   try {
     session = await post("/api/refresh");
@@ -103,6 +105,8 @@ async function renew() {
     // Without an answer, as when the page is being left, it may still come.
     if (error instanceof ApiError) storage.local.removeItem(LEASE);
     throw error;
+  } finally {
+    clearInterval(keeping);
   }
   storage.local.removeItem(LEASE);
   if (before && before !== session.user.id) {
@@ -117,14 +121,19 @@ async function takeLease() {
   for (;;) {
     const age = Date.now() - Number(storage.local.getItem(LEASE)?.split(" ")[0] ?? 0);
     if (age < 0 || age > LEASE_MS) {
-      const mine = `${Date.now()} ${Math.random()}`;
-      storage.local.setItem(LEASE, mine);
+      const mine = writeLease();
       // Two windows may have seen that it was free; the last one has it.
       if (!storage.hasLocks) await pause();
       if (storage.local.getItem(LEASE) === mine) return;
     }
     await pause();
   }
+}
+
+function writeLease() {
+  const lease = `${Date.now()} ${Math.random()}`;
+  storage.local.setItem(LEASE, lease);
+  return lease;
 }
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, 50));
