@@ -205,14 +205,16 @@ async fn a_stream_that_begins_anew_is_read_on() {
     let redis = Redis::open(&server.url()).expect("a URL");
     let make = || {
         let block_time = Duration::from_millis(50);
-        StreamsBus::with_options(redis.clone(), StreamsOptions { block_time, ..Default::default() })
+        let options = StreamsOptions { block_time, ..StreamsOptions::default() };
+        StreamsBus::with_options(redis.clone(), options)
     };
     let nodes = [node(make()), node(make())];
     until_heard(&nodes).await;
     let mut client = Client::join(&nodes[1]).await;
-    let mark = "XADD socket.io 99999999999999-0 uid x nsp / type 3 data \
-                {\"packet\":{\"type\":2,\"data\":[\"mark\"]},\"opts\":{\"rooms\":[],\"except\":[]}}";
-    server.ask::<()>(&mut words(mark)).expect("it is written");
+    let options = r#"{"rooms":[],"except":[]}"#;
+    let data = format!(r#"{{"packet":{{"type":2,"data":["mark"]}},"opts":{options}}}"#);
+    let mark = format!("XADD socket.io 99999999999999-0 uid x nsp / type 3 data {data}");
+    server.ask::<()>(&mut words(&mark)).expect("it is written");
     client.expect(json!(["mark"])).await;
     server.ask::<()>(&mut words("DEL socket.io")).expect("it is gone");
     for number in 0..1000 {
