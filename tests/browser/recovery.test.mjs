@@ -93,6 +93,35 @@ test("what was left without a connection is not come back to", async (t) => {
   assert.deepEqual(await karl.locator("button.room .name").allTextContents(), ["kept"]);
 });
 
+test("over a slow network the histories of many rooms come one after the other, and the connection stays", async (t) => {
+  const more = ["--messages-per-second", "100000", "--history-messages", "1000"];
+  const server = await Server.start(t, { flags: [...flags, ...more] });
+  const proxy = await Proxy.start(t, server.port);
+  const rooms = Array.from({ length: 6 }, (_, i) => `room ${i}`);
+  const writer = await Client.join(t, server, "writer", rooms);
+  const slow = await person(t, proxy.url, "slow");
+  for (const room of rooms) await joinRoom(slow, room);
+  proxy.cut();
+  await slow.waitForSelector("#banner:visible");
+  // A MiB each: together they take longer than an answer may.
+  for (const room of rooms)
+    await Promise.all(Array.from({ length: 90 }, () => writer.says(room, "\u6f22".repeat(3900))));
+  proxy.slow(500_000);
+  proxy.restore();
+  await slow.waitForSelector("#state.online");
+  await slow.evaluate(() => {
+    window.states = [];
+    const note = () => window.states.push(document.querySelector("#state").className);
+    new MutationObserver(note).observe(document.querySelector("#state"), { attributes: true });
+  });
+  for (const room of rooms) {
+    await slow.locator("button.room", { hasText: new RegExp(`^${room}$`) }).click();
+    await say(slow, `back in ${room}`);
+    await sees(slow, `back in ${room}`);
+  }
+  assert.deepEqual(await slow.evaluate(() => window.states), []);
+});
+
 test("where the sign-in is over the page asks for it, and says why", async (t) => {
   const server = await Server.start(t, { flags });
   const max = await person(t, server.url, "max", "over");

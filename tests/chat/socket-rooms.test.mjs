@@ -74,6 +74,47 @@ test("to join again brings the history again, and tells nobody", async (t) => {
   await ann.next("chat:userLeft", (left) => left.username === "ben");
 });
 
+test("histories are no longer than a client can take, also those of many rooms at once", async (t) => {
+  const flags = ["--messages-per-second", "100000", "--history-messages", "1000"];
+  const long = await Server.start(t, { flags });
+  const rooms = Array.from({ length: 10 }, (_, i) => `long ${i}`);
+  const ann = await Client.join(t, long, "ann", rooms);
+  // Over a MiB in each room; all of them are more than may wait for a client.
+  const said = new Map();
+  for (const room of rooms) {
+    const saying = Array.from({ length: 100 }, () => ann.says(room, "\u6f22".repeat(4000)));
+    said.set(room, await Promise.all(saying));
+  }
+  for (const transport of ["polling", "websocket"]) {
+    const ben = await Client.connect(t, long, `ben ${transport}`, { transports: [transport] });
+    const joined = await Promise.all(rooms.map((room) => ben.joins(room)));
+    for (const { room, history } of joined) {
+      const bytes = Buffer.byteLength(JSON.stringify(history));
+      assert.ok(bytes <= 1 << 20 && bytes > 1_000_000, `${bytes} bytes`);
+      assert.deepEqual(
+        history.map((message) => message.id),
+        said.get(room).slice(-history.length),
+        "the newest",
+      );
+    }
+    assert.deepEqual(ben.all("disconnect"), []);
+  }
+});
+
+test("a message that is longer than a history is all of it", async (t) => {
+  const flags = ["--text-characters-max", "100000", "--history-messages", "1000"];
+  const long = await Server.start(t, { flags });
+  const ann = await Client.join(t, long, "ann", "long");
+  // Each of them 600 KB as JSON.
+  const ids = [];
+  for (let i = 0; i < 3; i += 1) ids.push(await ann.says("long", "\u0001".repeat(100_000)));
+  const ben = await Client.connect(t, long, "ben");
+  assert.deepEqual(
+    (await ben.joins("long")).history.map((message) => message.id),
+    ids.slice(-1),
+  );
+});
+
 test("leave: acknowledged, the others are told, and the room is heard no more", async (t) => {
   const [ann, ben] = [
     await Client.join(t, server, "ann", "leave"),

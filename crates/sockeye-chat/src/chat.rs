@@ -186,6 +186,8 @@ async fn enter(
         // Before the answer: whoever has been told of a join has it back after a crash.
         save(app, &me, Some(room)).await;
     }
+    // Histories of many rooms must not wait all at once: the client takes one after the other.
+    socket.drained().await;
     me.come_in(socket, room, ack, true).await
 }
 

@@ -78,7 +78,7 @@ pub struct Config {
     #[arg(long, env = "SOCKEYE_CHAT_EVENTS_PER_SECOND", value_name = "COUNT",
           default_value_t = 50, value_parser = whole::<u32>(1, 1_000_000))]
     pub events_per_second: u32,
-    /// Messages of history that a joiner gets
+    /// Messages of history that a joiner gets, within 1 MiB
     #[arg(long, env = "SOCKEYE_CHAT_HISTORY_MESSAGES", value_name = "COUNT",
           default_value_t = 50, value_parser = whole::<usize>(0, 1000))]
     pub history_messages: usize,

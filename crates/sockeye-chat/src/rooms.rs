@@ -17,7 +17,7 @@ use anyhow::Result;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::store::Message;
+use crate::store::{HISTORY_BYTES_MAX, Message};
 
 /// Rooms share a lock with a few others, never with all.
 const DRAWERS: usize = 64;
@@ -178,7 +178,14 @@ impl Room {
         let read = history.last().map_or(0, |message| message.id);
         history.retain(|message| Some(message.id) <= self.told);
         history.extend(self.recent.iter().filter(|message| message.id > read).cloned());
-        history.drain(..history.len().saturating_sub(self.history_max));
+        let mut bytes = 0;
+        let newest = history.iter().rev().take(self.history_max).take_while(|message| {
+            let is_first = bytes == 0;
+            bytes += message.bytes();
+            is_first || bytes <= HISTORY_BYTES_MAX
+        });
+        let count = newest.count();
+        history.drain(..history.len() - count);
         history
     }
 

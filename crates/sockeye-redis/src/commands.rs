@@ -227,8 +227,9 @@ impl Commands {
         }
         let mut slots = Pipeline::new();
         slots.cmd("CLUSTER").arg("SLOTS");
-        // A doubt that comes meanwhile stays.
+        // A doubt that comes meanwhile stays, and so does this one if nobody waits any more.
         nodes.is_stale.store(false, Ordering::Release);
+        let mut doubt = Doubt(Some(nodes));
         let mut result = Err(unserved("no node tells the slots"));
         for address in self.candidates(nodes) {
             let line = self.line(&Place::Node(address.clone()));
@@ -252,8 +253,7 @@ impl Commands {
             let known = nodes.map.read().nodes();
             let is_known = |place: &Place| matches!(place, Place::Node(at) if known.contains(at));
             self.lines.lock().retain(|place, _| is_known(place));
-        } else {
-            nodes.is_stale.store(true, Ordering::Release);
+            doubt.0 = None;
         }
         *looked = Some(Instant::now());
         result
@@ -329,6 +329,17 @@ impl Nodes {
             *home = other_primary(map, None);
         }
         home.clone()
+    }
+}
+
+/// The slots are in doubt, should this be dropped while there are nodes in it.
+struct Doubt<'a>(Option<&'a Nodes>);
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if let Some(nodes) = self.0 {
+            nodes.is_stale.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -421,7 +432,11 @@ fn place_of(command: &Cmd, map: &SlotMap, nodes: &Nodes) -> RedisResult<Arc<str>
         Some(key) => map.owner(slot(key)).cloned(),
         None => nodes.home(map),
     };
-    owner.ok_or_else(|| unserved("nobody serves the slot"))
+    owner.ok_or_else(|| {
+        // Somebody may by now.
+        nodes.is_stale.store(true, Ordering::Release);
+        unserved("nobody serves the slot")
+    })
 }
 
 /// Any primary but this one, or that one where there is no other.

@@ -110,7 +110,8 @@ export async function sees(page, text) {
   };
   await page.waitForFunction(isThere, text).catch(async (error) => {
     const all = await page.locator("#box .body").allTextContents();
-    throw new Error(`"${text}" is not there once, but ${JSON.stringify(all)}`, { cause: error });
+    const short = JSON.stringify(all.map((body) => body.slice(0, 100)));
+    throw new Error(`"${text}" is not there once, but ${short}`, { cause: error });
   });
 }
 

@@ -6,6 +6,7 @@ export class Proxy {
   #pairs = new Set();
   #isDown = false;
   #holds = null;
+  #bytesPerSecond = Infinity;
 
   // Stands between `port` of this machine and whoever connects to its own `url`.
   static async start(t, port) {
@@ -33,6 +34,9 @@ export class Proxy {
     server.on("data", (bytes) => {
       if (pair.held) pair.held.push(bytes);
       else if (!pair.swallows) client.write(bytes);
+      if (this.#bytesPerSecond === Infinity) return;
+      server.pause();
+      setTimeout(() => server.resume(), (bytes.length / this.#bytesPerSecond) * 1000);
     });
     for (const one of [client, server]) {
       one.on("error", () => {});
@@ -56,6 +60,11 @@ export class Proxy {
 
   restore() {
     this.#isDown = false;
+  }
+
+  // From now on no connection gets more from the server.
+  slow(bytesPerSecond) {
+    this.#bytesPerSecond = bytesPerSecond;
   }
 
   // From now on holds back the answers to requests with these words in them; with `null`, no more

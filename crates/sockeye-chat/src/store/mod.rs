@@ -13,6 +13,10 @@ pub(crate) use self::embedded::Embedded;
 pub(crate) use self::redis::{Redis, check_url};
 pub(crate) use self::rows::{Message, Session, SignIn, User};
 
+/// The bytes of a history, but for one message that is longer: a quarter of what may wait for a
+/// client, so that a joiner always has room for it.
+pub(crate) const HISTORY_BYTES_MAX: usize = 1 << 20;
+
 /// The handle of all data.
 #[derive(Clone)]
 pub(crate) enum Store {
@@ -93,8 +97,8 @@ impl Store {
         }
     }
 
-    /// The last `count` messages of a room, oldest first. Read off the async threads: the disk
-    /// may be slow where nobody was for long.
+    /// The last `count` messages of a room, within [`HISTORY_BYTES_MAX`], oldest first. Read off
+    /// the async threads: the disk may be slow where nobody was for long.
     ///
     /// # Errors
     /// The store failed.

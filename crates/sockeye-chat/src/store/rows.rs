@@ -45,6 +45,13 @@ pub(crate) struct Message {
     pub(crate) timestamp: u64,
 }
 
+impl Message {
+    /// What it takes in a history, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        json(self).map_or(0, |text| text.len())
+    }
+}
+
 /// What a client can have back after it lost its connection. Its key is a hash of the id that the
 /// client has.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]

@@ -145,9 +145,18 @@ export class Chat {
     this.#refusals = 0;
     this.#on.connection("online");
     if (this.#sessionId && this.rooms.size) this.#socket.emit("session:restore", this.#sessionId);
-    // Joining again brings the history, which has what was missed.
-    for (const room of this.rooms.values()) {
-      this.#enter(room).catch((error) => {
+    this.#enterAll();
+  }
+
+  // Joining again brings the history, which has what was missed. One room after the other, that
+  // which is looked at first: all together long histories would keep answers from coming in time.
+  async #enterAll() {
+    const { id } = this.#socket;
+    const seen = (room) => Number(this.#on.isSeen(room));
+    for (const room of [...this.rooms.values()].sort((a, b) => seen(b) - seen(a))) {
+      if (this.#socket.id !== id) return;
+      if (room.isJoined || this.rooms.get(room.name) !== room) continue;
+      await this.#enter(room).catch((error) => {
         if (error instanceof Refused)
           this.#line(room, { text: `This room was not joined: ${error.message}` });
       });

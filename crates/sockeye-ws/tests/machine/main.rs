@@ -8,6 +8,7 @@ mod fragments;
 mod hardening;
 mod inflate;
 mod items;
+mod model;
 mod negotiation;
 mod pair;
 mod prepared;

@@ -3,6 +3,7 @@
 
 mod abuse;
 mod cancel;
+mod chaos;
 mod client;
 mod deflate;
 mod durations;

@@ -14,6 +14,8 @@ pub(super) struct Gate {
     waiting: HashMap<Arc<str>, VecDeque<Waiting>>,
     /// Whether somebody reads, so that it is known what has been read.
     is_reading: bool,
+    /// What stands up to here may never be read.
+    skipped: Option<LogOffset>,
 }
 
 struct Waiting {
@@ -57,6 +59,9 @@ impl Gate {
         if offset.is_none() && !self.waiting.contains_key(&namespace) {
             return Some(Passed { delivery, offset, bytes });
         }
+        if offset.is_some() && offset <= self.skipped {
+            return Some(Passed { delivery, offset: None, bytes });
+        }
         self.waiting.entry(namespace).or_default().push_back(Waiting { delivery, offset, bytes });
         None
     }
@@ -73,6 +78,25 @@ impl Gate {
             self.waiting.remove(namespace);
         }
         Some(passed)
+    }
+
+    /// Of what stands in the log up to here some has gone before it was read: what waits for that
+    /// passes, without offsets, and all that was before it.
+    pub(super) fn skip_to(&mut self, until: LogOffset) -> Vec<Passed> {
+        self.skipped = self.skipped.max(Some(until));
+        let mut passed = Vec::new();
+        self.waiting.retain(|_, waiting| {
+            let is_skipped =
+                |waiting: &Waiting| waiting.offset.is_some_and(|offset| offset <= until);
+            let last = waiting.iter().rposition(is_skipped);
+            let behind = waiting.iter().skip(last.map_or(0, |last| last + 1));
+            let count = last.map_or(0, |last| last + 1)
+                + behind.take_while(|waiting| last.is_some() && waiting.offset.is_none()).count();
+            let skipped = waiting.drain(..count).map(Waiting::pass);
+            passed.extend(skipped.map(|passed| Passed { offset: None, ..passed }));
+            !waiting.is_empty()
+        });
+        passed
     }
 
     /// All that waits passes, without offsets.

@@ -1,6 +1,7 @@
 //! A server's link to its cluster: drives the pure state over a bus, with the clock and the tasks.
 //! Does not know what messages do to sockets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -220,8 +221,9 @@ impl Link {
         self.state.lock().begin(&id, namespace, waiter);
         self.put(namespace, None, body(id.clone()), delivery);
         if !self.has_heartbeats {
-            let counting =
-                count(self.bus.clone(), self.state.clone(), id.clone(), namespace.clone());
+            let (bus, state) = (self.bus.clone(), self.state.clone());
+            let (ids, namespace) = (vec![id.clone()], namespace.clone());
+            let counting = Counting { bus, state, ids, namespace, is_first: true };
             let (changed, limit) = (self.changed.clone(), self.config.publish_timeout);
             tokio::spawn(async move {
                 counting.within(limit).await;
@@ -396,34 +398,41 @@ impl Tasks {
                 let message = ClusterMessage { sender, namespace, body };
                 self.queue.push(Some(Envelope { to: None, message }), None);
             }
+            let mut by_namespace: BTreeMap<Arc<str>, Vec<RequestId>> = BTreeMap::new();
             for (id, namespace) in due.count {
-                let counting = count(self.bus.clone(), self.state.clone(), id, namespace);
-                counting.within(self.publish_timeout).await;
+                by_namespace.entry(namespace).or_default().push(id);
+            }
+            for (namespace, ids) in by_namespace {
+                let (bus, state) = (self.bus.clone(), self.state.clone());
+                // Whoever waits meanwhile goes on: nobody knows better until it is counted again.
+                let counting = Counting { bus, state, ids, namespace, is_first: false };
+                tokio::spawn(counting.within(self.publish_timeout));
             }
         }
     }
 }
 
-/// Counts the nodes that a request waits for.
+/// Counts the nodes that requests wait for.
 struct Counting {
     bus: Arc<dyn ClusterBus>,
     state: State,
-    id: RequestId,
+    ids: Vec<RequestId>,
     namespace: Arc<str>,
-}
-
-fn count(bus: Arc<dyn ClusterBus>, state: State, id: RequestId, namespace: Arc<str>) -> Counting {
-    Counting { bus, state, id, namespace }
+    /// Nobody knows yet whom they wait for.
+    is_first: bool,
 }
 
 impl Counting {
     async fn within(self, limit: Duration) {
         let nodes = tokio::time::timeout(limit, self.bus.nodes(&self.namespace)).await;
         let mut state = self.state.lock();
-        match nodes {
-            Ok(Ok(nodes)) => state.handle_nodes(&self.id, nodes, now()),
-            Ok(Err(_)) | Err(_) => {
-                state.fail(&self.id, |waiter| drop(waiter.send(Answer::Failed)));
+        for id in &self.ids {
+            match &nodes {
+                Ok(Ok(nodes)) => state.handle_nodes(id, nodes.clone(), now()),
+                Ok(Err(_)) | Err(_) if self.is_first => {
+                    state.fail(id, |waiter| drop(waiter.send(Answer::Failed)));
+                }
+                Ok(Err(_)) | Err(_) => {}
             }
         }
     }

@@ -119,8 +119,12 @@ impl ClusterNode {
     }
 
     /// Of what stands in the log up to here some was never read, and cannot be any more: no client
-    /// that has not got it is recovered.
+    /// that has not got it is recovered. What this node itself has appended there is delivered to
+    /// its own sockets now.
     pub fn skip_log(&self, until: LogOffset) {
+        if let Some(queue) = self.queue() {
+            queue.skip_to(until);
+        }
         self.each_recovery(|recovery| recovery.forget_log(until));
     }
 

@@ -192,6 +192,15 @@ impl Queue {
         self.deliver();
     }
 
+    /// Some of what stands in the log up to here will never be read: nothing waits for that.
+    pub(super) fn skip_to(&self, until: LogOffset) {
+        let mut state = self.state.lock();
+        let passed = state.gate.skip_to(until);
+        self.pass(&mut state, passed);
+        drop(state);
+        self.deliver();
+    }
+
     pub(super) fn is_reading(&self) -> bool {
         self.state.lock().gate.is_reading()
     }
@@ -382,6 +391,31 @@ mod tests {
         assert_eq!(done.take(), ["c@-"]);
         queue.set_reading(true);
         assert!(!queue.deliver_to("/", at(1)).await && !queue.deliver_to("/", at(2)).await);
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_for_what_the_log_has_lost() {
+        let (queue, done) = (Queue::new(1 << 20), Delivered::default());
+        queue.set_reading(true);
+        let publish = async |name, offset| {
+            assert!(queue.push(envelope(), done.by(name)));
+            let batch = queue.next_batch().await.expect("it is open");
+            queue.settle(&batch, vec![(0, at(offset))], 0);
+        };
+        publish("a", 1).await;
+        assert!(queue.push(None, done.by("local")));
+        publish("b", 3).await;
+        assert!(done.take().is_empty());
+        queue.skip_to(at(2));
+        assert_eq!(done.take(), ["a@-", "local@-"]);
+        // It was published before, and is known to be only now.
+        queue.skip_to(at(6));
+        publish("c", 5).await;
+        assert_eq!(done.take(), ["b@-", "c@-"]);
+        publish("d", 7).await;
+        assert!(done.take().is_empty());
+        assert!(queue.deliver_to("/", at(7)).await);
+        assert_eq!((done.take(), queue.bytes()), (vec!["d@7-0".into()], 0));
     }
 
     #[tokio::test]

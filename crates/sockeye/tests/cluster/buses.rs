@@ -64,6 +64,8 @@ pub(crate) struct Control {
 struct State {
     mode: Mode,
     told: Vec<String>,
+    /// How often the nodes were counted.
+    counted: usize,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -88,6 +90,11 @@ impl Wrapped {
     pub(crate) fn set(&self, mode: Mode) {
         self.lock().mode = mode;
         self.control.changed.notify_waiters();
+    }
+
+    /// How often the nodes were counted.
+    pub(crate) fn counted(&self) -> usize {
+        self.lock().counted
     }
 
     /// What it was told of rooms.
@@ -146,6 +153,7 @@ impl ClusterBus for Wrapped {
 
     fn nodes<'a>(&'a self, namespace: &'a Arc<str>) -> BusFuture<'a, Result<Nodes, BusError>> {
         Box::pin(async move {
+            self.lock().counted += 1;
             self.may_work().await?;
             self.inner.nodes(namespace).await
         })

@@ -121,3 +121,31 @@ async fn nothing_is_asked_for_that_nobody_waits_for() {
     drop(io.broadcast().timeout(LONG).emit_with_ack::<u8>("ask", ()).expect("sent"));
     assert_eq!(health(&io).requests, 0);
 }
+
+/// It has been asked all the same: who is to answer is known.
+#[tokio::test(start_paused = true)]
+async fn a_request_outlives_a_bus_that_cannot_count_for_a_while() {
+    let (bus, io, other) = two(Server::builder()).await;
+    let mut there = Client::join(&other).await;
+    let acks = io.broadcast().timeout(LONG).emit_with_ack::<u8>("ask", ()).expect("sent");
+    let event = there.expect(json!(["ask"])).await;
+    bus.set(Mode::Fail);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    bus.set(Mode::Work);
+    there.answer(&event, "[1]").await;
+    let all = acks.collect().await;
+    assert_eq!((all.answers.len(), all.failures.len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_nodes_are_counted_again_once_for_all_requests() {
+    let (bus, io, other) = two(Server::builder()).await;
+    let _there = Client::join(&other).await;
+    let asking = || io.broadcast().timeout(LONG).emit_with_ack::<u8>("ask", ()).expect("sent");
+    let _all: Vec<_> = std::iter::repeat_with(asking).take(100).collect();
+    until("each has been counted for", || bus.counted() >= 100).await;
+    let (before, seconds) = (bus.counted(), 5);
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let again = bus.counted() - before;
+    assert!((4..20).contains(&again), "{again} times in {seconds} s");
+}

@@ -19,6 +19,7 @@ use redb::{
 };
 
 use self::writer::Writer;
+use super::HISTORY_BYTES_MAX;
 use super::rows::{Message, Session, SignIn, User, json, read, readable};
 use crate::tokens::now_ms;
 
@@ -218,7 +219,7 @@ impl Embedded {
         })
     }
 
-    /// The last `count` messages of a room, oldest first.
+    /// The last `count` messages of a room, within [`HISTORY_BYTES_MAX`], oldest first.
     ///
     /// # Errors
     /// The disk failed.
@@ -226,10 +227,15 @@ impl Embedded {
         let keys = (room, 0)..=(room, u64::MAX);
         self.read(|transaction| {
             let messages = transaction.open_table(MESSAGES)?;
-            let mut history = Vec::new();
+            let (mut history, mut bytes) = (Vec::new(), 0);
             for row in messages.range(keys)?.rev().take(count) {
+                let (_, row) = row?;
+                bytes += row.value().len();
+                if bytes > HISTORY_BYTES_MAX && !history.is_empty() {
+                    break;
+                }
                 // One that cannot be read must not hide the others.
-                history.extend(readable::<Message>(row?.1.value()));
+                history.extend(readable::<Message>(row.value()));
             }
             history.reverse();
             Ok(history)

@@ -26,6 +26,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::link::{Job, Link};
 pub(crate) use self::place::check_url;
+use super::HISTORY_BYTES_MAX;
 use super::rows::{Message, Session, SignIn, User, json as to_json, read, readable};
 use crate::config::Config;
 use crate::rooms::Rooms;
@@ -173,7 +174,7 @@ impl Redis {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let args = [room, &count.to_string()];
+        let args = [room, &count.to_string(), &HISTORY_BYTES_MAX.to_string()];
         let rows: Vec<Vec<u8>> = self.link.run_script(&self.link.scripts.history, &args).await?;
         Ok(rows.iter().rev().filter_map(|row| readable(row)).collect())
     }

@@ -140,7 +140,7 @@ impl State {
         again
     }
 
-    /// Lets go of what has gone since it was ordered: where Redis is away nobody looks for a while.
+    /// Lets go of what has gone since it was ordered: nobody looks while Redis is away.
     fn tidy(&mut self) {
         let Self { sessions, by_time, lost, .. } = self;
         if by_time.len() > 2 * sessions.len() + SLACK {
