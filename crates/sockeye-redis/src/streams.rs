@@ -111,6 +111,8 @@ struct Inner {
     options: StreamsOptions,
     /// Where sessions are kept of sockets that live.
     live: Option<Arc<Live>>,
+    /// Sockets are recovered by what stands in the streams.
+    has_log: AtomicBool,
     running: OnceLock<Running>,
 }
 
@@ -127,6 +129,8 @@ struct Ears {
     /// The channels that are subscribed to.
     channels: RwLock<HashMap<Arc<str>, Arc<str>>>,
     is_subscribed: AtomicBool,
+    /// Whether sockets are recovered by what stands in the streams.
+    has_log: bool,
     /// How many readers are needed beyond those that read.
     readers_away: AtomicUsize,
 }
@@ -141,7 +145,8 @@ impl StreamsBus {
     pub fn with_options(redis: Redis, options: StreamsOptions) -> Self {
         let commands = Arc::new(Commands::new(redis.clone()));
         let live = options.live_sessions.then(|| Arc::new(Live::new(commands.clone(), &options)));
-        Self(Arc::new(Inner { redis, commands, options, live, running: OnceLock::new() }))
+        let (has_log, running) = (AtomicBool::new(false), OnceLock::new());
+        Self(Arc::new(Inner { redis, commands, options, live, has_log, running }))
     }
 
     /// Waits until all is heard that the server wants to hear now. Before the first connection to
@@ -220,6 +225,7 @@ impl ClusterBus for StreamsBus {
             node,
             channels: RwLock::default(),
             is_subscribed: AtomicBool::new(false),
+            has_log: self.0.has_log.load(Ordering::Acquire),
             readers_away: AtomicUsize::new(1),
         });
         let (redis, commands) = (self.0.redis.clone(), self.0.commands.clone());
@@ -232,6 +238,7 @@ impl ClusterBus for StreamsBus {
     }
 
     fn log(&self) -> Option<Arc<dyn ClusterLog>> {
+        self.0.has_log.store(true, Ordering::Release);
         if let Some(live) = &self.0.live {
             live.want();
         }

@@ -148,6 +148,7 @@ impl Reading {
         let timeout = self.block.saturating_add(ANSWER_TIMEOUT);
         let connection = &mut self.redis.connect(&place, |_| {}, Some(timeout)).await?;
         self.find_ends(connection).await?;
+        self.look_for_beginnings(connection).await?;
         self.look_for_gaps(connection).await?;
         self.set_reading(true);
         if let Some(unbegun) = self.unbegun.take() {
@@ -165,7 +166,9 @@ impl Reading {
             command.arg(self.streams.iter().map(last).collect::<Vec<_>>());
             let answer = self.ask(connection, command).await?;
             self.take(&answer).await;
-            if self.is_full(&answer) {
+            if pairs(&answer).is_empty() {
+                self.look_for_beginnings(connection).await?;
+            } else if self.is_full(&answer) {
                 // Others may write faster than this one reads.
                 self.look_for_gaps(connection).await?;
             }
@@ -175,14 +178,47 @@ impl Reading {
     /// What was there before is not read.
     async fn find_ends(&mut self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         for index in 0..self.streams.len() {
-            let (name, None) = &self.streams[index] else { continue };
-            let mut command = Cmd::new();
-            command.arg("XREVRANGE").arg(name).arg("+").arg("-").arg("COUNT").arg(1);
-            let answer = self.ask(connection, command).await?;
-            let entry = list(&answer).first().and_then(|entry| text(list(entry).first()?));
-            let entry = entry.unwrap_or("0-0");
-            self.positions.set(&self.streams[index].0, entry);
-            self.streams[index].1 = Some(entry.to_owned());
+            if self.streams[index].1.is_none() {
+                let end = self.find_end(connection, index).await?;
+                self.begin_at(index, end);
+            }
+        }
+        Ok(())
+    }
+
+    /// The last entry of a stream that has any.
+    async fn find_end(
+        &self,
+        connection: &mut MultiplexedConnection,
+        index: usize,
+    ) -> RedisResult<LogOffset> {
+        let mut command = Cmd::new();
+        let name = &self.streams[index].0;
+        command.arg("XREVRANGE").arg(name).arg("+").arg("-").arg("COUNT").arg(1);
+        let answer = self.ask(connection, command).await?;
+        Ok(first_id(&answer).unwrap_or_default())
+    }
+
+    fn begin_at(&mut self, index: usize, end: LogOffset) {
+        let (name, last) = &mut self.streams[index];
+        let end = last.insert(end.to_string());
+        self.positions.set(name, end);
+    }
+
+    /// A stream that was taken away, or lost with its Redis, may begin anew before where this one
+    /// is: its ids are those of a clock. What comes then is read on.
+    async fn look_for_beginnings(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<()> {
+        for index in 0..self.streams.len() {
+            let last = self.streams[index].1.as_deref().and_then(LogOffset::parse);
+            let end = self.find_end(connection, index).await?;
+            // Of who is recovered by positions these would be others.
+            if last.is_some_and(|last| end < last) && !self.ears.has_log {
+                tracing::warn!(stream = self.streams[index].0, "the stream begins anew");
+                self.begin_at(index, end);
+            }
         }
         Ok(())
     }

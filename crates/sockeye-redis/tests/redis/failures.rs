@@ -6,9 +6,9 @@ use serde_json::json;
 use sockeye::Server;
 use sockeye::cluster::ClusterBus;
 use sockeye_cluster_kit::{Client, until};
-use sockeye_redis::{ClassicBus, Redis, ShardedBus, StreamsBus};
+use sockeye_redis::{ClassicBus, Redis, ShardedBus, StreamsBus, StreamsOptions};
 
-use crate::server::{Proxy, RedisServer};
+use crate::server::{Proxy, RedisServer, words};
 
 fn node(bus: impl ClusterBus) -> Server {
     let limit = Duration::from_secs(5);
@@ -195,4 +195,35 @@ async fn foreign_messages_are_counted_and_passed_over() {
     client.expect(json!(["good"])).await;
     let health = io.cluster_health().expect("it is in a cluster");
     assert_eq!(health.rejected, 4);
+}
+
+/// Somebody wrote an id of far away, and the stream was taken away for that; or Redis has lost all,
+/// and another clock.
+#[tokio::test]
+async fn a_stream_that_begins_anew_is_read_on() {
+    let server = RedisServer::start().await;
+    let redis = Redis::open(&server.url()).expect("a URL");
+    let make = || {
+        let block_time = Duration::from_millis(50);
+        let options = StreamsOptions { block_time, ..StreamsOptions::default() };
+        StreamsBus::with_options(redis.clone(), options)
+    };
+    let nodes = [node(make()), node(make())];
+    until_heard(&nodes).await;
+    let mut client = Client::join(&nodes[1]).await;
+    let options = r#"{"rooms":[],"except":[]}"#;
+    let data = format!(r#"{{"packet":{{"type":2,"data":["mark"]}},"opts":{options}}}"#);
+    let mark = format!("XADD socket.io 99999999999999-0 uid x nsp / type 3 data {data}");
+    server.ask::<()>(&mut words(&mark)).expect("it is written");
+    client.expect(json!(["mark"])).await;
+    server.ask::<()>(&mut words("DEL socket.io")).expect("it is gone");
+    for number in 0..1000 {
+        nodes[0].emit("anew", number).expect("sent");
+        let next = tokio::time::timeout(Duration::from_millis(20), client.next()).await;
+        if let Ok(event) = next {
+            assert_eq!(event.expect("an event").list[0], "anew");
+            return;
+        }
+    }
+    panic!("nothing is read");
 }
