@@ -14,7 +14,7 @@ const SLOTS = 16_384;
 const PREFIX = "{a chat}:";
 const FLAGS = [
   ...["--redis-prefix", PREFIX, "--messages-per-second", "1000", "--history-messages", "1000"],
-  ...["--redis-lease-seconds", "60", "--redis-timeout-seconds", "2", "--events-per-second", "1000"],
+  ...["--redis-lease-seconds", "60", "--redis-timeout-seconds", "5", "--events-per-second", "1000"],
 ];
 
 // Three nodes of Redis with a third of the slots each.

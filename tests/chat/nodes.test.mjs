@@ -295,6 +295,7 @@ for (const [how, away, back] of [
 ]) {
   test(`Redis ${how}: refused meanwhile, and then it goes on by itself`, async (t) => {
     const flags = ["--events-per-second", "1000", "--sign-ins-per-minute", "1000"];
+    flags.push("--redis-timeout-seconds", "3");
     const { nodes, redis } = await start(t, [...FAST, ...flags]);
     const { cookie } = await nodes[0].register("ann");
     const ann = await Client.join(t, nodes[0], "ann", ["room", "left"]);

@@ -14,13 +14,13 @@ import { Nodes } from "../chat/lib/server.mjs";
 import { areThereOnce, say, screenshot, sees } from "../browser/lib/window.mjs";
 import { Front, MODES } from "./lib/fronts.mjs";
 
-const OUTAGE_SECONDS = Number(process.env.OUTAGE_SECONDS ?? 8);
+const OUTAGE_SECONDS = Number(process.env.OUTAGE_SECONDS ?? 12);
 const PAUSE_MS = 150;
 const FLAGS = [
   ...["--admin-listen", "127.0.0.1:0", "--trusted-proxies", "127.0.0.1"],
   ...["--messages-per-second", "1000", "--events-per-second", "1000"],
   ...["--sign-ins-per-minute", "100000", "--history-messages", "1000"],
-  ...["--redis-lease-seconds", "6", "--redis-timeout-seconds", "1", "--shutdown-seconds", "3"],
+  ...["--redis-lease-seconds", "10", "--redis-timeout-seconds", "5", "--shutdown-seconds", "3"],
 ];
 
 // What happens, each to the nodes of both chats at once; `more` waits until everybody has said more.

@@ -29,6 +29,9 @@ export function temporaryFolder(t) {
   return folder;
 }
 
+// What tests want unless they say otherwise. A Redis on a busy machine may stand still for seconds.
+const DEFAULTS = { SOCKEYE_CHAT_DRAIN_SECONDS: "0", SOCKEYE_CHAT_REDIS_TIMEOUT_SECONDS: "10" };
+
 // What the environment says of the chat must not reach it, but for what a test sets.
 function environment(more) {
   const names = Object.keys(process.env).filter(
@@ -86,7 +89,7 @@ export class Server {
     const [program, ...args] = [...this.under, process.env.CHAT_BIN, ...flags];
     this.log = "";
     this.child = spawn(program, args, {
-      env: environment({ SOCKEYE_CHAT_DRAIN_SECONDS: "0", ...this.env }),
+      env: environment({ ...DEFAULTS, ...this.env }),
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.ended = new Promise((resolve) => this.child.once("close", (code) => resolve(code)));

@@ -6,6 +6,8 @@ import * as storage from "./storage.js";
 
 const LEASE = "sockeye-refreshing";
 const LEASE_MS = 5000;
+// How long another window may take to see who has it, or to write that itself, without locks.
+const CLAIM_MS = 250;
 // There while the server has not been told of a sign-out: until then its cookie is good.
 const SIGNING_OUT = "sockeye-signing-out";
 const ANSWER_MS = 15_000;
@@ -123,7 +125,7 @@ async function takeLease() {
     if (age < 0 || age > LEASE_MS) {
       const mine = writeLease();
       // Two windows may have seen that it was free; the last one has it.
-      if (!storage.hasLocks) await pause();
+      if (!storage.hasLocks) await pause(CLAIM_MS);
       if (storage.local.getItem(LEASE) === mine) return;
     }
     await pause();
@@ -136,7 +138,7 @@ function writeLease() {
   return lease;
 }
 
-const pause = () => new Promise((resolve) => setTimeout(resolve, 50));
+const pause = (ms = 50) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // A token that is good for a while yet.
 export async function token() {

@@ -10,8 +10,8 @@ use crate::{Buses, Cluster};
 
 /// Long enough for every bus; nothing here waits for it.
 const LONG: Duration = Duration::from_secs(60);
-/// Waited for.
-const SHORT: Duration = Duration::from_millis(500);
+/// Waited for. Who answers has seconds for it.
+const SHORT: Duration = Duration::from_secs(3);
 
 /// From each node, the clients of all.
 pub async fn clients_of_all_nodes_answer(buses: impl Buses) {

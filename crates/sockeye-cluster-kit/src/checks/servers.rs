@@ -82,7 +82,8 @@ pub async fn servers_answer(buses: impl Buses) {
 pub async fn a_server_without_a_listener_is_missing(mut buses: impl Buses) {
     let bus = buses.bus().await;
     let mut cluster = Cluster::of_two(buses).await;
-    let builder = Server::builder().cluster_request_timeout(Duration::from_millis(500));
+    // Who answers has seconds for it.
+    let builder = Server::builder().cluster_request_timeout(Duration::from_secs(3));
     let io = builder.cluster(bus).build();
     cluster.nodes.push(io.clone());
     cluster.until_complete().await;

@@ -25,7 +25,7 @@ impl InProcess {
 
     /// Its nodes tell by themselves that they are there.
     pub(crate) fn with_heartbeats() -> Self {
-        let (interval, timeout) = (Duration::from_millis(100), Duration::from_millis(2000));
+        let (interval, timeout) = (Duration::from_millis(100), Duration::from_secs(5));
         Self { cluster: InProcessCluster::with_heartbeats(interval, timeout), made: Vec::new() }
     }
 }
