@@ -150,6 +150,9 @@ impl Connection {
     fn run_commands(&mut self, now: Instant, cx: &mut Context<'_>) {
         for command in self.core.peer.take_commands() {
             match command {
+                // What comes for a session that has just ended gets no answer of it, as after it.
+                Command::Get(_) | Command::Post(_) | Command::WholePost { .. }
+                    if !matches!(self.stage, Stage::Open) => {}
                 Command::Get(answer) => self.handle_get(answer, now),
                 Command::GetAborted => self.core.session.handle_get_aborted(),
                 Command::GetLost => self.core.session.handle_get_lost(),

@@ -192,12 +192,12 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let bytes_max = asker.config().http_buffer_bytes_max;
-    let status = handle_post(&session, bytes_max, body, is_binary).await;
-    let answer = match status {
-        StatusCode::OK => asker.client.handled(asker.take_headers()),
-        refused => plain(refused, ""),
+    let answered = match handle_post(&session, bytes_max, body, is_binary).await {
+        Ok(StatusCode::OK) => Ok(asker.client.handled(asker.take_headers())),
+        Ok(refused) => Ok(plain(refused, "")),
+        Err(error) => Err(error.into()),
     };
-    asker.finish(Ok(answer))
+    asker.finish(answered)
 }
 
 async fn handle_post<B>(
@@ -205,7 +205,7 @@ async fn handle_post<B>(
     bytes_max: usize,
     mut body: B,
     is_binary: bool,
-) -> StatusCode
+) -> Result<StatusCode, RequestError>
 where
     B: Body + Send + Unpin,
     B::Data: Buf + Send,
@@ -214,7 +214,7 @@ where
     if is_binary && peer.outbox().revision() == Revision::V4 {
         // CVE-2026-59725: a binary body is no payload of this revision; it must be answered.
         peer.command(Command::PostRefused);
-        return StatusCode::BAD_REQUEST;
+        return Ok(StatusCode::BAD_REQUEST);
     }
     let (aborted, mut waiting);
     let read = {
@@ -235,9 +235,9 @@ where
                 read = reading => read,
                 // Another POST is open, or the session has ended: the body does not matter any
                 // more.
-                _ = &mut waiting => {
+                answer = &mut waiting => {
                     aborted.disarm();
-                    return StatusCode::BAD_REQUEST;
+                    return status_of(answer.ok());
                 }
             },
         }
@@ -248,10 +248,10 @@ where
             aborted.disarm();
             peer.command(Command::PostAborted { gone: false });
             pass_over(&mut body, bytes_max).await;
-            return StatusCode::PAYLOAD_TOO_LARGE;
+            return Ok(StatusCode::PAYLOAD_TOO_LARGE);
         }
         // Dropping `aborted` says so.
-        Err(ReadError::Broken | ReadError::NoRoom) => return StatusCode::BAD_REQUEST,
+        Err(ReadError::Broken | ReadError::NoRoom) => return Ok(StatusCode::BAD_REQUEST),
     };
     peer.command(Command::PostBody { body: payload, is_binary });
     let answer = waiting.await;
@@ -259,10 +259,12 @@ where
     status_of(answer.ok())
 }
 
-fn status_of(answer: Option<PostAnswer>) -> StatusCode {
+/// There is no answer where the session had ended before it took the POST.
+fn status_of(answer: Option<PostAnswer>) -> Result<StatusCode, RequestError> {
     match answer {
-        Some(PostAnswer::Handled) => StatusCode::OK,
-        Some(PostAnswer::Refused) | None => StatusCode::BAD_REQUEST,
+        Some(PostAnswer::Handled) => Ok(StatusCode::OK),
+        Some(PostAnswer::Refused) => Ok(StatusCode::BAD_REQUEST),
+        None => Err(RequestError::SessionUnknown),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body::Frame;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use sockeye::{CloseDescription, Data, DisconnectReason, Server, ServerBuilder, State, Transport};
 use tokio::sync::mpsc;
 use tower_service::Service;
@@ -168,6 +168,37 @@ async fn what_is_lost_while_it_is_compressed_is_not_missed_unnoticed() {
     drop(get);
     assert_eq!(client.get().await, Err(StatusCode::BAD_REQUEST));
     until_empty(&host.io).await;
+}
+
+/// Requests that were on their way when their session ended are told what those behind them are.
+#[tokio::test(start_paused = true)]
+async fn who_comes_a_moment_late_is_told_that_there_is_no_session() {
+    for has_handler_under_way in [false, true] {
+        let host = Host::in_memory(Server::default());
+        host.io.on("wait", async || tokio::time::sleep(Duration::from_secs(5)).await);
+        let client = Polling::join(&host).await;
+        if has_handler_under_way {
+            assert_eq!(client.post(r#"42["wait"]"#).await, StatusCode::OK);
+        }
+        let uri = format!("/socket.io/?EIO=4&transport=polling&sid={}", client.sid);
+        let request = |method, body: &'static str| {
+            let request = Request::builder().method(method).uri(&uri);
+            let request = request.body(Full::<Bytes>::from(body));
+            host.io.service().call(request.expect("a request"))
+        };
+        // They have been looked at, and have asked nothing yet.
+        let late = [request("POST", "3"), request("POST", r#"42["wait"]"#)];
+        only_socket(&host.io).disconnect(true);
+        client.get().await.expect("the goodbye");
+        until("the session has ended", || host.io.session_count() == 0).await;
+        for late in late.into_iter().chain([request("POST", "3"), request("GET", "")]) {
+            let answer = late.await.expect("answered");
+            assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+            let body = answer.into_body().collect().await.expect("a body").to_bytes();
+            assert_eq!(body, r#"{"code":1,"message":"Session ID unknown"}"#);
+        }
+        until_empty(&host.io).await;
+    }
 }
 
 /// A body that comes when its test says so.

@@ -151,7 +151,8 @@ impl Told {
             },
             Self::Post(asked) => match asked.answer().await {
                 Some(PostAnswer::Handled) => Answer::Handled,
-                Some(PostAnswer::Refused) | None => Answer::BadRequest,
+                Some(PostAnswer::Refused) => Answer::BadRequest,
+                None => Answer::Refused(RequestError::SessionUnknown),
             },
         }
     }
